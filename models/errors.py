@@ -1,0 +1,36 @@
+"""One exception tree for everything the contract can refuse.
+
+DermaserveError
+├── ImageError              an uploaded or training image cannot be used
+│   ├── UnsupportedImage    the bytes are no image of an accepted format
+│   ├── ImageTooLarge       more pixels than the limit, decided before decoding
+│   └── CorruptImage        an accepted format, but truncated or damaged
+└── BundleError             a model bundle is incomplete, altered or inconsistent
+
+Messages are written for the person who sent the input: they never hold a path of the server or
+the text of a library's exception (that stays in ``__cause__``, for logs).
+"""
+
+
+class DermaserveError(Exception):
+    """Base of every error that dermaserve raises on purpose."""
+
+
+class ImageError(DermaserveError):
+    """An image cannot be used; the message says why in words for its sender."""
+
+
+class UnsupportedImage(ImageError):
+    """The bytes are not an image of an accepted format, whatever their name or type claims."""
+
+
+class ImageTooLarge(ImageError):
+    """The image has more pixels than the limit; nothing of it was decoded."""
+
+
+class CorruptImage(ImageError):
+    """The format is accepted, but the content is truncated or damaged."""
+
+
+class BundleError(DermaserveError):
+    """A bundle fails verification; the message names the file or field and why."""
