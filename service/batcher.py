@@ -1,0 +1,185 @@
+"""Collect single items into batches for a function that works best on many at once.
+
+Generic: it knows neither images nor HTTP. One thread runs one batch at a time. The first item
+starts the clock; a batch goes when it is full or when the wait is over.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, Protocol, TypeVar
+
+from service.errors import DeadlinePassed, NotReady, Overloaded
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """What a batcher reports, from its own thread or a submitting one."""
+
+    def queue_depth(self, depth: int) -> None:
+        """``depth`` items are waiting."""
+
+    def batch_started(self, waits: Sequence[float]) -> None:
+        """A batch of ``len(waits)`` items goes; each waited that many seconds."""
+
+    def batch_finished(self, seconds: float) -> None:
+        """The batch took ``seconds``."""
+
+
+class _Silent:
+    def queue_depth(self, depth: int) -> None: ...
+    def batch_started(self, waits: Sequence[float]) -> None: ...
+    def batch_finished(self, seconds: float) -> None: ...
+
+
+class _Waiting(Generic[Item, Result]):
+    """One submitted item with its future and times."""
+
+    __slots__ = ("deadline", "future", "item", "since")
+
+    def __init__(self, item: Item, deadline: float) -> None:
+        self.item = item
+        self.future: Future[Result] = Future()
+        self.since = time.monotonic()
+        self.deadline = deadline
+
+    def claim(self) -> bool:
+        """Whether it is still wanted; from here on it can no longer be cancelled."""
+        if not self.future.set_running_or_notify_cancel():
+            return False
+        if time.monotonic() >= self.deadline:
+            self.future.set_exception(DeadlinePassed("The deadline passed while waiting in the queue."))
+            return False
+        return True
+
+
+class Batcher(Generic[Item, Result]):
+    """Runs ``run`` on batches of submitted items, on one thread of its own."""
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Result]],
+        *,
+        max_batch_size: int,
+        batch_timeout: float,
+        max_queue_size: int,
+        observer: Observer | None = None,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            run: items to as many results, in order.
+            max_batch_size: most items per call of ``run``.
+            batch_timeout: seconds that the first item of a batch waits for others.
+            max_queue_size: most items waiting.
+            observer: is told of queue and batches; must be thread-safe.
+        """
+        self._run = run
+        self._max_batch_size = max_batch_size
+        self._batch_timeout = batch_timeout
+        self._max_queue_size = max_queue_size
+        self._observer: Observer = observer or _Silent()
+        self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name="batcher", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs: a server with a dead one must not call itself ready."""
+        return self._thread.is_alive()
+
+    def submit(self, item: Item, *, deadline: float = float("inf")) -> Future[Result]:
+        """Queue ``item``; its future gets its own result or error.
+
+        Cancelling the future, or passing ``deadline`` (on the clock of ``time.monotonic``),
+        before its batch goes means that it is never run.
+
+        Raises:
+            Overloaded: the queue is full.
+            NotReady: the batcher is closed.
+        """
+        waiting: _Waiting[Item, Result] = _Waiting(item, deadline)
+        with self._changed:
+            if self._closed or not self.alive:
+                raise NotReady("The server is shutting down.", reason="draining", retry_after=5)
+            if len(self._queue) >= self._max_queue_size:
+                # Abandoned items must not keep out wanted ones.
+                self._queue = deque(w for w in self._queue if not w.future.cancelled())
+            if len(self._queue) >= self._max_queue_size:
+                raise Overloaded("The queue is full.", reason="queue_full", retry_after=1)
+            self._queue.append(waiting)
+            self._observer.queue_depth(len(self._queue))
+            self._changed.notify()
+        return waiting.future
+
+    def close(self, timeout: float | None = None) -> None:
+        """Take nothing new, run what is queued, and end the thread.
+
+        What is still queued after ``timeout`` seconds gets NotReady as its error.
+        """
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout)
+        with self._changed:
+            left, self._queue = self._queue, deque()
+        for waiting in left:
+            if waiting.future.set_running_or_notify_cancel():
+                waiting.future.set_exception(
+                    NotReady("The server is shutting down.", reason="draining", retry_after=5)
+                )
+
+    def _loop(self) -> None:
+        while batch := self._next_batch():
+            self._execute(batch)
+
+    def _next_batch(self) -> list[_Waiting[Item, Result]]:
+        """Wait for work; an empty list means closed and done."""
+        batch: list[_Waiting[Item, Result]] = []
+        with self._changed:
+            while not batch:
+                while not self._queue:
+                    if self._closed:
+                        return []
+                    self._changed.wait()
+                go_at = self._queue[0].since + self._batch_timeout
+                while len(self._queue) < self._max_batch_size and not self._closed:
+                    left = go_at - time.monotonic()
+                    if left <= 0:
+                        break
+                    self._changed.wait(left)
+                while self._queue and len(batch) < self._max_batch_size:
+                    waiting = self._queue.popleft()
+                    if waiting.claim():
+                        batch.append(waiting)
+                self._observer.queue_depth(len(self._queue))
+        return batch
+
+    def _execute(self, batch: list[_Waiting[Item, Result]]) -> None:
+        start = time.monotonic()
+        self._observer.batch_started([start - w.since for w in batch])
+        try:
+            results = self._run([w.item for w in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"{len(batch)} items gave {len(results)} results")
+        except Exception as error:
+            # Whatever ``run`` raises belongs to the items, not to this thread, which must live on.
+            if len(batch) == 1:
+                batch[0].future.set_exception(error)
+                return
+            logger.warning("A batch of %d failed; its items are tried singly.", len(batch), exc_info=True)
+            for waiting in batch:
+                self._execute([waiting])
+            return
+        self._observer.batch_finished(time.monotonic() - start)
+        for waiting, result in zip(batch, results, strict=True):
+            waiting.future.set_result(result)

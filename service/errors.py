@@ -1,0 +1,124 @@
+"""Everything the service refuses on purpose, and the one table from failure to status code.
+
+DermaserveError
+├── ImageError ...            from models.errors: the image cannot be used
+├── BundleError               from models.errors: the process does not become ready
+├── SettingsError             a setting is wrong: the process does not start
+├── DeviceError               the GPU was demanded and does not work: the process does not start
+├── RequestError              the request cannot be read
+│   ├── BodyTooLarge
+│   ├── UnsupportedMediaType
+│   └── InvalidRequest
+├── Unavailable               not now; carries ``retry_after`` in seconds
+│   ├── NotReady
+│   └── Overloaded
+├── DeadlinePassed            too late; the work was dropped
+├── ClientDisconnected        nobody is waiting for the answer any more
+└── InferenceFailed           the model gave no usable answer
+
+Messages are written for the client: never a path, never a library's own words.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from models.errors import CorruptImage, DermaserveError, ImageTooLarge, UnsupportedImage
+
+
+class SettingsError(DermaserveError):
+    """One or more settings are wrong; ``problems`` has a line for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class DeviceError(DermaserveError):
+    """The demanded device does not work."""
+
+
+class RequestError(DermaserveError):
+    """The request cannot be read."""
+
+
+class BodyTooLarge(RequestError):
+    """The body is over the byte limit; at most the limit was read."""
+
+
+class UnsupportedMediaType(RequestError):
+    """The content type is neither multipart nor an accepted image type."""
+
+
+class InvalidRequest(RequestError):
+    """A part is missing or malformed, or a parameter has no such value."""
+
+
+class Unavailable(DermaserveError):
+    """Cannot be done now, but may be soon."""
+
+    def __init__(self, detail: str, *, reason: str, retry_after: int) -> None:
+        """Refuse with ``detail`` for people, ``reason`` for metrics, ``retry_after`` in seconds."""
+        super().__init__(detail)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class NotReady(Unavailable):
+    """Starting, draining, or failed."""
+
+
+class Overloaded(Unavailable):
+    """As much work as is allowed has been accepted already."""
+
+
+class DeadlinePassed(DermaserveError):
+    """The deadline passed before the answer was computed."""
+
+
+class ClientDisconnected(DermaserveError):
+    """The client went away; its work was cancelled."""
+
+
+class InferenceFailed(DermaserveError):
+    """The model failed, or answered something that is no probability."""
+
+
+class Kind(NamedTuple):
+    """How a failure looks to a client: RFC 9457's ``type`` and ``title``, and the status."""
+
+    type: str
+    title: str
+    status: int
+
+
+INTERNAL = Kind("internal-error", "Internal error", 500)
+
+KINDS: dict[type[Exception], Kind] = {
+    BodyTooLarge: Kind("body-too-large", "Request body too large", 413),
+    ImageTooLarge: Kind("image-too-large", "Image has too many pixels", 413),
+    UnsupportedMediaType: Kind("unsupported-media-type", "Unsupported content type", 415),
+    UnsupportedImage: Kind("unsupported-image", "Not an image of an accepted format", 415),
+    CorruptImage: Kind("corrupt-image", "Image is truncated or damaged", 422),
+    InvalidRequest: Kind("invalid-request", "Invalid request", 422),
+    # 499 is nginx's convention. It is never delivered; it keeps these out of the 5xx in metrics.
+    ClientDisconnected: Kind("client-disconnected", "Client closed the connection", 499),
+    InferenceFailed: INTERNAL,
+    NotReady: Kind("not-ready", "Service is not ready", 503),
+    Overloaded: Kind("overloaded", "Service is overloaded", 503),
+    DeadlinePassed: Kind("deadline-passed", "Deadline passed", 504),
+}
+"""Exception to what the client sees: the only place where this is decided."""
+
+URN = "urn:dermaserve:problem:"
+
+
+def kind_of(error: BaseException) -> Kind:
+    """The kind of ``error``, by its nearest class in ``KINDS``; ``INTERNAL`` if none."""
+    return next((KINDS[base] for base in type(error).__mro__ if base in KINDS), INTERNAL)
+
+
+def detail_of(error: BaseException) -> str:
+    """What a client may read of ``error``: nothing of those that we did not raise on purpose."""
+    if kind_of(error) is INTERNAL:
+        return "The request could not be processed. Quote the request_id when you report this."
+    return str(error)

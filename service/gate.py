@@ -1,0 +1,91 @@
+"""Who may come in: the phase of the server, and how much work is accepted at once.
+
+Requests are counted, and memory for their bodies reserved, before a body is read: 64 clients with
+20 MB each must meet a closed door, not a full house. Runs on the event loop only: no locks.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+from service.errors import NotReady, Overloaded
+
+
+class Phase(StrEnum):
+    """Where the server is in its life; it only ever moves down this list."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"  # readiness fails, work is still taken: load balancers need time to notice
+    CLOSED = "closed"  # no new work; what was accepted is finished
+    FAILED = "failed"
+
+
+_REFUSALS = {
+    Phase.STARTING: ("The model is being loaded.", "starting", 2),
+    Phase.CLOSED: ("The server is shutting down.", "draining", 5),
+    Phase.FAILED: ("The server could not load its model.", "failed", 60),
+}
+
+
+class Gate:
+    """Admits requests within limits.
+
+    Attributes:
+        phase: set by whoever starts and stops the server.
+        requests: number inside.
+        body_bytes: reserved for bodies being received or decoded.
+    """
+
+    def __init__(
+        self, *, max_requests: int, max_body_bytes: int, on_refusal: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.phase = Phase.STARTING
+        self.requests = 0
+        self.body_bytes = 0
+        self._max_requests = max_requests
+        self._max_body_bytes = max_body_bytes
+        self._on_refusal = on_refusal
+
+    def check_phase(self) -> None:
+        """Raise NotReady unless work is taken."""
+        if self.phase in _REFUSALS:
+            detail, reason, retry_after = _REFUSALS[self.phase]
+            self._on_refusal(reason)
+            raise NotReady(detail, reason=reason, retry_after=retry_after)
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Hold one place while a request is worked on.
+
+        Raises:
+            NotReady: no work is taken in this phase.
+            Overloaded: the house is full.
+        """
+        self.check_phase()
+        if self.requests >= self._max_requests:
+            raise self._overloaded("The server is working on as many requests as it accepts.", "queue_full")
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
+
+    @contextmanager
+    def reserve(self, size: int) -> Iterator[None]:
+        """Hold memory for a body of up to ``size`` bytes.
+
+        Raises:
+            Overloaded: other bodies take too much already.
+        """
+        if self.body_bytes + size > self._max_body_bytes:
+            raise self._overloaded("The server is receiving as much data as it accepts.", "upload_memory")
+        self.body_bytes += size
+        try:
+            yield
+        finally:
+            self.body_bytes -= size
+
+    def _overloaded(self, detail: str, reason: str) -> Overloaded:
+        self._on_refusal(reason)
+        return Overloaded(detail, reason=reason, retry_after=1)

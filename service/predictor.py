@@ -1,0 +1,144 @@
+"""The model: a bundle's graph in an ONNX Runtime session; a batch in, arrays out.
+
+The only file of the service that knows ONNX Runtime.
+"""
+
+import logging
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from models.bundle import Bundle
+from models.errors import BundleError
+from service.errors import DeviceError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+logger = logging.getLogger(__name__)
+
+
+class Outputs(NamedTuple):
+    """What the graph says of a batch.
+
+    Attributes:
+        probabilities: float32 ``[n, classes]``.
+        cams: float32 ``[n, classes, h, w]``, not negative; one class activation map per class.
+    """
+
+    probabilities: NDArray[np.float32]
+    cams: NDArray[np.float32]
+
+
+class Predictor:
+    """A loaded and verified graph.
+
+    Attributes:
+        provider: ONNX Runtime's name of what really runs the graph.
+        on_gpu: whether that is a GPU.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: Device, intra_op_threads: int) -> None:
+        """Load the graph and compare its inputs and outputs with the manifest.
+
+        Raises:
+            BundleError: the graph cannot be loaded, or is not what the manifest says.
+            DeviceError: ``device`` is ``"cuda"`` and no GPU works.
+        """
+        self._bundle = bundle
+        self._session = _open(bundle, device, intra_op_threads)
+        self.provider: str = self._session.get_providers()[0]
+        self.on_gpu = self.provider != CPU
+        if device == "cuda" and not self.on_gpu:
+            raise DeviceError("the device cuda was demanded, but ONNX Runtime could not start it")
+        if device == "auto" and not self.on_gpu:
+            logger.info("No working GPU was found: the model runs on the CPU.")
+        self._verify()
+
+    def warm_up(self, max_batch_size: int) -> None:
+        """Run every batch size that will occur once: the first run of a shape is slow on a GPU."""
+        spec = self._bundle.manifest.input
+        for size in _buckets(max_batch_size) if self.on_gpu else [1]:
+            self.run(np.zeros((size, spec.height, spec.width, spec.channels), np.uint8))
+
+    def run(self, batch: NDArray[np.uint8]) -> Outputs:
+        """Run the graph on ``batch``, uint8 ``[n, height, width, channels]``.
+
+        On a GPU the batch is padded to a power of two, so that few shapes ever occur.
+        """
+        count = len(batch)
+        if self.on_gpu:
+            padding = next(size for size in _buckets(2 * count) if size >= count) - count
+            batch = np.pad(batch, [(0, padding), (0, 0), (0, 0), (0, 0)])
+        name = self._bundle.manifest.input.name
+        probabilities, cams = self._session.run(["probabilities", "cams"], {name: batch})
+        return Outputs(probabilities[:count], cams[:count])
+
+    def _verify(self) -> None:
+        manifest = self._bundle.manifest
+        spec, classes = manifest.input, len(manifest.classes)
+        where = self._bundle.model_path.name
+        inputs = {node.name: node for node in self._session.get_inputs()}
+        if set(inputs) != {spec.name}:
+            raise BundleError(f"{where}: input: expected {spec.name}, found {', '.join(sorted(inputs))}")
+        outputs = {node.name: node for node in self._session.get_outputs()}
+        missing = set(manifest.outputs) - set(outputs)
+        if missing:
+            raise BundleError(f"{where}: outputs: {', '.join(sorted(missing))} missing")
+        expected = [
+            (inputs[spec.name], "tensor(uint8)", [None, spec.height, spec.width, spec.channels]),
+            (outputs["probabilities"], "tensor(float)", [None, classes]),
+            (outputs["cams"], "tensor(float)", [None, classes, None, None]),
+        ]
+        for node, dtype, shape in expected:
+            if node.type != dtype:
+                raise BundleError(f"{where}: {node.name}: expected {dtype}, found {node.type}")
+            if not _fits(node.shape, shape):
+                wanted = ["any" if size is None else size for size in shape]
+                raise BundleError(f"{where}: {node.name}: expected shape {wanted}, found {node.shape}")
+        if isinstance(inputs[spec.name].shape[0], int):
+            raise BundleError(f"{where}: {spec.name}: the batch size must be free")
+        # Symbolic shapes prove little: let the graph show what it gives for two images.
+        found = self.run(np.zeros((2, spec.height, spec.width, spec.channels), np.uint8))
+        if found.probabilities.shape != (2, classes):
+            raise BundleError(f"{where}: probabilities: a batch of 2 gave {found.probabilities.shape}")
+        if found.cams.ndim != 4 or found.cams.shape[:2] != (2, classes):
+            raise BundleError(f"{where}: cams: a batch of 2 gave {found.cams.shape}")
+        if not np.allclose(found.probabilities.sum(axis=1), 1.0, atol=1e-3):
+            raise BundleError(f"{where}: probabilities: do not sum to 1")
+
+
+def _open(bundle: Bundle, device: Device, intra_op_threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = intra_op_threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # its warnings are about graph optimisation: noise for an operator
+    # Spinning threads burn whole cores while the server idles.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers: list[Any] = [CPU]
+    if device != "cpu" and CUDA in onnxruntime.get_available_providers():
+        # Finds NVIDIA's libraries where pip put them, so that no CUDA image is needed.
+        onnxruntime.preload_dlls()
+        providers.insert(0, (CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}))
+    try:
+        return onnxruntime.InferenceSession(bundle.model_path.read_bytes(), options, providers=providers)
+    except Exception as error:  # ONNX Runtime's exceptions share no public base
+        raise BundleError(f"{bundle.model_path.name}: ONNX Runtime cannot load it ({error})") from error
+
+
+def _buckets(largest: int) -> list[int]:
+    """Powers of two up to the first that holds ``largest``."""
+    sizes = [1]
+    while sizes[-1] < largest:
+        sizes.append(2 * sizes[-1])
+    return sizes
+
+
+def _fits(found: list[int | str | None], expected: list[int | None]) -> bool:
+    """Whether a graph's shape, with names for free sizes, allows the expected one."""
+    if len(found) != len(expected):
+        return False
+    return all(e is None or not isinstance(f, int) or f == e for f, e in zip(found, expected, strict=True))

@@ -1,0 +1,142 @@
+"""Everything an operator can set, from environment variables named ``DERMASERVE_...``.
+
+A wrong value stops the program at start, naming the variable, what was expected and what came.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+import models
+from models.preprocess import DEFAULT_MAX_PIXELS, HIGHEST_MAX_PIXELS
+from service.cpus import usable_cpus
+from service.errors import SettingsError
+
+PREFIX = "DERMASERVE_"
+
+_NOT_OURS = {"DERMASERVE_HAM10000"}
+"""Read by the tests only: where real images lie."""
+
+Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
+
+
+def _shipped_bundle() -> Path:
+    return Path(models.__file__).parent / "ham10000-ensemble"
+
+
+class Settings(BaseSettings):
+    """The settings of one server; frozen, with a default for everything."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    bundle: Path = Field(
+        default_factory=_shipped_bundle,
+        description="folder of the model bundle",
+    )
+    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 takes a free one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="auto takes a GPU that works, else the CPU; cuda refuses to start without one",
+    )
+    intra_op_threads: int = Field(
+        default_factory=usable_cpus,
+        ge=1,
+        le=1024,
+        description="threads of one inference; default: the cores that quota and affinity allow",
+    )
+    max_batch_size: int | None = Field(
+        default=None, ge=1, le=1024, description="images per inference; default 4 on a CPU, 32 on a GPU"
+    )
+    batch_timeout: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="seconds an image may wait for its batch to fill; default 0 on a CPU, 0.005 on a GPU",
+    )
+    max_queue_size: int = Field(
+        default=128, ge=1, le=100_000, description="requests in the house at once; more get 503"
+    )
+    request_timeout: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="seconds from a request's first byte to its answer, the upload included; then 504",
+    )
+    max_body_bytes: int = Field(
+        default=20_000_000, ge=1024, le=1_000_000_000, description="largest request body in bytes; else 413"
+    )
+    max_upload_memory: int = Field(
+        default=160_000_000,
+        ge=1024,
+        description="bytes that all bodies being received or decoded may take together; more get 503",
+    )
+    max_pixels: int = Field(
+        default=DEFAULT_MAX_PIXELS,
+        ge=1,
+        le=HIGHEST_MAX_PIXELS,
+        description="largest width x height of an image; else 413",
+    )
+    decode_workers: int = Field(
+        default_factory=usable_cpus,
+        ge=1,
+        le=256,
+        description="threads that decode images and draw overlays; default: as intra_op_threads",
+    )
+    drain_pause: Seconds = Field(
+        default=5.0,
+        description="seconds between failing readiness and refusing work, for load balancers to notice",
+    )
+    shutdown_grace: Seconds = Field(
+        default=30.0, description="seconds that accepted requests have to finish after that"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe message that is logged"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.max_upload_memory < self.max_body_bytes:
+            raise ValueError(
+                f"{PREFIX}MAX_UPLOAD_MEMORY: expected at least {PREFIX}MAX_BODY_BYTES "
+                f"({self.max_body_bytes}), got {self.max_upload_memory}"
+            )
+        return self
+
+
+def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read and check the settings.
+
+    Raises:
+        SettingsError: with one line for every wrong or unknown variable.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    ours = {name for name in environment if name.upper().startswith(PREFIX)} - _NOT_OURS
+    problems = [_unknown(name, known) for name in sorted(ours) if name.upper() not in known]
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        problems += [_wrong(details) for details in error.errors()]
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name.upper(), sorted(known), n=1)
+    hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
+    return f"{name}: there is no such setting{hint}"
+
+
+def _wrong(details: ErrorDetails) -> str:
+    if not details["loc"]:  # from _consistent, which names the variables itself
+        return details["msg"].removeprefix("Value error, ")
+    field = str(details["loc"][0])
+    expected = details["msg"].removeprefix("Input should be ")
+    meaning = Settings.model_fields[field].description
+    return f"{PREFIX}{field.upper()}: expected {expected} ({meaning}), got {details['input']!r}"
