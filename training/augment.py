@@ -1,0 +1,77 @@
+"""Augmentation as one Keras layer, so that it runs on the training device with any backend.
+
+Every geometric change is folded into one affine map and sampled once: dihedral symmetry, crop,
+rotation and stretch cost one bilinear interpolation together, and pixels are blurred only once.
+"""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from training.recipe import Augmentation
+
+
+class Augment(keras.layers.Layer):
+    """Random geometry and colour for a batch of images; identity outside training.
+
+    Input: uint8 or float ``[N, H, W, C]`` in [0, 255]. Output: float32 of the same shape and
+    range. What lies beyond the border is filled by reflection.
+    """
+
+    def __init__(self, augmentation: Augmentation, seed: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.augmentation = augmentation
+        self.random = keras.random.SeedGenerator(seed)
+
+    def call(self, images: Any, training: bool = False) -> Any:
+        """Augment when ``training``, else only cast to float32."""
+        images = ops.cast(images, "float32")
+        return self._color(self._geometry(images)) if training else images
+
+    def _uniform(self, count: Any, low: float, high: float) -> Any:
+        return keras.random.uniform((count,), low, high, seed=self.random)
+
+    def _geometry(self, images: Any) -> Any:
+        options = self.augmentation
+        count, height, width = ops.shape(images)[0], images.shape[1], images.shape[2]
+        angle = self._uniform(count, -1.0, 1.0) * math.radians(options.rotation)
+        mirror = ops.ones_like(angle)
+        if options.dihedral:
+            angle = angle + ops.floor(self._uniform(count, 0.0, 4.0)) * (math.pi / 2)
+            mirror = ops.where(self._uniform(count, 0.0, 1.0) < 0.5, -1.0, 1.0)
+        # A crop keeps the share s² of the area; where it lies is free within what it leaves over.
+        scale = ops.sqrt(self._uniform(count, options.min_crop, 1.0))
+        stretch = self._uniform(count, 1.0 - options.stretch, 1.0 + options.stretch)
+        scale_x, scale_y = scale * ops.sqrt(stretch) * mirror, scale / ops.sqrt(stretch)
+        shift_x = self._uniform(count, -0.5, 0.5) * (1.0 - scale) * width
+        shift_y = self._uniform(count, -0.5, 0.5) * (1.0 - scale) * height
+        # Source of an output pixel: R(angle) · S · (pixel - centre) + centre + shift.
+        cos, sin = ops.cos(angle), ops.sin(angle)
+        a, b = cos * scale_x, -sin * scale_y
+        d, e = sin * scale_x, cos * scale_y
+        centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+        c = centre_x + shift_x - a * centre_x - b * centre_y
+        f = centre_y + shift_y - d * centre_x - e * centre_y
+        zero = ops.zeros_like(a)
+        return ops.image.affine_transform(
+            images,
+            ops.stack([a, b, c, d, e, f, zero, zero], axis=1),
+            interpolation="bilinear",
+            fill_mode="reflect",
+            data_format="channels_last",
+        )
+
+    def _color(self, images: Any) -> Any:
+        options = self.augmentation
+        count, channels = ops.shape(images)[0], images.shape[3]
+        mean = ops.mean(images, axis=(1, 2), keepdims=True)
+        contrast = 1.0 + self._uniform(count, -1.0, 1.0) * options.contrast
+        shift = 255.0 * self._uniform(count, -1.0, 1.0) * options.brightness
+        gain = (
+            1.0 + keras.random.uniform((count, 1, 1, channels), -1.0, 1.0, seed=self.random) * options.color
+        )
+        contrast = ops.reshape(contrast, (-1, 1, 1, 1))
+        shift = ops.reshape(shift, (-1, 1, 1, 1))
+        return ops.clip((images - mean) * contrast + mean * gain + shift, 0.0, 255.0)

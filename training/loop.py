@@ -1,0 +1,207 @@
+"""The training loop of one member. It reads from top to bottom and uses nothing but Keras 3.
+
+One ``fit`` call is one epoch; everything between epochs — learning rate, early stopping, best
+weights, history, checkpoint — is plain code here, so that a stopped run resumes exactly there.
+"""
+
+import csv
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from training.augment import Augment
+from training.batches import Batches, class_weights, log_prior_shift
+from training.networks import build_network, set_trainable
+from training.recipe import MemberRecipe, Phase, Recipe
+
+BEST = "best.weights.h5"
+LAST = "last.weights.h5"
+_HISTORY = (
+    "phase",
+    "epoch",
+    "seconds",
+    "learning_rate",
+    "train_loss",
+    "loss",
+    "accuracy",
+    "balanced_accuracy",
+)
+
+
+@dataclass
+class State:
+    """Where a run stands: what ``state.json`` holds between epochs."""
+
+    phase: int = 0
+    epoch: int = 0  # epochs of this phase that are done
+    best: float = float("inf")  # of the monitored figure, signed so that smaller is better
+    since_best: int = 0
+    since_drop: int = 0
+    rate_factor: float = 1.0
+    done: bool = False
+
+
+def train_member(
+    recipe: Recipe,
+    member: MemberRecipe,
+    pixels: Any,
+    labels: dict[str, np.ndarray],
+    classes: int,
+    folder: Path,
+    seed: int,
+) -> keras.Model:
+    """Train ``member`` in ``folder``, resuming what is there, and return it with its best weights.
+
+    Args:
+        recipe, member: what to train.
+        pixels: ``pixels(part, size)`` gives uint8 ``[N, size, size, C]`` for train and validation.
+        labels: int ``[N]`` for "train" and "validation".
+        classes: number of classes K.
+        folder: receives ``history.csv``, ``best.weights.h5``, ``last.weights.h5``, ``state.json``.
+        seed: of initialisation, draws and augmentation.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = _read_state(folder)
+    keras.utils.set_random_seed(seed)
+    network = build_network(member, classes)
+    shift = log_prior_shift(labels["train"], recipe, classes)
+    for index, phase in enumerate(member.phases):
+        if state.done or index < state.phase:
+            continue
+        size = phase.image_size or recipe.image_size
+        train_pixels, valid_pixels = pixels("train", size), pixels("validation", size)
+        if index > 0:
+            network.load_weights(folder / BEST)  # each phase starts from the best of the one before
+        # Compiling anew makes Keras read the changed `trainable` and gives a fresh optimizer.
+        set_trainable(network, phase)
+        trainer = _compile(recipe, phase, network, size, labels["train"], classes, seed + index)
+        if state.epoch > 0:
+            trainer.load_weights(folder / LAST)  # with the optimizer's state
+        while state.epoch < phase.epochs and state.since_best < phase.stop_patience:
+            started = time.monotonic()
+            if phase.schedule != "cosine":
+                trainer.optimizer.learning_rate = phase.learning_rate * state.rate_factor
+            epoch_id = 1000 * index + state.epoch
+            batches = Batches(train_pixels, labels["train"], recipe, classes, seed, epoch_id)
+            history = trainer.fit(batches, verbose=_verbosity(), shuffle=False)
+            logits = predict_logits(network, valid_pixels, recipe.batch_size) - shift
+            figures = _validate(logits, labels["validation"], classes)
+            figures |= {
+                "phase": index,
+                "epoch": state.epoch,
+                "seconds": time.monotonic() - started,
+                "learning_rate": float(keras.ops.convert_to_numpy(trainer.optimizer.learning_rate)),
+                "train_loss": history.history["loss"][-1],
+            }
+            monitored = figures["loss"] if recipe.monitor == "loss" else -figures["balanced_accuracy"]
+            state.epoch += 1
+            state.since_best, state.since_drop = state.since_best + 1, state.since_drop + 1
+            if monitored < state.best:
+                state.best, state.since_best, state.since_drop = monitored, 0, 0
+                network.save_weights(folder / BEST)
+            if phase.schedule == "plateau" and state.since_drop >= phase.plateau_patience:
+                state.rate_factor, state.since_drop = state.rate_factor * phase.plateau_factor, 0
+            trainer.save_weights(folder / LAST)
+            _append_history(folder / "history.csv", figures)
+            _write_state(folder, state)
+            _print_progress(member, phase, index, state, figures)
+        # Figures at another size or rate do not compare, so every phase has its own best.
+        state = State(phase=index + 1)
+        _write_state(folder, state)
+    state.done = True
+    _write_state(folder, state)
+    network.load_weights(folder / BEST)
+    return network
+
+
+def predict_logits(network: keras.Model, pixels: np.ndarray, batch_size: int) -> np.ndarray:
+    """Logits float64 ``[N, K]`` of uint8 images ``[N, H, W, C]``."""
+    parts = [
+        keras.ops.convert_to_numpy(
+            network.predict_on_batch(pixels[start : start + batch_size].astype(np.float32))
+        )
+        for start in range(0, len(pixels), batch_size)
+    ]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _compile(
+    recipe: Recipe, phase: Phase, network: keras.Model, size: int, labels: np.ndarray, classes: int, seed: int
+) -> keras.Model:
+    channels = 3 if recipe.color == "rgb" else 1
+    trainer = keras.Sequential(
+        [keras.Input((size, size, channels), dtype="uint8"), Augment(recipe.augmentation, seed), network]
+    )
+    rate: Any = phase.learning_rate
+    if phase.schedule == "cosine":
+        steps = phase.epochs * -(-(recipe.draws_per_epoch or len(labels)) // recipe.batch_size)
+        warmup = max(1, int(phase.warmup * steps))
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, steps - warmup, alpha=0.01, warmup_target=phase.learning_rate, warmup_steps=warmup
+        )
+    trainer.compile(
+        optimizer=keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, global_clipnorm=1.0),
+        loss=keras.losses.CategoricalFocalCrossentropy(
+            alpha=class_weights(labels, recipe, classes).tolist(), gamma=recipe.focal_gamma, from_logits=True
+        ),
+        # XLA makes TensorFlow's CPU training about seven times slower (measured), and JAX needs it.
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    return trainer
+
+
+def _validate(logits: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, float]:
+    """Cross entropy, accuracy and balanced accuracy at the training data's prevalence."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    hits = logits.argmax(axis=1) == labels
+    recalls = [hits[labels == code].mean() for code in range(classes) if (labels == code).any()]
+    return {
+        "loss": float(-log_p[np.arange(len(labels)), labels].mean()),
+        "accuracy": float(hits.mean()),
+        "balanced_accuracy": float(np.mean(recalls)),
+    }
+
+
+def _verbosity() -> int:
+    """A progress bar on a terminal, one line an epoch elsewhere (printed below)."""
+    return 1 if sys.stderr.isatty() else 0
+
+
+def _read_state(folder: Path) -> State:
+    file = folder / "state.json"
+    return State(**json.loads(file.read_text())) if file.is_file() else State()
+
+
+def _write_state(folder: Path, state: State) -> None:
+    part = folder / "state.json.part"
+    part.write_text(json.dumps(asdict(state)))
+    part.replace(folder / "state.json")
+
+
+def _append_history(path: Path, figures: dict[str, float]) -> None:
+    new = not path.is_file()
+    with path.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, _HISTORY)
+        if new:
+            writer.writeheader()
+        writer.writerow(figures)
+
+
+def _print_progress(
+    member: MemberRecipe, phase: Phase, index: int, state: State, figures: dict[str, float]
+) -> None:
+    best = " *" if state.since_best == 0 else ""
+    print(
+        f"{member.name} phase {index + 1}/{len(member.phases)} epoch {state.epoch}/{phase.epochs} "
+        f"{figures['seconds']:.0f} s  train loss {figures['train_loss']:.4f}  validation loss "
+        f"{figures['loss']:.4f} accuracy {figures['accuracy']:.3f} "
+        f"balanced {figures['balanced_accuracy']:.3f}{best}",
+        flush=True,
+    )
