@@ -72,7 +72,8 @@ def decode(
 
     Args:
         data: the whole file.
-        height, width: size of the result in pixels.
+        height: rows of the result.
+        width: columns of the result.
         color: ``"rgb"`` (3 channels) or ``"grey"`` (1 channel, ITU-R 601-2 luma).
         max_pixels: largest ``width x height`` that is decoded.
 
@@ -84,13 +85,13 @@ def decode(
     image = _open(data)
     if image.width * image.height > max_pixels:
         raise ImageTooLarge(
-            f"The image is {image.width} x {image.height} pixels; "
-            f"at most {max_pixels:,} pixels are accepted."
+            f"The image is {image.width} x {image.height} pixels; at most {max_pixels:,} pixels are accepted."
         )
-    # Phones write JPEGs with an embedded preview; Pillow calls these MPO.
-    format_ = "JPEG" if image.format == "MPO" else str(image.format)
+    # Phones write JPEGs with an embedded preview; Pillow calls these MPO. The preview is no frame.
+    preview = image.format == "MPO"
+    format_ = "JPEG" if preview else str(image.format)
     try:
-        frames = int(getattr(image, "n_frames", 1))
+        frames = 1 if preview else int(getattr(image, "n_frames", 1))
         orientation = _orientation(image)
         turned = orientation >= 5
         full_width, full_height = image.size[::-1] if turned else image.size
@@ -103,9 +104,7 @@ def decode(
     except Exception as error:
         # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError …
         # on damaged files, without a common base: every one of them means the same here.
-        raise CorruptImage(
-            f"The {format_} image is truncated or damaged and cannot be decoded."
-        ) from error
+        raise CorruptImage(f"The {format_} image is truncated or damaged and cannot be decoded.") from error
     return Decoded(pixels.reshape(height, width, -1), format_, full_width, full_height, frames)
 
 
@@ -191,11 +190,13 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 def _fit(image: Image.Image, height: int, width: int) -> Image.Image:
     """The largest centred rectangle of the target's aspect ratio, scaled to the target."""
     scale = min(image.width / width, image.height / height)
-    crop_width, crop_height = scale * width, scale * height
+    # Rounding may carry the product a hair past the image's edge, which resize() refuses.
+    crop_width, crop_height = min(scale * width, image.width), min(scale * height, image.height)
     left, top = (image.width - crop_width) / 2, (image.height - crop_height) / 2
+    right, bottom = min(left + crop_width, image.width), min(top + crop_height, image.height)
     return image.resize(
         (width, height),
         Image.Resampling.BICUBIC,
-        box=(left, top, left + crop_width, top + crop_height),
+        box=(left, top, right, bottom),
         reducing_gap=2.0,
     )
