@@ -51,7 +51,6 @@ class Gate:
         """Raise NotReady unless work is taken."""
         if self.phase in _REFUSALS:
             detail, reason, retry_after = _REFUSALS[self.phase]
-            self._on_refusal(reason)
             raise NotReady(detail, reason=reason, retry_after=retry_after)
 
     @contextmanager
@@ -62,7 +61,11 @@ class Gate:
             NotReady: no work is taken in this phase.
             Overloaded: the house is full.
         """
-        self.check_phase()
+        try:
+            self.check_phase()
+        except NotReady as error:
+            self._on_refusal(error.reason)
+            raise
         if self.requests >= self._max_requests:
             raise self._overloaded("The server is working on as many requests as it accepts.", "queue_full")
         self.requests += 1

@@ -1,0 +1,119 @@
+"""What the OpenAPI document says beyond types: texts, request bodies, errors with examples."""
+
+from typing import Any
+
+from service.errors import KINDS, URN
+from service.problems import MEDIA_TYPE
+from service.schemas import Problem
+from service.upload import MAX_IMAGES, RAW_TYPES
+
+API_VERSION = "1.0.0"
+
+TITLE = "dermaserve"
+
+DESCRIPTION = """
+Classifies dermatoscopic images of skin lesions: calibrated class probabilities, a malignancy flag
+at a stated operating point, and overlays of what spoke for a class.
+
+**Intended use: research and education. Not a medical device, not for diagnosis.** What the served
+model is for, what it was trained on, how good it was measured to be and where its limits are:
+`GET /model`.
+
+Errors are `application/problem+json` (RFC 9457). Every answer carries `X-Request-ID`: the
+client's own, if it sent one of 1 to 64 letters, digits, `.`, `_` or `-`.
+"""
+
+TAGS = [
+    {"name": "images", "description": "Images in, probabilities or overlays out."},
+    {"name": "model", "description": "What is being served."},
+    {"name": "operations", "description": "Probes and metrics for those who run the service."},
+]
+
+_BINARY = {"type": "string", "format": "binary"}
+
+IMAGE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The image, as a multipart part named `file` or as the raw body.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
+            },
+            **{media_type: {"schema": _BINARY} for media_type in RAW_TYPES},
+        },
+    }
+}
+
+BATCH_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": f"1 to {MAX_IMAGES} images, as multipart parts all named `files`.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["files"],
+                    "properties": {"files": {"type": "array", "maxItems": MAX_IMAGES, "items": _BINARY}},
+                }
+            }
+        },
+    }
+}
+
+_DETAILS = {
+    "body-too-large": "The request body is over the limit of 20,000,000 bytes.",
+    "image-too-large": "The image is 20000 x 20000 pixels; at most 64,000,000 pixels are accepted.",
+    "unsupported-media-type": "Send multipart/form-data with a part named 'file', or one of image/jpeg, …",
+    "unsupported-image": "The data is not an image of an accepted format (JPEG, PNG, WEBP, TIFF, BMP).",
+    "corrupt-image": "The JPEG image is truncated or damaged and cannot be decoded.",
+    "invalid-request": "The multipart body has no part named 'file'.",
+    "internal-error": "The request could not be processed. Quote the request_id when you report this.",
+    "not-ready": "The model is being loaded.",
+    "overloaded": "The server is working on as many requests as it accepts.",
+    "deadline-passed": "The deadline passed before the answer was computed.",
+}
+
+_TITLES = {
+    413: "The body is over the byte limit, or the image over the pixel limit.",
+    415: "The bytes are no image of an accepted format, or the content type is none that is read.",
+    422: "A truncated or corrupt image, a missing part, or an unknown parameter value.",
+    500: "The model gave no usable answer.",
+    503: "Queue full, starting or draining; `Retry-After` says when to try again.",
+    504: "The deadline passed before the answer was computed; its work was dropped.",
+}
+
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The ``responses`` of a route that may answer with these statuses, an example for each kind."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        kinds = {kind.type: kind for kind in KINDS.values() if kind.status == status}
+        examples = {
+            name: {
+                "value": {
+                    "type": URN + name,
+                    "title": kind.title,
+                    "status": status,
+                    "detail": _DETAILS[name],
+                    "request_id": "01K6X5V7Q2M3N4P5R6S7T8V9WA",
+                }
+            }
+            for name, kind in kinds.items()
+        }
+        content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}}
+        responses[status] = {"description": _TITLES[status], "content": content}
+        if status == 503:
+            responses[status]["headers"] = _RETRY_AFTER
+    return responses
+
+
+IMAGE_ERRORS = errors(413, 415, 422, 500, 503, 504)
+
+
+def add_problem_schema(document: dict[str, Any]) -> dict[str, Any]:
+    """Put the schema that ``errors`` refers to into an OpenAPI document."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.setdefault("Problem", Problem.model_json_schema())
+    return document

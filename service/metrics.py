@@ -1,0 +1,79 @@
+"""What Prometheus reads: one registry per app, base units, one prefix."""
+
+from collections.abc import Sequence
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+_LATENCY = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30)
+_SHORT = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_BATCH = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """Every measure of one server; also the observer of its batcher.
+
+    Client objects of prometheus_client are thread-safe, so any thread may call any method.
+    """
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"dermaserve_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"dermaserve_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(f"dermaserve_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self.ready = gauge("ready", "1 while the service takes work and its model is loaded.")
+        self.model_info = gauge("model_info", "1 for the model being served.", "name", "version", "provider")
+        self.inside = gauge("requests_in_progress", "Image requests accepted and not yet answered.")
+        self.rejections = counter("rejections_total", "Image requests refused unread, by reason.", "reason")
+        self.predictions = counter(
+            "predictions_total", "Images answered, by predicted class and flag.", "label", "flag"
+        )
+        self._requests = counter("requests_total", "Requests, by route and status.", "route", "status")
+        self._latency = histogram(
+            "request_duration_seconds", "From request to answer, by route.", _LATENCY, "route", "status"
+        )
+        self._queue = gauge("queue_depth", "Images waiting for inference.")
+        self._wait = histogram("queue_wait_seconds", "From queueing an image to its batch's start.", _SHORT)
+        self._batch = histogram("batch_size", "Images per inference.", _BATCH)
+        self._inference = histogram("inference_duration_seconds", "One inference of a batch.", _SHORT)
+        self.decoding = histogram("decode_duration_seconds", "Decoding and cropping one image.", _SHORT)
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """A request to the template ``route`` was answered with ``status``."""
+        self._requests.labels(route, str(status)).inc()
+        self._latency.labels(route, str(status)).observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """An image request was turned away at the gate."""
+        self.rejections.labels(reason).inc()
+
+    def queue_depth(self, depth: int) -> None:
+        """``depth`` images wait for inference."""
+        self._queue.set(depth)
+
+    def batch_started(self, waits: Sequence[float]) -> None:
+        """A batch goes, after its images waited ``waits`` seconds."""
+        self._batch.observe(len(waits))
+        for wait in waits:
+            self._wait.observe(wait)
+
+    def batch_finished(self, seconds: float) -> None:
+        """The batch took ``seconds``."""
+        self._inference.observe(seconds)

@@ -1,0 +1,73 @@
+"""Around every request: an id, one log line, one measure, and an answer whatever happens."""
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.metrics import Metrics
+from service.problems import problem_response
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no I, L, O, U
+
+UNMATCHED = "unmatched"
+"""The route label of requests to no route: their paths are the client's, and without bound."""
+
+logger = logging.getLogger(__name__)
+
+
+def new_request_id() -> str:
+    """A ULID: 48 bits of milliseconds and 80 random ones, so that ids sort by time."""
+    number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    return "".join(_BASE32[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+class Envelope:
+    """ASGI middleware; sets ``request.state.request_id`` and ``.started`` (``time.monotonic``)."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, closing: Callable[[], bool]) -> None:
+        """Wrap ``app``; while ``closing()`` every answer ends its connection."""
+        self._app = app
+        self._metrics = metrics
+        self._closing = closing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        sent = Headers(scope=scope).get("x-request-id", "")
+        request_id = sent if _SANE_ID.fullmatch(sent) else new_request_id()
+        state = scope.setdefault("state", {})
+        state["request_id"], state["started"] = request_id, started
+        status = 0
+
+        async def send_enveloped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+                if self._closing():
+                    headers["Connection"] = "close"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_enveloped)
+        except Exception as error:
+            # The last resort: whatever was not foreseen is logged, and answered without details.
+            if status:
+                raise
+            await problem_response(error, request_id)(scope, receive, send_enveloped)
+        finally:
+            seconds = time.monotonic() - started
+            route = getattr(scope.get("route"), "path", UNMATCHED)
+            self._metrics.request(route, status, seconds)
+            logger.info("%s %s %s %d %.1f ms", request_id, scope["method"], route, status, seconds * 1000)

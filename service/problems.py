@@ -1,0 +1,90 @@
+"""Failures as HTTP answers: ``application/problem+json``, RFC 9457."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from models.errors import DermaserveError
+from service.errors import (
+    INTERNAL,
+    URN,
+    DeadlinePassed,
+    InvalidRequest,
+    Kind,
+    Unavailable,
+    detail_of,
+    kind_of,
+)
+from service.schemas import Problem
+
+MEDIA_TYPE = "application/problem+json"
+
+logger = logging.getLogger(__name__)
+
+
+def problem_of(error: BaseException, request_id: str) -> Problem:
+    """``error`` as a client may see it."""
+    return _problem(kind_of(error), detail_of(error), request_id)
+
+
+def problem_response(error: BaseException, request_id: str) -> Response:
+    """``error`` as a complete answer. Failures of our own are logged with their stack trace."""
+    if kind_of(error) is INTERNAL:
+        logger.error("request %s failed", request_id, exc_info=error)
+    headers = {}
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, DeadlinePassed):
+        # The body may still be dripping in: end the connection instead of reading on.
+        headers["Connection"] = "close"
+    return _response(problem_of(error, request_id), headers)
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Make every error of ``app`` that a handler can see a problem."""
+
+    async def on_ours(request: Request, error: Exception) -> Response:
+        return problem_response(error, request.state.request_id)
+
+    async def on_validation(request: Request, error: Exception) -> Response:
+        names = []
+        if isinstance(error, RequestValidationError):
+            names = [".".join(str(part) for part in e["loc"]) for e in error.errors()]
+        detail = f"Not acceptable: {', '.join(names)}. See the API's documentation for what is."
+        return problem_response(InvalidRequest(detail), request.state.request_id)
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = (error.headers if isinstance(error, HTTPException) else None) or {}
+        title = HTTPStatus(status).phrase
+        kind = Kind(title.lower().replace(" ", "-"), title, status)
+        detail = _HTTP_DETAILS.get(status, title + ".")
+        return _response(_problem(kind, detail, request.state.request_id), headers)
+
+    app.add_exception_handler(DermaserveError, on_ours)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(HTTPException, on_http)
+
+
+_HTTP_DETAILS = {
+    404: "There is nothing at this address; see /docs for what there is.",
+    405: "This address does not answer that method; see the Allow header.",
+}
+
+
+def _problem(kind: Kind, detail: str, request_id: str) -> Problem:
+    return Problem(
+        type=URN + kind.type, title=kind.title, status=kind.status, detail=detail, request_id=request_id
+    )
+
+
+def _response(problem: Problem, headers: Mapping[str, str]) -> Response:
+    return Response(
+        problem.model_dump_json(), status_code=problem.status, headers=dict(headers), media_type=MEDIA_TYPE
+    )

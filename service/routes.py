@@ -1,0 +1,230 @@
+"""The API: each route reads a request, lets the classifier work, and shapes the answer."""
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from prometheus_client.exposition import choose_encoder
+
+from models.errors import DermaserveError
+from models.preprocess import Decoded
+from service.classifier import Caution, Classified, Classifier
+from service.docs import BATCH_BODY, IMAGE_BODY, IMAGE_ERRORS, errors
+from service.errors import DeadlinePassed, InvalidRequest
+from service.problems import problem_of
+from service.runtime import Runtime
+from service.schemas import (
+    Alive,
+    BatchPrediction,
+    GradCam,
+    ImageWarning,
+    Malignancy,
+    ModelCard,
+    ModelName,
+    PredictedClass,
+    Prediction,
+    Problem,
+    Ready,
+)
+from service.upload import expected_size, read_image, read_images
+from service.workers import cancelled_by_disconnect
+
+GradCamClass = Annotated[
+    str | None,
+    Query(description="Class code to explain; default the predicted one.", examples=["mel"], max_length=64),
+]
+
+_EMPTY_HEATMAP = Caution("empty_heatmap", "Nothing in the image spoke for this class: no place is marked.")
+
+
+def build_router(runtime: Runtime) -> APIRouter:
+    """The routes of the API contract, working on ``runtime``."""
+    router = APIRouter()
+    limit = runtime.settings.max_body_bytes
+
+    @asynccontextmanager
+    async def accepted(request: Request, gradcam_class: str | None = None) -> AsyncIterator[Classifier]:
+        """Admit a request and end it at its deadline, whatever it is waiting for."""
+        left = _deadline(request) - time.monotonic()
+        try:
+            async with asyncio.timeout(left):
+                with runtime.gate.admit():
+                    classifier = runtime.classifier
+                    codes = classifier.manifest.codes
+                    if gradcam_class is not None and gradcam_class not in codes:
+                        raise InvalidRequest(f"gradcam_class: expected one of {', '.join(codes)}.")
+                    yield classifier
+        except TimeoutError as error:
+            raise DeadlinePassed("The deadline passed before the answer was computed.") from error
+
+    def _deadline(request: Request) -> float:
+        return float(request.state.started) + runtime.settings.request_timeout
+
+    async def decoded(request: Request, classifier: Classifier) -> Decoded:
+        """Receive and decode. The file's bytes die with this call, long before the answer."""
+        with runtime.gate.reserve(expected_size(request, limit)):
+            data = await read_image(request, limit)
+            async with cancelled_by_disconnect(request.receive):
+                return await classifier.decode(data)
+
+    @router.post(
+        "/predict",
+        tags=["images"],
+        summary="Classify one image",
+        operation_id="predict",
+        responses=IMAGE_ERRORS,
+        openapi_extra=IMAGE_BODY,
+    )
+    async def predict(
+        request: Request,
+        gradcam: Annotated[bool, Query(description="Add an overlay to the answer.")] = False,
+        gradcam_class: GradCamClass = None,
+    ) -> Prediction:
+        async with accepted(request, gradcam_class) as classifier:
+            image = await decoded(request, classifier)
+            async with cancelled_by_disconnect(request.receive):
+                found = await classifier.classify(image, deadline=_deadline(request))
+                prediction = _prediction(classifier, found, request.state.request_id)
+                if gradcam:
+                    code = gradcam_class or found.decision.label
+                    overlay = await classifier.overlay(found, code)
+                    data = base64.b64encode(overlay.png).decode()
+                    prediction.gradcam = GradCam(label=code, data=data)
+                    if overlay.empty:
+                        prediction.warnings.append(ImageWarning(**_EMPTY_HEATMAP._asdict()))
+                return prediction
+
+    @router.post(
+        "/predict/batch",
+        tags=["images"],
+        summary="Classify several images",
+        description="Results come in the order of the images, each a prediction or a problem: one bad "
+        "image never fails its neighbours. The limit on bytes holds for the whole body.",
+        operation_id="predictBatch",
+        responses=IMAGE_ERRORS,
+        openapi_extra=BATCH_BODY,
+    )
+    async def predict_batch(request: Request) -> BatchPrediction:
+        request_id = request.state.request_id
+        async with accepted(request) as classifier:
+            # One request must not fill the queue: it has as many images in it as one batch takes.
+            turns = asyncio.Semaphore(classifier.max_batch_size)
+
+            async def one(images: list[bytes], index: int) -> Prediction | Problem:
+                async with turns:
+                    data, images[index] = images[index], b""
+                    try:
+                        image = await classifier.decode(data)
+                        del data
+                        found = await classifier.classify(image, deadline=_deadline(request))
+                    except DermaserveError as error:
+                        return problem_of(error, request_id)
+                    return _prediction(classifier, found, request_id)
+
+            with runtime.gate.reserve(expected_size(request, limit)):
+                images = await read_images(request, limit)
+                async with cancelled_by_disconnect(request.receive), asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(one(images, index)) for index in range(len(images))]
+            return BatchPrediction(results=[task.result() for task in tasks])
+
+    @router.post(
+        "/gradcam",
+        tags=["images"],
+        summary="Overlay of one image",
+        description="The picture that the model saw, with what spoke for a class laid over it.",
+        operation_id="gradcam",
+        response_class=Response,
+        responses={
+            **IMAGE_ERRORS,
+            200: {
+                "description": "The overlay.",
+                "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+                "headers": {
+                    "X-Gradcam-Label": {"description": "The class shown.", "schema": {"type": "string"}}
+                },
+            },
+        },
+        openapi_extra=IMAGE_BODY,
+    )
+    async def gradcam(request: Request, gradcam_class: GradCamClass = None) -> Response:
+        async with accepted(request, gradcam_class) as classifier:
+            image = await decoded(request, classifier)
+            async with cancelled_by_disconnect(request.receive):
+                found = await classifier.classify(image, deadline=_deadline(request))
+                code = gradcam_class or found.decision.label
+                overlay = await classifier.overlay(found, code)
+                return Response(overlay.png, media_type="image/png", headers={"X-Gradcam-Label": code})
+
+    @router.get(
+        "/model",
+        tags=["model"],
+        summary="The model being served",
+        operation_id="model",
+        responses=errors(503),
+    )
+    async def model() -> ModelCard:
+        manifest = runtime.classifier.manifest
+        facts = {name: getattr(manifest, name) for name in ModelCard.model_fields if name != "provider"}
+        return ModelCard.model_validate(facts | {"provider": runtime.classifier.provider})
+
+    @router.get("/livez", tags=["operations"], summary="Is the process up?", operation_id="livez")
+    async def livez() -> Alive:
+        return Alive()
+
+    @router.get(
+        "/readyz",
+        tags=["operations"],
+        summary="Does it take work?",
+        operation_id="readyz",
+        responses=errors(503),
+    )
+    async def readyz() -> Ready:
+        runtime.check_ready()
+        classifier = runtime.classifier
+        return Ready(model=_name(classifier), provider=classifier.provider)
+
+    @router.get(
+        "/metrics",
+        tags=["operations"],
+        summary="Prometheus metrics",
+        operation_id="metrics",
+        response_class=Response,
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Metrics."}
+        },
+    )
+    async def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(runtime.metrics.registry), headers={"Content-Type": content_type})
+
+    return router
+
+
+def _name(classifier: Classifier) -> ModelName:
+    return ModelName(name=classifier.manifest.name, version=classifier.manifest.version)
+
+
+def _prediction(classifier: Classifier, found: Classified, request_id: str) -> Prediction:
+    manifest, decision = classifier.manifest, found.decision
+    names = {c.code: c.name for c in manifest.classes}
+    return Prediction(
+        request_id=request_id,
+        model=_name(classifier),
+        probabilities=decision.probabilities,
+        prediction=PredictedClass(
+            label=decision.label,
+            name=names[decision.label],
+            probability=decision.probabilities[decision.label],
+        ),
+        malignancy=Malignancy(
+            flag=decision.flag,
+            probability=decision.malignancy,
+            threshold=manifest.operating_point.threshold,
+        ),
+        warnings=[ImageWarning(**caution._asdict()) for caution in found.cautions],
+        gradcam=None,
+    )

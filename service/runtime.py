@@ -1,0 +1,146 @@
+"""The life of one server: load the model in the background, take work, drain, close."""
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from models.bundle import Bundle, load_bundle
+from models.errors import DermaserveError
+from service.classifier import Classifier
+from service.errors import NotReady
+from service.gate import Gate, Phase
+from service.metrics import Metrics
+from service.settings import Settings
+from service.workers import Workers
+
+if TYPE_CHECKING:
+    from service.predictor import Predictor
+
+logger = logging.getLogger(__name__)
+
+
+class Runtime:
+    """What the routes work with.
+
+    Attributes:
+        settings, metrics, gate: as given or made at construction.
+        failure: why the model could not be loaded.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.gate = Gate(
+            max_requests=settings.max_queue_size,
+            max_body_bytes=settings.max_upload_memory,
+            on_refusal=self.metrics.refused,
+        )
+        self.failure: Exception | None = None
+        self._classifier: Classifier | None = None
+        self._workers: Workers | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self.metrics.ready.set_function(lambda: float(self.ready))
+        self.metrics.inside.set_function(lambda: float(self.gate.requests))
+
+    @property
+    def ready(self) -> bool:
+        """Whether load balancers should send work."""
+        alive = self._classifier is not None and self._classifier.alive
+        return alive and self.gate.phase is Phase.READY
+
+    @property
+    def classifier(self) -> Classifier:
+        """The loaded model.
+
+        Raises:
+            NotReady: there is none.
+        """
+        if self._classifier is None:
+            self.gate.check_phase()
+            raise NotReady("The model is not loaded.", reason="starting", retry_after=2)
+        return self._classifier
+
+    def check_ready(self) -> None:
+        """Raise NotReady unless load balancers should send work."""
+        if self.ready:
+            return
+        self.gate.check_phase()
+        if self.gate.phase is Phase.DRAINING:
+            raise NotReady("The server is shutting down.", reason="draining", retry_after=5)
+        raise NotReady("The server has stopped working on images.", reason="stuck", retry_after=60)
+
+    async def start(self) -> None:
+        """Begin to load the model; returns at once, so that liveness is answered meanwhile."""
+        self._workers = Workers(self.settings.decode_workers)
+        self._loading = asyncio.create_task(self._load(self._workers))
+
+    def drain(self) -> None:
+        """Fail readiness, go on taking work."""
+        if self.gate.phase in (Phase.STARTING, Phase.READY):
+            self.gate.phase = Phase.DRAINING
+
+    def close_gate(self) -> None:
+        """Take no more work; what was accepted is finished."""
+        if self.gate.phase is not Phase.FAILED:
+            self.gate.phase = Phase.CLOSED
+
+    async def stop(self) -> None:
+        """Answer what was accepted, within the grace period, and end all threads."""
+        self.close_gate()
+        if self._loading is not None:
+            await self._loading
+        if self._classifier is not None:
+            await asyncio.to_thread(self._classifier.close, self.settings.shutdown_grace)
+        if self._workers is not None:
+            await asyncio.to_thread(self._workers.close)
+
+    async def _load(self, workers: Workers) -> None:
+        start = time.monotonic()
+        try:
+            bundle, predictor, max_batch_size = await asyncio.to_thread(self._open)
+        except Exception as error:
+            # Whatever keeps the model from loading means the same: never become ready.
+            self.failure = error
+            self.gate.phase = Phase.FAILED
+            known = isinstance(error, DermaserveError)
+            logger.critical("The model cannot be served: %s", error, exc_info=None if known else error)
+            return
+        settings, manifest = self.settings, bundle.manifest
+        timeout = settings.batch_timeout
+        self._classifier = Classifier(
+            manifest,
+            predictor,
+            workers=workers,
+            metrics=self.metrics,
+            max_pixels=settings.max_pixels,
+            max_batch_size=max_batch_size,
+            batch_timeout=timeout if timeout is not None else 0.005 if predictor.on_gpu else 0.0,
+            max_queue_size=settings.max_queue_size,
+        )
+        self.metrics.model_info.labels(manifest.name, manifest.version, predictor.provider).set(1)
+        if self.gate.phase is Phase.STARTING:
+            self.gate.phase = Phase.READY
+        logger.info(
+            "Ready after %.2f s: %s %s on %s, %d threads, batches of up to %d.",
+            time.monotonic() - start,
+            manifest.name,
+            manifest.version,
+            predictor.provider,
+            settings.intra_op_threads,
+            max_batch_size,
+        )
+
+    def _open(self) -> "tuple[Bundle, Predictor, int]":
+        """Verify, load and warm up, in a thread."""
+        # Imported here, not above: the process listens and answers /livez before ONNX Runtime is
+        # loaded, and `python -m service openapi` does without it.
+        from service.predictor import Predictor
+
+        settings = self.settings
+        bundle = load_bundle(settings.bundle)
+        predictor = Predictor(bundle, device=settings.device, intra_op_threads=settings.intra_op_threads)
+        # A CPU gains little from batches (70 images/s at 1, 77 at 4, 72 at 16 on two cores), a GPU much.
+        max_batch_size = settings.max_batch_size or (32 if predictor.on_gpu else 4)
+        predictor.warm_up(max_batch_size)
+        return bundle, predictor, max_batch_size

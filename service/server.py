@@ -1,0 +1,75 @@
+"""The process: uvicorn around the app, with a shutdown that loses no accepted request."""
+
+import asyncio
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+
+from service.app import create_app
+from service.runtime import Runtime
+from service.settings import Settings
+
+_KEEP_ALIVE = 75  # seconds; above the 60 of common load balancers, which must close first
+_BACKLOG = 2048
+_MAX_HEADER_BYTES = 16_384
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn closes its listeners as soon as SIGTERM comes; this fails readiness first, and waits."""
+
+    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
+        super().__init__(config)
+        self._runtime = runtime
+
+    async def on_tick(self, counter: int) -> bool:
+        """Also exit when the model could not be loaded."""
+        return await super().on_tick(counter) or self._runtime.failure is not None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, pause, refuse new work, then let uvicorn finish what was accepted."""
+        if self._runtime.failure is None:
+            self._runtime.drain()
+            until = asyncio.get_running_loop().time() + self._runtime.settings.drain_pause
+            # uvicorn's signal handler sets force_exit, a plain attribute: there is no event to wait for.
+            while asyncio.get_running_loop().time() < until and not self.force_exit:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        self._runtime.close_gate()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(0)
+
+    # uvicorn raises the signals it caught again once it is done, to end the process as the signal
+    # would: status 143. A drained server has done all that was asked of it: status 0. As process 1
+    # of a container it would also ignore signals that have no handler.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
+    runtime = Runtime(settings)
+    config = uvicorn.Config(
+        create_app(settings, runtime),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_grace)),
+        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+        http="h11",
+        ws="none",
+    )
+    try:
+        DrainingServer(config, runtime).run()
+    except SystemExit:
+        if runtime.failure is None:
+            raise
+    return 1 if runtime.failure is not None else 0

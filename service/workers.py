@@ -1,0 +1,82 @@
+"""Threads for work that would block the event loop, and two ways for waiting to end early."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, TypeVar
+
+from service.errors import ClientDisconnected
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Workers:
+    """A thread pool without a queue of its own.
+
+    An executor keeps the arguments of cancelled calls until a thread gets to them, so abandoned
+    uploads would pile up in memory. Here calls wait on the event loop, where cancelling frees them,
+    and a call is handed over only when a thread is free.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="worker")
+        self._free = asyncio.Semaphore(count)
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call ``function`` in a thread. If the caller is cancelled meanwhile, the result is dropped."""
+        loop = asyncio.get_running_loop()
+        await self._free.acquire()
+
+        def release(_: Future[T]) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._free.release)
+
+        try:
+            future = self._pool.submit(function, *args, **kwargs)
+        except BaseException:
+            self._free.release()
+            raise
+        # Released when the thread is done, not when the caller gives up waiting for it.
+        future.add_done_callback(release)
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """Wait for running calls and end the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@asynccontextmanager
+async def cancelled_by_disconnect(receive: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
+    """Cancel the block as soon as the client goes away. The body must have been read before.
+
+    Args:
+        receive: the ASGI channel of the request.
+
+    Raises:
+        ClientDisconnected: instead of the cancellation.
+    """
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("cancelled_by_disconnect needs a running task")
+    before = task.cancelling()
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        # The same accounting as asyncio.timeout's: a cancellation from elsewhere goes on.
+        if gone and task.uncancel() <= before:
+            raise ClientDisconnected("The client went away.") from None
+        raise
+    finally:
+        watcher.cancel()

@@ -1,0 +1,68 @@
+"""A running service on the tiny bundle, reached through its public door."""
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.service.door import Door, running
+from tests.synthetic import draw_lesion
+from tests.tiny_bundle import write_tiny_bundle
+
+JPEG = {"content-type": "image/jpeg"}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The developer's own settings must not decide a test."""
+    for name in [n for n in os.environ if n.startswith("DERMASERVE_") and n != "DERMASERVE_HAM10000"]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle")).path
+
+
+@pytest.fixture(scope="session")
+def lesion() -> Image.Image:
+    return draw_lesion(np.random.default_rng(1), code="mel")
+
+
+@pytest.fixture(scope="session")
+def jpeg(lesion: Image.Image) -> bytes:
+    return encoded(lesion, "JPEG", quality=90)
+
+
+def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def client(tiny: Path) -> Iterator[Door]:
+    with running(tiny) as client:
+        yield client
+
+
+def assert_problem(response: Any, status: int, kind: str) -> None:
+    """Every error has the same five members, and nothing of the server's inside."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert set(body) == {"type", "title", "status", "detail", "request_id"}
+    assert body["type"] == f"urn:dermaserve:problem:{kind}"
+    assert body["status"] == status
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert body["title"]
+    assert body["detail"]
+    for leak in ("/", "Traceback", "Error", "PIL", "onnx"):
+        assert leak not in body["detail"].replace("multipart/form-data", "").replace("image/", "").replace(
+            "/predict/batch", ""
+        ).replace("/docs", ""), body

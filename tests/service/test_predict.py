@@ -1,0 +1,151 @@
+"""``POST /predict``: the answer of the API contract."""
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from models.bundle import DecisionRule, load_bundle
+from models.labels import HAM10000_LABELS, Label
+from tests.service.conftest import JPEG, assert_problem, encoded
+from tests.service.door import Door, running
+from tests.tiny_bundle import write_tiny_bundle
+
+
+def test_answers_as_the_contract_states(client: Door, jpeg: bytes) -> None:
+    response = client.post("/predict", files={"file": ("a.jpg", jpeg, "image/jpeg")})
+    assert response.status_code == 200, response.text
+    body = response.json()
+    assert list(body) == [
+        "request_id",
+        "model",
+        "probabilities",
+        "prediction",
+        "malignancy",
+        "warnings",
+        "gradcam",
+    ]
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert body["model"] == {"name": "tiny-test-bundle", "version": "0.0.1"}
+    assert list(body["probabilities"]) == [label.code for label in HAM10000_LABELS]
+    assert sum(body["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+    label = max(body["probabilities"], key=body["probabilities"].__getitem__)
+    names = {entry.code: entry.name for entry in HAM10000_LABELS}
+    assert body["prediction"] == {
+        "label": label,
+        "name": names[label],
+        "probability": body["probabilities"][label],
+    }
+    malignant = sum(body["probabilities"][code] for code in ("akiec", "bcc", "mel"))
+    assert body["malignancy"]["probability"] == pytest.approx(malignant)
+    assert body["malignancy"]["threshold"] == 0.5
+    assert body["malignancy"]["flag"] == ("malignant" if malignant >= 0.5 else "benign")
+    assert body["warnings"] == []
+    assert body["gradcam"] is None
+
+
+def test_raw_body_and_multipart_give_the_same_numbers(client: Door, jpeg: bytes) -> None:
+    raw = client.post("/predict", content=jpeg, headers=JPEG).json()
+    multipart = client.post("/predict", files={"file": jpeg}).json()
+    assert raw["probabilities"] == multipart["probabilities"]
+
+
+def test_different_images_get_different_answers(client: Door, jpeg: bytes) -> None:
+    other = encoded(Image.new("RGB", (300, 300), (200, 40, 90)), "JPEG")
+    answers = [client.post("/predict", content=data, headers=JPEG).json() for data in (jpeg, other)]
+    assert answers[0]["probabilities"] != answers[1]["probabilities"]
+
+
+def test_gradcam_shows_the_predicted_class_unless_told_otherwise(client: Door, jpeg: bytes) -> None:
+    answer = client.post("/predict?gradcam=true", content=jpeg, headers=JPEG).json()
+    assert answer["gradcam"]["label"] == answer["prediction"]["label"]
+    assert answer["gradcam"]["media_type"] == "image/png"
+    image = Image.open(io.BytesIO(base64.b64decode(answer["gradcam"]["data"])))
+    assert (image.format, image.mode, image.size) == ("PNG", "RGB", (224, 224))
+    other = client.post("/predict?gradcam=true&gradcam_class=df", content=jpeg, headers=JPEG).json()
+    assert other["gradcam"]["label"] == "df"
+
+
+def test_unknown_gradcam_class_is_refused_naming_the_known_ones(client: Door, jpeg: bytes) -> None:
+    response = client.post("/predict?gradcam_class=melanoma", content=jpeg, headers=JPEG)
+    assert_problem(response, 422, "invalid-request")
+    assert "akiec, bcc, bkl, df, mel, nv, vasc" in response.json()["detail"]
+
+
+def test_a_bad_bool_is_refused_naming_the_parameter(client: Door, jpeg: bytes) -> None:
+    response = client.post("/predict?gradcam=perhaps", content=jpeg, headers=JPEG)
+    assert_problem(response, 422, "invalid-request")
+    assert "gradcam" in response.json()["detail"]
+
+
+def test_small_images_are_answered_with_a_warning(client: Door) -> None:
+    data = encoded(Image.new("RGB", (100, 300), "brown"), "PNG")
+    warnings = client.post("/predict", content=data, headers={"content-type": "image/png"}).json()["warnings"]
+    assert [w["code"] for w in warnings] == ["low_resolution"]
+    assert "100 x 300" in warnings[0]["detail"]
+
+
+def test_label_follows_the_decision_rule_of_the_manifest(tmp_path: Path, jpeg: bytes) -> None:
+    codes = [label.code for label in HAM10000_LABELS]
+    prior = {code: 0.001 if code == "df" else 0.999 / 6 for code in codes}
+    bundle = write_tiny_bundle(tmp_path, decision_rule=DecisionRule(tau=2.0, prior=prior))
+    with running(bundle.path) as client:
+        body = client.post("/predict", content=jpeg, headers=JPEG).json()
+    scores = {code: p / prior[code] ** 2 for code, p in body["probabilities"].items()}
+    assert body["prediction"]["label"] == max(scores, key=scores.__getitem__)
+    assert body["prediction"]["label"] != max(body["probabilities"], key=body["probabilities"].__getitem__)
+
+
+def test_serves_a_grey_two_class_bundle_of_another_size(tmp_path: Path, jpeg: bytes) -> None:
+    classes = [Label("malignant", "Malignant", True), Label("benign", "Benign", False)]
+    bundle = write_tiny_bundle(tmp_path, color="grey", height=100, width=125, classes=classes, name="grey")
+    with running(bundle.path) as client:
+        body = client.post("/predict?gradcam=1", content=jpeg, headers=JPEG).json()
+        card = client.get("/model").json()
+    assert set(body["probabilities"]) == {"malignant", "benign"}
+    assert body["malignancy"]["probability"] == pytest.approx(body["probabilities"]["malignant"])
+    image = Image.open(io.BytesIO(base64.b64decode(body["gradcam"]["data"])))
+    assert (image.mode, image.size) == ("RGB", (125, 100))
+    assert card["input"] == {"name": "image", "height": 100, "width": 125, "color": "grey", "crop": "centre"}
+
+
+def test_model_states_the_facts_of_the_manifest(client: Door, tiny: Path) -> None:
+    card = client.get("/model").json()
+    assert card.pop("provider") == "CPUExecutionProvider"
+    assert card.pop("malignant") == ["akiec", "bcc", "mel"]
+    manifest = json.loads(load_bundle(tiny).manifest.model_dump_json())
+    assert card == {name: manifest[name] for name in card}
+    assert {"classes", "input", "decision_rule", "operating_point", "metrics", "licence", "limits"} <= set(
+        card
+    )
+
+
+def test_gradcam_route_answers_a_picture_and_names_its_class(client: Door, jpeg: bytes) -> None:
+    response = client.post("/gradcam", files={"file": jpeg})
+    assert response.headers["content-type"] == "image/png"
+    predicted = client.post("/predict", files={"file": jpeg}).json()["prediction"]["label"]
+    assert response.headers["x-gradcam-label"] == predicted
+    assert Image.open(io.BytesIO(response.content)).size == (224, 224)
+    other = client.post("/gradcam?gradcam_class=vasc", content=jpeg, headers=JPEG)
+    assert other.headers["x-gradcam-label"] == "vasc"
+
+
+def test_batch_answers_in_order_and_a_bad_image_fails_alone(client: Door, jpeg: bytes) -> None:
+    other = encoded(Image.new("RGB", (300, 300), (200, 40, 90)), "PNG")
+    parts = [("files", data) for data in (jpeg, b"no image", other, jpeg[:500], jpeg)]
+    response = client.post("/predict/batch", files=parts)
+    assert response.status_code == 200, response.text
+    results = response.json()["results"]
+    assert [r.get("status", 200) for r in results] == [200, 415, 200, 422, 200]
+    single = client.post("/predict", content=other, headers={"content-type": "image/png"}).json()
+    assert results[2]["probabilities"] == pytest.approx(single["probabilities"], abs=1e-6)
+    assert results[0]["probabilities"] == pytest.approx(results[4]["probabilities"], abs=1e-6)
+
+
+def test_batch_of_raw_body_or_too_many_images_is_refused(client: Door, jpeg: bytes) -> None:
+    assert_problem(client.post("/predict/batch", content=jpeg, headers=JPEG), 415, "unsupported-media-type")
+    many = [("files", b"x")] * 33
+    assert_problem(client.post("/predict/batch", files=many), 422, "invalid-request")
