@@ -5,6 +5,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from models.bundle import Bundle, load_bundle
 from models.errors import DermaserveError
 from service.classifier import Classifier
@@ -143,4 +145,5 @@ class Runtime:
         # A CPU gains little from batches (70 images/s at 1, 77 at 4, 72 at 16 on two cores), a GPU much.
         max_batch_size = settings.max_batch_size or (32 if predictor.on_gpu else 4)
         predictor.warm_up(max_batch_size)
+        Image.init()  # Pillow loads its codecs on first use: not on a client's time
         return bundle, predictor, max_batch_size

@@ -66,6 +66,7 @@ class Door:
 
 async def _later(chunks: Iterator[bytes]) -> Any:
     for chunk in chunks:
+        await asyncio.sleep(0.001)  # a client that never waits would keep the loop to itself
         yield chunk
 
 

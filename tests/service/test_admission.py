@@ -1,0 +1,206 @@
+"""Full, late, broken or abandoned: every request gets its answer, and nothing is computed in vain."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.predictor import Outputs, Predictor
+from tests.service.conftest import JPEG, assert_problem
+from tests.service.door import Door, running, wait_for
+
+
+class Slow:
+    """Stands in for ``Predictor.run`` and waits until it is released."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go = threading.Event()
+        self.started = threading.Event()
+        self.sizes: list[int] = []
+        self.fail_on: set[int] = set()
+        real = Predictor.run
+
+        def run(predictor: Predictor, batch: NDArray[np.uint8]) -> Outputs:
+            self.sizes.append(len(batch))
+            self.started.set()
+            assert self.go.wait(20)
+            if len(batch) in self.fail_on:
+                raise RuntimeError("/secret/path: out of memory")
+            return real(predictor, batch)
+
+        self._run = run
+        self._monkeypatch = monkeypatch
+
+    def patch(self) -> None:
+        self._monkeypatch.setattr(Predictor, "run", self._run)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    slow = Slow(monkeypatch)
+    yield slow
+    slow.go.set()
+
+
+def test_a_full_house_answers_503_with_retry_after_at_once(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+    with running(tiny, max_queue_size=3) as client:
+        slow.patch()
+        inside = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
+        wait_for(lambda: client.runtime.gate.requests == 3)
+        refused = client.post("/predict", content=jpeg, headers=JPEG)
+        assert_problem(refused, 503, "overloaded")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert client.get("/livez").status_code == 200
+        assert client.get("/readyz").status_code == 200
+        slow.go.set()
+        assert [future.result(20).status_code for future in inside] == [200] * 3
+        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
+        assert 'rejections_total{reason="queue_full"} 1.0' in client.get("/metrics").text
+
+
+def test_bodies_may_not_pile_up_in_memory(tiny: Path, jpeg: bytes) -> None:
+    release = threading.Event()
+
+    def body() -> Iterator[bytes]:
+        yield jpeg[:100]
+        while not release.is_set():
+            yield b""
+        yield jpeg[100:]
+
+    with running(tiny, max_body_bytes=1_000_000, max_upload_memory=1_500_000) as client:
+        first = client.begin("POST", "/predict", content=body(), headers=JPEG)
+        wait_for(lambda: client.runtime.gate.body_bytes == 1_000_000)
+        refused = client.post("/predict", content=body(), headers=JPEG)
+        assert_problem(refused, 503, "overloaded")
+        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
+        release.set()
+        assert first.result(20).status_code == 200
+        assert client.runtime.gate.body_bytes == 0
+
+
+def test_a_passed_deadline_is_504_and_its_work_is_dropped(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+    with running(tiny, request_timeout=0.5, max_batch_size=1) as client:
+        slow.patch()
+        late = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
+        for future in late:
+            assert_problem(future.result(20), 504, "deadline-passed")
+        slow.go.set()
+        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
+    assert len(slow.sizes) == 2  # the one that was running, and the last: never the queued ones
+
+
+def test_a_drip_feeding_client_is_cut_off_at_the_deadline(tiny: Path, jpeg: bytes) -> None:
+    def drip() -> Iterator[bytes]:
+        while True:
+            yield b"\xff"
+
+    with running(tiny, request_timeout=0.3) as client:
+        response = client.post("/predict", content=drip(), headers=JPEG)
+        assert_problem(response, 504, "deadline-passed")
+        assert response.headers["connection"] == "close"
+        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
+
+
+def test_a_failing_batch_fails_only_its_own(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+    with running(tiny, max_batch_size=1) as client:
+        slow.patch()
+        slow.go.set()
+        slow.fail_on = {1}
+        assert_problem(client.post("/predict", content=jpeg, headers=JPEG), 500, "internal-error")
+        slow.fail_on = set()
+        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
+
+
+def test_a_failing_batch_of_several_is_tried_singly(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+    with running(tiny, max_batch_size=4) as client:
+        slow.patch()
+        slow.fail_on = {2, 3, 4}
+        futures = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(5)]
+        wait_for(
+            lambda: client.runtime.gate.requests == 5 and "queue_depth 4.0" in client.get("/metrics").text
+        )
+        slow.go.set()
+        assert [future.result(20).status_code for future in futures] == [200] * 5
+    assert slow.sizes == [1, 4, 1, 1, 1, 1]
+
+
+def test_output_that_is_no_probability_is_500(
+    tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tiny) as client:
+        nan = Outputs(np.full((1, 7), np.nan, np.float32), np.zeros((1, 7, 7, 7), np.float32))
+        monkeypatch.setattr(Predictor, "run", lambda *_: nan)
+        assert_problem(client.post("/predict", content=jpeg, headers=JPEG), 500, "internal-error")
+
+
+def test_work_of_a_client_that_went_away_is_cancelled(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+    with running(tiny, max_batch_size=1) as client:
+        slow.patch()
+        busy = client.begin("POST", "/predict", content=jpeg, headers=JPEG)
+        assert slow.started.wait(20)
+        gone = asyncio.run_coroutine_threadsafe(_post_and_leave(client, jpeg), client.loop)
+        gone.result(20)
+        wait_for(lambda: client.runtime.gate.requests == 1)
+        slow.go.set()
+        assert busy.result(20).status_code == 200
+        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
+        assert 'requests_total{route="/predict",status="499"} 1.0' in client.get("/metrics").text
+    assert len(slow.sizes) == 2
+
+
+async def _post_and_leave(client: Door, body: bytes) -> None:
+    """Speak ASGI directly: send the body, wait for the work to be queued, disconnect."""
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop()
+        # Polled through the public door: nothing announces that an image was queued.
+        while "queue_depth 1.0" not in (await client._client.get("/metrics")).text:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        return {"type": "http.disconnect"}
+
+    async def send(_: Any) -> None:
+        pass
+
+    headers = [(b"content-type", b"image/jpeg"), (b"content-length", str(len(body)).encode())]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers, "query_string": b""}
+    await client.app(scope | {"root_path": "", "http_version": "1.1"}, receive, send)
+
+
+def test_starting_and_draining_are_503_with_retry_after(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+    slow.patch()  # the warm-up hangs: the service is starting
+    from service.runtime import Runtime
+    from tests.service.door import settings_for
+
+    client = Door(Runtime(settings_for(tiny)))
+    client.start()
+    try:
+        assert client.get("/livez").json() == {"status": "alive"}
+        for response in (
+            client.get("/readyz"),
+            client.get("/model"),
+            client.post("/predict", content=jpeg, headers=JPEG),
+        ):
+            assert_problem(response, 503, "not-ready")
+            assert int(response.headers["retry-after"]) >= 1
+        slow.go.set()
+        wait_for(lambda: client.runtime.ready)
+        client.runtime.drain()
+        assert_problem(client.get("/readyz"), 503, "not-ready")
+        assert client.get("/livez").status_code == 200
+        draining = client.post("/predict", content=jpeg, headers=JPEG)
+        assert draining.status_code == 200
+        assert draining.headers["connection"] == "close"
+        client.runtime.close_gate()
+        refused = client.post("/predict", content=jpeg, headers=JPEG)
+        assert_problem(refused, 503, "not-ready")
+        assert int(refused.headers["retry-after"]) >= 1
+    finally:
+        slow.go.set()
+        client.stop()
