@@ -8,7 +8,7 @@ import numpy as np
 from training.recipe import Recipe
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no type information
+class Batches(keras.utils.PyDataset):
     """Shuffled batches of one epoch: uint8 images ``[n, H, W, C]``, one-hot labels ``[n, K]``.
 
     The draw depends on seed and epoch alone, so a resumed run sees what the stopped one would
@@ -37,7 +37,7 @@ def draw(labels: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.nda
     Each class gets draws ∝ n ** ``sampling_power``; within a class every image comes up before
     any comes up again.
     """
-    total = recipe.draws_per_epoch or len(labels)
+    total = draws_per_epoch(len(labels), recipe)
     counts = np.bincount(labels)
     shares = np.where(counts > 0, counts, 1) ** recipe.sampling_power * (counts > 0)
     quota = np.floor(np.cumsum(shares / shares.sum()) * total + 0.5).astype(int)
@@ -48,6 +48,11 @@ def draw(labels: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.nda
             rounds = -(-size // len(members))
             chosen.append(np.concatenate([rng.permutation(members) for _ in range(rounds)])[:size])
     return rng.permutation(np.concatenate(chosen))
+
+
+def draws_per_epoch(images: int, recipe: Recipe) -> int:
+    """How many images an epoch draws from a training part of ``images`` images."""
+    return max(1, round(images * recipe.epoch_size))
 
 
 def class_weights(labels: np.ndarray, recipe: Recipe, classes: int) -> np.ndarray:
@@ -68,4 +73,4 @@ def log_prior_shift(labels: np.ndarray, recipe: Recipe, classes: int) -> np.ndar
     """
     counts = np.maximum(np.bincount(labels, minlength=classes), 1).astype(float)
     effective = counts**recipe.sampling_power * counts**-recipe.class_weight_power
-    return np.log(effective / effective.sum()) - np.log(counts / counts.sum())
+    return np.asarray(np.log(effective / effective.sum()) - np.log(counts / counts.sum()))

@@ -4,6 +4,7 @@ import csv
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from models.errors import DermaserveError
@@ -117,7 +118,7 @@ def _row(record: dict[str, str], path: Path) -> Row:
 def _contradictions(rows: Sequence[Row]) -> list[str]:
     problems = [
         f"image_id {before.image_id} occurs twice"
-        for before, after in zip(rows, rows[1:], strict=False)
+        for before, after in pairwise(rows)
         if before.image_id == after.image_id
     ]
     diagnosis: dict[str, str] = {}

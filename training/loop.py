@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from training.augment import Augment
-from training.batches import Batches, class_weights, log_prior_shift
+from training.batches import Batches, class_weights, draws_per_epoch, log_prior_shift
 from training.networks import build_network, set_trainable
 from training.recipe import MemberRecipe, Phase, Recipe
 
@@ -140,7 +140,7 @@ def _compile(
     )
     rate: Any = phase.learning_rate
     if phase.schedule == "cosine":
-        steps = phase.epochs * -(-(recipe.draws_per_epoch or len(labels)) // recipe.batch_size)
+        steps = phase.epochs * -(-draws_per_epoch(len(labels), recipe) // recipe.batch_size)
         warmup = max(1, int(phase.warmup * steps))
         rate = keras.optimizers.schedules.CosineDecay(
             0.0, steps - warmup, alpha=0.01, warmup_target=phase.learning_rate, warmup_steps=warmup

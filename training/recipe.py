@@ -77,7 +77,7 @@ class Recipe:
     class_weight_power: float = 0.0
     # Draws of a class per epoch ∝ n ** sampling_power; 1 draws the data as it is.
     sampling_power: float = 1.0
-    draws_per_epoch: int | None = None  # None: as many as there are training images
+    epoch_size: float = 1.0  # draws of an epoch, as a multiple of the number of training images
     weight_decay: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     # Which validation figure picks the best epoch, and in which direction it improves.
@@ -86,6 +86,8 @@ class Recipe:
     target_sensitivity: float = 0.97
 
     def __post_init__(self) -> None:
+        if not self.epoch_size > 0:
+            raise RecipeError(f"{self.name}: epoch_size must be above 0, got {self.epoch_size}")
         if abs(sum(member.weight for member in self.members) - 1) > 1e-6:
             raise RecipeError(f"{self.name}: the members' weights must sum to 1")
 
@@ -96,6 +98,11 @@ class Recipe:
                 return member
         names = ", ".join(member.name for member in self.members)
         raise RecipeError(f"{self.name} has no member {name!r}; its members are {names}")
+
+
+def without_starting_weights(member: MemberRecipe) -> MemberRecipe:
+    """The same architecture for trained weights to be loaded into: nothing is downloaded for it."""
+    return replace(member, starting_weights="none")
 
 
 def recipe_names() -> list[str]:
@@ -124,7 +131,7 @@ def adjust(
     image_size: int | None = None,
     max_epochs: int | None = None,
     batch_size: int | None = None,
-    draws_per_epoch: int | None = None,
+    epoch_size: float | None = None,
     starting_weights: dict[str, str] | None = None,
 ) -> Recipe:
     """A copy of ``recipe`` with the options of the command line applied; None keeps a value.
@@ -135,7 +142,7 @@ def adjust(
             deck's (gamma 1.5, weights inverse to frequency).
         image_size: for every phase and the exported model.
         max_epochs: upper bound on the epochs of each phase.
-        batch_size, draws_per_epoch: as in Recipe.
+        batch_size, epoch_size: as in Recipe.
         starting_weights: by member name.
     """
     for name in starting_weights or {}:
@@ -157,7 +164,7 @@ def adjust(
         members=tuple(members),
         image_size=image_size or recipe.image_size,
         batch_size=batch_size or recipe.batch_size,
-        draws_per_epoch=draws_per_epoch or recipe.draws_per_epoch,
+        epoch_size=epoch_size or recipe.epoch_size,
     )
     if loss == "cross_entropy":
         changed = replace(changed, focal_gamma=0.0, class_weight_power=0.0)

@@ -12,7 +12,7 @@ bundle/             the exported model
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -162,7 +162,7 @@ def _recipe_from(content: dict[str, Any]) -> Recipe:
     return Recipe(**{**content, "members": members, "augmentation": Augmentation(**content["augmentation"])})
 
 
-def image_counts(parts: dict[str, Sequence[Row]]) -> tuple[dict[str, int], dict[str, int]]:
+def image_counts(parts: Mapping[str, Sequence[Row]]) -> tuple[dict[str, int], dict[str, int]]:
     """Number of images and of lesions in each part."""
     images = {part: len(rows) for part, rows in parts.items()}
     lesions = {part: len({row.lesion_id for row in rows}) for part, rows in parts.items()}

@@ -43,7 +43,7 @@ RECIPE = Recipe(
         ),
     ),
     sampling_power=0.5,
-    draws_per_epoch=4096,
+    epoch_size=0.5844,
     weight_decay=0.01,
     augmentation=Augmentation(min_crop=0.7, rotation=15.0, stretch=0.1),
 )

@@ -1,0 +1,54 @@
+# Two commands do everything: `make serve` and `make test`. `make help` lists the rest.
+HOST ?= 127.0.0.1
+PORT ?= 8000
+PYTHON ?= python3
+SERVE_ENV ?= .venv-serve
+DEV_ENV ?= .venv
+# An NVIDIA GPU whose driver answers gets onnxruntime-gpu, anything else onnxruntime; never both.
+DEVICE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint openapi lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+serve: $(SERVE_ENV)/.$(DEVICE) ## install what serving needs and serve the shipped model (HOST=, PORT=)
+	DERMASERVE_HOST=$(HOST) DERMASERVE_PORT=$(PORT) $(SERVE_ENV)/bin/python -m service
+
+test: $(DEV_ENV)/.installed ## lint, types, OpenAPI drift and the whole suite
+	$(MAKE) --no-print-directory lint
+	$(DEV_ENV)/bin/python -m pytest
+
+lint: $(DEV_ENV)/.installed ## ruff and mypy
+	$(DEV_ENV)/bin/ruff check .
+	$(DEV_ENV)/bin/ruff format --check .
+	$(DEV_ENV)/bin/mypy
+
+openapi: $(DEV_ENV)/.installed ## write openapi/openapi.json from the code
+	$(DEV_ENV)/bin/python -m service openapi > openapi/openapi.json
+
+lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
+	$(DEV_ENV)/bin/python -m pip install -q uv
+	$(LOCK) --extra cpu --extra train --extra dev -o requirements/dev.txt
+	$(LOCK) --extra cpu -c requirements/dev.txt -o requirements/serve-cpu.txt
+	$(LOCK) --extra gpu -c requirements/dev.txt -o requirements/serve-gpu.txt
+
+LOCK = $(DEV_ENV)/bin/uv pip compile -q pyproject.toml --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
+
+clean: ## remove the environments and caches
+	rm -rf $(SERVE_ENV) $(DEV_ENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# A stamp says which lock an environment was made from; a new lock or device makes it anew.
+$(SERVE_ENV)/.cpu $(SERVE_ENV)/.gpu: $(SERVE_ENV)/.%: requirements/serve-%.txt
+	rm -rf $(SERVE_ENV)
+	$(PYTHON) -m venv $(SERVE_ENV)
+	$(SERVE_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+$(DEV_ENV)/.installed: requirements/dev.txt
+	rm -rf $(DEV_ENV)
+	$(PYTHON) -m venv $(DEV_ENV)
+	$(DEV_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	touch $@
