@@ -92,13 +92,13 @@ def decode(
     format_ = "JPEG" if preview else str(image.format)
     try:
         frames = 1 if preview else int(getattr(image, "n_frames", 1))
-        orientation = _orientation(image)
-        turned = orientation >= 5
+        # Pillow turns TIFFs itself: their size already is, and after load() the tag is gone.
+        turned = format_ != "TIFF" and _orientation(image) >= 5
         full_width, full_height = image.size[::-1] if turned else image.size
         if format_ == "JPEG":
             _reduce_while_decoding(image, height, width, turned)
         image.load()
-        upright = _upright(_to_8_bit(image), orientation)
+        upright = _upright(_to_8_bit(image), _orientation(image))
         fitted = _fit(upright, height, width)
         pixels = np.asarray(fitted.convert("L" if color == "grey" else "RGB"))
     except Exception as error:
