@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from service.decision import Decision, decide
 from service.errors import InferenceFailed
 from service.gradcam import Overlay, draw_overlay
 from service.metrics import Metrics
-from service.predictor import Outputs, Predictor
 from service.workers import Workers
+
+if TYPE_CHECKING:  # the predictor brings ONNX Runtime, which is loaded only with a bundle
+    from service.predictor import Predictor
 
 Row = tuple[NDArray[np.float32], NDArray[np.float32]]
 """One image's probabilities ``[classes]`` and cams ``[classes, h, w]``."""
@@ -50,7 +52,7 @@ class Classifier:
     def __init__(
         self,
         manifest: Manifest,
-        predictor: Predictor,
+        predictor: "Predictor",
         *,
         workers: Workers,
         metrics: Metrics,
@@ -143,10 +145,10 @@ class Classifier:
         return tuple(cautions)
 
 
-def _run(predictor: Predictor, images: Sequence[NDArray[np.uint8]]) -> list[Row]:
+def _run(predictor: "Predictor", images: Sequence[NDArray[np.uint8]]) -> list[Row]:
     """One batch through the model, as a row for each image."""
     try:
-        outputs: Outputs = predictor.run(np.stack(images))
+        outputs = predictor.run(np.stack(images))
     except Exception as error:
         # ONNX Runtime's exceptions share no public base; each means that this batch has no answer.
         raise InferenceFailed("the model could not be run") from error

@@ -13,6 +13,7 @@ from service.runtime import Runtime
 from service.settings import Settings
 
 _KEEP_ALIVE = 75  # seconds; above the 60 of common load balancers, which must close first
+_LAST_CALL = 0.25  # seconds between the last connection and the last request
 _BACKLOG = 2048
 _MAX_HEADER_BYTES = 16_384
 
@@ -36,6 +37,11 @@ class DrainingServer(uvicorn.Server):
             # uvicorn's signal handler sets force_exit, a plain attribute: there is no event to wait for.
             while asyncio.get_running_loop().time() < until and not self.force_exit:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+            # A client that has just connected may not have been read yet, and uvicorn would drop it:
+            # close the listeners first, and answer those for a moment longer.
+            for server in self.servers:
+                server.close()
+            await asyncio.sleep(_LAST_CALL)
         self._runtime.close_gate()
         await super().shutdown(sockets)
 

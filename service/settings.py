@@ -128,8 +128,9 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def _unknown(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name.upper(), sorted(known), n=1)
-    hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
+    bare = [other.removeprefix(PREFIX) for other in sorted(known)]
+    close = difflib.get_close_matches(name.upper().removeprefix(PREFIX), bare, n=1)
+    hint = f"; did you mean {PREFIX}{close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
     return f"{name}: there is no such setting{hint}"
 
 

@@ -1,0 +1,162 @@
+"""``decode``: any file to the one square that training and serving read, or a clear refusal."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from models.errors import CorruptImage, ImageError, ImageTooLarge, UnsupportedImage
+from models.preprocess import decode
+from tests.synthetic import draw_lesion
+
+LESION = draw_lesion(np.random.default_rng(3), code="bkl")
+
+
+def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+FILES = {
+    "jpeg": encoded(LESION.resize((120, 90)), "JPEG"),
+    "png": encoded(LESION.resize((60, 45)), "PNG"),
+    "webp": encoded(LESION.resize((120, 90)), "WEBP"),
+    "tiff": encoded(LESION.resize((60, 45)), "TIFF", compression="tiff_lzw"),
+    "bmp": encoded(LESION.resize((60, 45)), "BMP"),
+    "palette": encoded(LESION.resize((60, 45)).quantize(16), "PNG", transparency=3),
+}
+
+
+@pytest.mark.parametrize("format_", ["PNG", "WEBP", "TIFF", "BMP"])
+def test_lossless_formats_give_equal_pixels(format_: str) -> None:
+    options = {"lossless": True} if format_ == "WEBP" else {}
+    found = decode(encoded(LESION, format_, **options))
+    assert (found.format, found.width, found.height, found.frames) == (format_, 600, 450, 1)
+    assert found.pixels.dtype == np.uint8
+    assert found.pixels.shape == (224, 224, 3)
+    np.testing.assert_array_equal(found.pixels, decode(encoded(LESION, "PNG")).pixels)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 700), st.integers(1, 700)),
+    target=st.sampled_from([(224, 224), (100, 125), (7, 300)]),
+    format_=st.sampled_from(["PNG", "JPEG"]),
+)
+def test_any_size_is_accepted_at_any_target(
+    size: tuple[int, int], target: tuple[int, int], format_: str
+) -> None:
+    data = encoded(Image.new("RGB", size, (180, 120, 90)), format_)
+    found = decode(data, height=target[0], width=target[1])
+    assert found.pixels.shape == (*target, 3)
+    assert abs(found.pixels.astype(int) - [180, 120, 90]).max() <= 2
+
+
+def test_the_largest_centred_square_is_cut() -> None:
+    image = Image.new("RGB", (600, 450), "red")
+    image.paste("blue", (75, 0, 525, 450))
+    pixels = decode(encoded(image, "PNG")).pixels
+    assert (pixels[:, 2:-2] == [0, 0, 255]).all()  # bicubic reaches a little beyond the cut
+    assert pixels[:, [0, -1], 2].min() > 230
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF"])
+def test_exif_orientation_is_applied(orientation: int, format_: str) -> None:
+    """Of a picture with four differently coloured quarters, each quarter comes out in its place."""
+    upright = Image.new("RGB", (640, 640))
+    colors = {(0, 0): "red", (320, 0): "lime", (0, 320): "blue", (320, 320): "white"}
+    for place, color in colors.items():
+        upright.paste(color, (*place, place[0] + 320, place[1] + 320))
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose that the camera did
+    stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = decode(encoded(stored, format_, exif=exif)).pixels.astype(int)
+    expected = decode(encoded(upright, "PNG")).pixels.astype(int)
+    assert abs(found - expected).mean() < 4
+
+
+def test_reduced_decoding_differs_from_full_decoding_by_noise_only() -> None:
+    big = LESION.resize((2400, 1800), Image.Resampling.BICUBIC)
+    reduced = decode(encoded(big, "JPEG", quality=95)).pixels.astype(int)
+    full = decode(encoded(big, "PNG")).pixels.astype(int)
+    assert abs(reduced - full).mean() < 1.5
+
+
+def test_grey_is_one_channel_of_luma() -> None:
+    found = decode(encoded(Image.new("RGB", (300, 300), (255, 0, 0)), "PNG"), color="grey")
+    assert found.pixels.shape == (224, 224, 1)
+    assert (found.pixels == 76).all()
+
+
+def test_transparency_is_laid_on_white() -> None:
+    found = decode(encoded(Image.new("RGBA", (300, 300), (255, 0, 0, 0)), "PNG"))
+    assert (found.pixels == 255).all()
+
+
+def test_16_bit_samples_are_scaled_to_8() -> None:
+    for format_ in ("PNG", "TIFF"):
+        data = encoded(Image.fromarray(np.full((300, 300), 0x8000, np.uint16)), format_)
+        assert abs(decode(data).pixels.astype(int) - 128).max() <= 1
+
+
+def test_pages_and_frames_are_counted() -> None:
+    pages = encoded(LESION, "TIFF", save_all=True, append_images=[LESION, LESION])
+    assert decode(pages).frames == 3
+
+
+def test_a_phones_embedded_preview_is_no_frame() -> None:
+    found = decode(encoded(LESION, "MPO", save_all=True, append_images=[LESION.resize((60, 45))]))
+    assert (found.format, found.frames) == ("JPEG", 1)
+
+
+def test_refusals_are_told_apart() -> None:
+    with pytest.raises(UnsupportedImage):
+        decode(b"")
+    with pytest.raises(UnsupportedImage):
+        decode(encoded(LESION, "GIF"))
+    with pytest.raises(CorruptImage):
+        decode(FILES["jpeg"][:-200])
+    with pytest.raises(CorruptImage):
+        decode(b"\xff\xd8\xff")
+    with pytest.raises(ImageTooLarge, match="120 x 90"):
+        decode(FILES["jpeg"], max_pixels=120 * 90 - 1)
+
+
+@settings(max_examples=250, deadline=None)
+@given(name=st.sampled_from(sorted(FILES)), data=st.data())
+def test_mutated_files_raise_nothing_but_image_errors(name: str, data: st.DataObject) -> None:
+    content = bytearray(FILES[name])
+    for _ in range(data.draw(st.integers(1, 8))):
+        # Headers decide most: half of the changes hit the first bytes.
+        end = data.draw(st.sampled_from([40, len(content)]))
+        at = data.draw(st.integers(0, min(end, len(content))))
+        content[at : at + data.draw(st.integers(0, 6))] = data.draw(st.binary(max_size=6))
+    try:
+        found = decode(bytes(content), max_pixels=4_000_000)
+    except ImageError:
+        return
+    assert found.pixels.shape == (224, 224, 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=200))
+def test_random_bytes_are_no_image(content: bytes) -> None:
+    with pytest.raises(ImageError):
+        decode(content)
+
+
+def test_real_images_decode(ham10000: Path) -> None:
+    for path in sorted((ham10000 / "images").glob("*.jpg"))[:40] + sorted(
+        (ham10000 / "originals").glob("*.jpg")
+    ):
+        found = decode(path.read_bytes())
+        assert found.pixels.shape == (224, 224, 3)
+        assert (found.width, found.height) in {(344, 258), (600, 450)}

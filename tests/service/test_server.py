@@ -1,0 +1,212 @@
+"""The real process: start, answer, SIGTERM, exit."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.service.conftest import JPEG
+from tests.service.door import wait_for
+
+ROOT = Path(__file__).parents[2]
+
+
+class Process:
+    """``python -m service`` on a free port, with its output in a file."""
+
+    def __init__(self, folder: Path, bundle: Path, **settings: Any) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        own = {"BUNDLE": bundle, "PORT": self.port, "DEVICE": "cpu", "DRAIN_PAUSE": 0.3} | settings
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("DERMASERVE_")}
+        environment |= {f"DERMASERVE_{name}": str(value) for name, value in own.items()}
+        self._log = (folder / "service.log").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "service"],
+            cwd=ROOT,
+            env=environment,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def status(self, path: str) -> int:
+        try:
+            return httpx.get(self.url + path).status_code
+        except httpx.TransportError:
+            return 0
+
+    def wait_ready(self) -> None:
+        wait_for(lambda: self.status("/readyz") == 200 or self.process.poll() is not None, 60)
+        assert self.process.poll() is None, self.output()
+
+    def output(self) -> str:
+        self._log.seek(0)
+        return self._log.read()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        self._log.close()
+
+
+@contextlib.contextmanager
+def process(folder: Path, bundle: Path, **settings: Any) -> Iterator[Process]:
+    running = Process(folder, bundle, **settings)
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+def test_sigterm_under_load_loses_no_accepted_request_and_exits_0(
+    tmp_path: Path, tiny: Path, jpeg: bytes
+) -> None:
+    outcomes: Counter[Any] = Counter()
+    stop = threading.Event()
+    with process(tmp_path, tiny, DRAIN_PAUSE=0.5) as server:
+
+        def client() -> None:
+            while not stop.is_set():
+                try:
+                    status = httpx.post(server.url + "/predict", content=jpeg, headers=JPEG).status_code
+                except httpx.ConnectError:
+                    outcomes["refused"] += 1  # never accepted: the client goes elsewhere
+                    return
+                except httpx.TransportError as error:
+                    outcomes[type(error).__name__] += 1
+                else:
+                    outcomes[status] += 1
+
+        server.wait_ready()
+        threads = [threading.Thread(target=client) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: outcomes[200] > 20)
+        server.process.send_signal(signal.SIGTERM)
+        # Readiness fails while work is still taken.
+        wait_for(lambda: server.status("/readyz") != 200)
+        assert server.process.wait(30) == 0, server.output()
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+        output = server.output()
+    assert set(outcomes) == {200, "refused"}, (outcomes, output[-2000:])
+    assert "Traceback" not in output
+
+
+def test_sigterm_while_loading_or_idle_exits_0(tmp_path: Path, tiny: Path) -> None:
+    with process(tmp_path, tiny, DRAIN_PAUSE=0) as server:
+        server.wait_ready()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0, server.output()
+
+
+def test_a_bundle_that_fails_verification_ends_the_process_naming_why(tmp_path: Path, tiny: Path) -> None:
+    folder = tmp_path / "altered"
+    folder.mkdir()
+    for file in tiny.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    model = folder / "model.onnx"
+    model.write_bytes(model.read_bytes() + b"\0")
+    with process(tmp_path, folder) as server:
+        assert server.process.wait(30) == 1
+        assert "model.onnx: sha256 is" in server.output()
+        assert "Traceback" not in server.output()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("PORT", "eighty", "DERMASERVE_PORT: expected a valid integer"),
+        ("MAX_QUEUESIZE", "3", "DERMASERVE_MAX_QUEUESIZE: there is no such setting; did you mean"),
+    ],
+)
+def test_a_wrong_setting_ends_the_process_with_status_2_and_one_line(
+    tmp_path: Path, tiny: Path, name: str, value: str, expected: str
+) -> None:
+    with process(tmp_path, tiny, **{name: value}) as server:
+        assert server.process.wait(30) == 2
+        lines = server.output().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: " + expected)
+
+
+def test_a_demanded_gpu_that_is_not_there_ends_the_process(tmp_path: Path, tiny: Path) -> None:
+    with process(tmp_path, tiny, DEVICE="cuda") as server:
+        wait_for(lambda: server.process.poll() is not None or server.status("/readyz") == 200, 60)
+        if server.process.poll() is None:
+            pytest.skip("there is a GPU here")
+        assert server.process.returncode == 1
+        assert "cuda was demanded" in server.output()
+
+
+def test_a_taken_port_ends_the_process(tmp_path: Path, tiny: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with process(tmp_path, tiny, PORT=taken.getsockname()[1]) as server:
+            assert server.process.wait(30) not in (0, None)
+            assert "address already in use" in server.output()
+
+
+def test_uploads_over_real_sockets_never_touch_the_disk_and_get_their_413(tmp_path: Path, tiny: Path) -> None:
+    with process(tmp_path, tiny, MAX_BODY_BYTES=20_000_000) as server:
+        server.wait_ready()
+        descriptors = Path(f"/proc/{server.process.pid}/fd")
+        padding = b"\xff" * 15_000_000
+        response = httpx.post(server.url + "/predict", files={"file": padding}, timeout=30)
+        assert response.status_code in (415, 422)
+        response = httpx.post(server.url + "/predict", content=b"\xff" * 60_000_000, headers=JPEG, timeout=30)
+        assert response.status_code == 413
+        if descriptors.exists():
+            links = [str(link.readlink()) for link in descriptors.iterdir() if link.is_symlink()]
+            assert not [link for link in links if "(deleted)" in link]
+        assert not re.search("Traceback|ERROR", server.output())
+
+
+def test_importing_the_service_loads_neither_tensorflow_nor_onnxruntime() -> None:
+    code = (
+        "import sys, service.__main__, service.server\n"
+        "heavy = {'tensorflow', 'keras', 'onnxruntime', 'training', 'matplotlib', 'sklearn'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_slow_upload_is_cut_off_and_the_connection_closed(tmp_path: Path, tiny: Path) -> None:
+    with process(tmp_path, tiny, REQUEST_TIMEOUT=0.5) as server:
+        server.wait_ready()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            head = (
+                b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\n"
+            )
+            connection.sendall(head + b"\xff\xd8")
+            answer = b""
+            while data := connection.recv(4096):
+                answer += data
+        assert answer.startswith(b"HTTP/1.1 504 ")
+        assert b"application/problem+json" in answer
+
+
+def test_endless_headers_do_not_take_the_server_down(tmp_path: Path, tiny: Path) -> None:
+    with process(tmp_path, tiny) as server:
+        server.wait_ready()
+        with contextlib.suppress(httpx.TransportError):  # it may hang up before it has read them all
+            response = httpx.get(server.url + "/livez", headers={"x-filler": "a" * 2_000_000})
+            assert response.status_code == 400
+        assert server.status("/livez") == 200
