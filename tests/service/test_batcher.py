@@ -1,0 +1,144 @@
+"""``Batcher`` on numbers: full or late, cancelled or broken, closed or dead."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from service.batcher import Batcher
+from service.errors import DeadlinePassed, NotReady, Overloaded
+
+
+class Work:
+    """Doubles numbers, one batch at a time when told to; remembers the batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.go = threading.Event()
+        self.started = threading.Semaphore(0)
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        self.started.release()
+        assert self.go.wait(20)
+        if any(item < 0 for item in items):
+            raise ValueError("negative")
+        return [2 * item for item in items]
+
+
+@pytest.fixture
+def work() -> Iterator[Work]:
+    work = Work()
+    yield work
+    work.go.set()
+
+
+def batcher(work: Work, *, size: int = 4, timeout: float = 0.0, queue: int = 100) -> Batcher[int, int]:
+    return Batcher(work, max_batch_size=size, batch_timeout=timeout, max_queue_size=queue)
+
+
+def test_each_item_gets_its_own_result(work: Work) -> None:
+    work.go.set()
+    b = batcher(work)
+    futures = [b.submit(i) for i in range(50)]
+    assert [f.result(20) for f in futures] == [2 * i for i in range(50)]
+    assert max(map(len, work.batches)) <= 4
+    b.close()
+
+
+def test_what_waits_while_a_batch_runs_goes_together_up_to_the_limit(work: Work) -> None:
+    b = batcher(work)
+    first = b.submit(0)
+    assert work.started.acquire(timeout=20)
+    rest = [b.submit(i) for i in range(1, 7)]
+    work.go.set()
+    assert [f.result(20) for f in [first, *rest]] == [0, 2, 4, 6, 8, 10, 12]
+    assert work.batches == [[0], [1, 2, 3, 4], [5, 6]]
+    b.close()
+
+
+def test_a_full_batch_does_not_wait_for_the_clock(work: Work) -> None:
+    work.go.set()
+    b = batcher(work, size=2, timeout=600)
+    assert [f.result(20) for f in (b.submit(1), b.submit(2))] == [2, 4]
+    assert work.batches == [[1, 2]]
+    b.close()
+
+
+def test_the_first_item_starts_the_clock(work: Work) -> None:
+    work.go.set()
+    b = batcher(work, size=100, timeout=0.05)
+    assert b.submit(1).result(20) == 2
+    assert work.batches == [[1]]
+    b.close()
+
+
+def test_cancelled_and_expired_items_are_never_run(work: Work) -> None:
+    b = batcher(work)
+    first = b.submit(0)
+    assert work.started.acquire(timeout=20)
+    cancelled, expired, wanted = b.submit(1), b.submit(2, deadline=time.monotonic()), b.submit(3)
+    assert cancelled.cancel()
+    work.go.set()
+    assert (first.result(20), wanted.result(20)) == (0, 6)
+    with pytest.raises(DeadlinePassed):
+        expired.result(20)
+    assert work.batches == [[0], [3]]
+    b.close()
+
+
+def test_a_full_queue_refuses_but_abandoned_items_make_room(work: Work) -> None:
+    b = batcher(work, queue=2)
+    b.submit(0)
+    assert work.started.acquire(timeout=20)
+    waiting = [b.submit(1), b.submit(2)]
+    with pytest.raises(Overloaded):
+        b.submit(3)
+    waiting[0].cancel()
+    late = b.submit(4)
+    work.go.set()
+    assert late.result(20) == 8
+    b.close()
+
+
+def test_one_bad_item_never_fails_its_neighbours(work: Work) -> None:
+    b = batcher(work)
+    b.submit(0)
+    assert work.started.acquire(timeout=20)
+    good, bad, other = b.submit(1), b.submit(-1), b.submit(2)
+    work.go.set()
+    assert (good.result(20), other.result(20)) == (2, 4)
+    with pytest.raises(ValueError, match="negative"):
+        bad.result(20)
+    assert b.submit(5).result(20) == 10
+    assert b.alive
+    b.close()
+
+
+def test_too_few_results_are_an_error_not_a_mix_up() -> None:
+    b: Batcher[int, int] = Batcher(lambda _: [], max_batch_size=4, batch_timeout=0, max_queue_size=4)
+    with pytest.raises(RuntimeError, match="1 items gave 0 results"):
+        b.submit(1).result(20)
+    b.close()
+
+
+def test_closing_answers_what_was_accepted_and_refuses_the_rest(work: Work) -> None:
+    b = batcher(work, timeout=600)
+    futures = [b.submit(i) for i in range(3)]
+    work.go.set()
+    b.close()
+    assert [f.result(20) for f in futures] == [0, 2, 4]
+    assert not b.alive
+    with pytest.raises(NotReady):
+        b.submit(1)
+
+
+def test_closing_in_vain_fails_what_is_left(work: Work) -> None:
+    b = batcher(work, size=1)
+    b.submit(0)
+    assert work.started.acquire(timeout=20)
+    left = b.submit(1)
+    b.close(timeout=0.05)
+    with pytest.raises(NotReady):
+        left.result(20)

@@ -1,0 +1,78 @@
+"""The OpenAPI document: complete, and the committed one is the code's own."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.__main__ import main, openapi_text
+from tests.service.door import Door
+
+COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
+
+ROUTES = {
+    ("/predict", "post"),
+    ("/predict/batch", "post"),
+    ("/gradcam", "post"),
+    ("/model", "get"),
+    ("/livez", "get"),
+    ("/readyz", "get"),
+    ("/metrics", "get"),
+}
+
+
+def test_the_committed_document_is_what_the_code_generates() -> None:
+    assert COMMITTED.read_text(encoding="utf-8") == openapi_text(), (
+        "the API changed: run `python -m service openapi > openapi/openapi.json` and review the difference"
+    )
+
+
+def test_the_command_prints_it_whatever_the_settings_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DERMASERVE_PORT", "nonsense")
+    monkeypatch.setenv("DERMASERVE_BUNDLE", "/nowhere")
+    assert main(["openapi"]) == 0
+    assert capsys.readouterr().out == openapi_text()
+
+
+def test_it_is_served(client: Door) -> None:
+    document = client.get("/openapi.json").json()
+    assert {(path, method) for path, item in document["paths"].items() for method in item} == ROUTES
+
+
+def test_every_error_is_a_problem_with_examples(client: Door) -> None:
+    document = client.get("/openapi.json").json()
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    for path, method in ROUTES:
+        for status, response in document["paths"][path][method]["responses"].items():
+            if status == "200":
+                continue
+            content = response["content"]["application/problem+json"]
+            assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+            assert content["examples"]
+            assert all(example["value"]["status"] == int(status) for example in content["examples"].values())
+
+
+def test_image_routes_offer_a_file_and_a_raw_body(client: Door) -> None:
+    document = client.get("/openapi.json").json()
+    for path in ("/predict", "/gradcam"):
+        content = document["paths"][path]["post"]["requestBody"]["content"]
+        assert content["multipart/form-data"]["schema"]["properties"]["file"]["format"] == "binary"
+        assert {"image/jpeg", "image/png", "image/webp", "image/tiff", "image/bmp"} < set(content)
+        assert {"413", "415", "422", "503", "504"} < set(document["paths"][path]["post"]["responses"])
+
+
+def references(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [ref for value in node.values() for ref in references(value)]
+    return [ref for value in node for ref in references(value)] if isinstance(node, list) else []
+
+
+def test_every_reference_resolves(client: Door) -> None:
+    document = client.get("/openapi.json").json()
+    for reference in references(document):
+        node = document
+        for part in reference.removeprefix("#/").split("/"):
+            node = node[part]
