@@ -171,7 +171,9 @@ def _parser() -> argparse.ArgumentParser:
 
     training = argparse.ArgumentParser(add_help=False)
     training.add_argument(
-        "--recipe", default="ham10000_ensemble", help="see `python -m training recipes` (default %(default)s)"
+        "--recipe",
+        default="ham10000_ensemble",
+        help="a name from `python -m training recipes`, or a recipe file of your own (default %(default)s)",
     )
     training.add_argument(
         "--split", type=Path, metavar="CSV", help="a split file of `prepare` (default OUT/split.csv)"

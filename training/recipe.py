@@ -6,7 +6,9 @@ docstring with its command and its measured figures.
 
 import importlib
 import pkgutil
+import runpy
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import training.recipes
@@ -111,16 +113,21 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe in ``training/recipes/<name>.py``.
+    """The recipe in ``training/recipes/<name>.py``, or in the file ``name`` if that ends in ``.py``.
 
     Raises:
-        RecipeError: there is none of that name.
+        RecipeError: there is none of that name, or the file holds no recipe.
     """
-    if name not in recipe_names():
+    if name.endswith(".py"):
+        if not Path(name).is_file():
+            raise RecipeError(f"{name}: no such recipe file")
+        recipe = runpy.run_path(name).get("RECIPE")
+    elif name in recipe_names():
+        recipe = getattr(importlib.import_module(f"training.recipes.{name}"), "RECIPE", None)
+    else:
         raise RecipeError(f"no recipe {name!r}; there are {', '.join(recipe_names())}")
-    recipe = importlib.import_module(f"training.recipes.{name}").RECIPE
     if not isinstance(recipe, Recipe):
-        raise RecipeError(f"training/recipes/{name}.py: RECIPE is not a Recipe")
+        raise RecipeError(f"{name}: RECIPE is not a Recipe")
     return recipe
 
 

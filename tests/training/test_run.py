@@ -1,0 +1,152 @@
+"""One real run of the command line on a drawn data set, looked at from every side."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.bundle import load_bundle
+from models.preprocess import decode
+from tests.service.door import running
+from tests.synthetic_dataset import write_dataset
+from training.calibration import decide
+from training.data import CODES
+from training.evaluate import load_networks, read_calibration
+from training.loop import predict_logits
+from training.run import Run
+
+RECIPE = Path(__file__).with_name("small_recipe.py")
+
+
+def _training(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "training", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("dataset") / "HAM", lesions=8)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    done = _training(
+        "run", "--data", dataset, "--out", folder, "--recipe", RECIPE, "--resamples", "50",
+        "--model-version", "3.2.1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "mobilenet_v2 phase 2/2 epoch 2/2" in done.stdout
+    return folder
+
+
+def test_a_run_leaves_everything_needed_to_repeat_it(run: Path, dataset: Path) -> None:
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["seed"] == 0
+    assert environment["data"] == str(dataset)
+    assert environment["git_revision"]
+    assert {"keras", "tensorflow", "numpy"} <= set(environment["versions"])
+    recipe = json.loads((run / "recipe.json").read_text())
+    assert [member["weight"] for member in recipe["members"]] == [0.6, 0.4]
+    with (run / "mobilenet_v2" / "history.csv").open() as stream:
+        epochs = [(row["phase"], row["epoch"]) for row in csv.DictReader(stream)]
+    assert epochs == [("0", "0"), ("0", "1"), ("1", "0"), ("1", "1")]
+    plots = [f"evaluation/{name}.png" for name in ("confusion_matrix", "f1_by_class", "roc", "reliability")]
+    for picture in ("data.png", "mobilenet_v2/curves.png", *plots):
+        with Image.open(run / picture) as image:
+            image.load()
+            assert min(image.size) > 200
+
+
+def test_the_report_names_every_figure_with_an_interval(run: Path) -> None:
+    metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
+    by_class = [f"{kind}_{code}" for kind in ("precision", "recall", "f1", "auc") for code in CODES]
+    for name in ("balanced_accuracy", "accuracy", "macro_f1", "ece", "malignancy_sensitivity", *by_class):
+        figure = metrics["test"][name]
+        assert figure["low"] <= figure["high"]
+    assert set(metrics["members"]) == {"mobilenet_v2", "efficientnet_b1"}
+    report = (run / "evaluation" / "report.md").read_text()
+    assert "95 % interval" in report
+    assert "| vasc |" in report
+
+
+def test_validation_reaches_the_target_sensitivity(run: Path) -> None:
+    metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
+    assert metrics["validation"]["malignancy_sensitivity"]["value"] >= 0.97
+
+
+def test_the_bundle_tells_what_it_is(run: Path) -> None:
+    manifest = load_bundle(run / "bundle").manifest
+    assert (manifest.name, manifest.version) == ("small", "3.2.1")
+    assert manifest.codes == CODES
+    assert manifest.malignant == ("akiec", "bcc", "mel")
+    assert (manifest.input.height, manifest.input.width, manifest.input.color) == (64, 64, "rgb")
+    assert sum(manifest.decision_rule.prior.values()) == pytest.approx(1.0)
+    assert sum(manifest.data.images.values()) == 7 * 11
+    assert {"MODEL_CARD.md", "LICENSE", "model.onnx", "report/report.md", "report/roc.png"} <= set(
+        manifest.files
+    )
+    card = (run / "bundle" / "MODEL_CARD.md").read_text()
+    assert manifest.intended_use in card
+    assert all(limit in card for limit in manifest.limits)
+
+
+def test_the_service_serves_the_bundle_and_answers_what_keras_does(run: Path, dataset: Path) -> None:
+    opened = Run.open(run)
+    networks, calibration = load_networks(opened), read_calibration(opened)
+    with running(run / "bundle") as client:
+        for image in sorted(dataset.rglob("*.jpg"))[::17]:
+            data = image.read_bytes()
+            pixels = decode(data, height=64, width=64).pixels[None]
+            logits = np.stack([predict_logits(network, pixels, 1) for network in networks])
+            headers = {"content-type": "image/jpeg"}
+            answer = client.post("/predict?gradcam=true", content=data, headers=headers)
+            assert answer.status_code == 200, answer.text
+            body = answer.json()
+            found = np.array([body["probabilities"][code] for code in CODES])
+            assert np.abs(found - calibration.probabilities(logits)[0]).max() < 1e-4
+            rule = decide(found[None], np.array(calibration.prior), calibration.tau)[0]
+            assert body["prediction"]["label"] == CODES[rule]
+            assert body["gradcam"]["media_type"] == "image/png"
+
+
+def test_a_finished_run_is_not_trained_again(run: Path, dataset: Path) -> None:
+    before = (run / "mobilenet_v2" / "history.csv").read_bytes()
+    done = _training("train", "--data", dataset, "--out", run, "--recipe", RECIPE)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (run / "mobilenet_v2" / "history.csv").read_bytes() == before
+
+
+def test_a_run_folder_is_not_taken_over_by_another_recipe(run: Path, dataset: Path) -> None:
+    done = _training("train", "--data", dataset, "--out", run, "--recipe", "deck_ensemble")
+    assert done.returncode == 2
+    assert "holds a run of another recipe" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "--out", "nowhere"], "no run here"),
+        (["train", "--data", "nowhere", "--out", "out"], "expected the published HAM10000_metadata.csv"),
+        (["train", "--data", "nowhere", "--out", "out", "--recipe", "magic"], "no recipe 'magic'; there are"),
+        (["train", "--data", "d", "--out", "o", "--starting-weights", "x"], "MEMBER=imagenet|none|FILE"),
+        (["train", "--data", "d", "--out", "o", "--max-epochs", "0"], "a whole number above 0, got '0'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_without_a_traceback(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    command = [sys.executable, "-m", "training", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
