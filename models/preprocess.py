@@ -98,8 +98,9 @@ def decode(
         if format_ == "JPEG":
             _reduce_while_decoding(image, height, width, turned)
         image.load()
-        upright = _upright(_to_8_bit(image), _orientation(image))
-        fitted = _fit(upright, height, width)
+        full = _resizable(image)
+        # Converting after scaling, not before, keeps one copy of a large image instead of four.
+        fitted = _to_8_bit(_fit(_upright(full, _orientation(image)), height, width), _white_level(full))
         pixels = np.asarray(fitted.convert("L" if color == "grey" else "RGB"))
     except Exception as error:
         # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError …
@@ -150,25 +151,36 @@ def _reduce_while_decoding(image: ImageFile.ImageFile, height: int, width: int, 
         image.draft(image.mode, (int(image.width / scale), int(image.height / scale)))
 
 
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Any mode Pillow decodes to, as ``RGB`` or ``L``, transparency laid on white."""
-    if image.mode in ("RGB", "L"):
-        if "transparency" not in image.info:
-            return image
-        image = image.convert("RGBA")
+def _resizable(image: Image.Image) -> Image.Image:
+    """Any mode Pillow decodes to, as one that scales without loss: RGB, L, RGBA, I or F."""
+    transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    if image.mode in ("I", "F") or (image.mode in ("RGB", "L") and not transparent):
+        return image
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+        return image.convert("I")
+    return image.convert("RGBA" if transparent else "RGB")
+
+
+def _white_level(image: Image.Image) -> float:
+    """The sample that becomes 255.
+
+    Pillow reads 16-bit grey PNGs and TIFFs as 32-bit; wider or real-valued data is scaled by its
+    own range, there being no standard one.
+    """
+    if image.mode not in ("I", "F"):
+        return 255.0
+    top = float(np.nan_to_num(image.getextrema()[1]))
+    return 65535.0 if image.mode == "I" and top <= 65535 else max(top, 1.0)
+
+
+def _to_8_bit(image: Image.Image, white: float) -> Image.Image:
+    """A scaled image as ``RGB`` or ``L``, transparency laid on white."""
     if image.mode in ("I", "F"):
-        # Pillow reads 16-bit grey PNGs and TIFFs as 32-bit; wider or real-valued data is scaled
-        # by its own range, there being no standard one.
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode == "I" and values.max() <= 65535 else max(float(values.max()), 1.0)
-        return Image.fromarray(np.clip(values / top * 255.0, 0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64)) / white * 255.0
+        return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+    if image.mode == "RGBA":
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image
 
 
 _TRANSPOSE = {

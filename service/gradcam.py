@@ -49,7 +49,7 @@ def draw_overlay(pixels: NDArray[np.uint8], heatmap: NDArray[np.float32]) -> Ove
         picture = picture * (1 - opacity) + _colors(heat) * opacity
     buffer = io.BytesIO()
     image = Image.fromarray(np.rint(picture).astype(np.uint8))
-    image.save(buffer, "PNG", compress_level=4)  # half the time of the default, 5 % larger
+    image.save(buffer, "PNG", compress_level=1)  # a fifth of the time of the default, 15 % larger
     return Overlay(buffer.getvalue(), empty)
 
 

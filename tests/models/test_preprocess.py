@@ -1,6 +1,8 @@
 """``decode``: any file to the one square that training and serving read, or a clear refusal."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from PIL import Image
 from models.errors import CorruptImage, ImageError, ImageTooLarge, UnsupportedImage
 from models.preprocess import decode
 from tests.synthetic import draw_lesion
+
+ROOT = Path(__file__).parents[2]
 
 LESION = draw_lesion(np.random.default_rng(3), code="bkl")
 
@@ -105,6 +109,36 @@ def test_16_bit_samples_are_scaled_to_8() -> None:
     for format_ in ("PNG", "TIFF"):
         data = encoded(Image.fromarray(np.full((300, 300), 0x8000, np.uint16)), format_)
         assert abs(decode(data).pixels.astype(int) - 128).max() <= 1
+
+
+def test_real_valued_samples_are_scaled_by_their_range_and_may_hold_nan() -> None:
+    values = np.full((300, 300), 0.5, np.float32)
+    values[:, 150:] = 4.0
+    plain = decode(encoded(Image.fromarray(values), "TIFF")).pixels
+    assert plain[5, -5, 0] == 255
+    assert abs(int(plain[5, 5, 0]) - 32) <= 1
+    values[0, 0] = np.nan
+    assert decode(encoded(Image.fromarray(values), "TIFF")).pixels.shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "I;16", "CMYK", "P"])
+def test_a_large_image_takes_few_copies_of_its_own_size(mode: str) -> None:
+    """Measured in a process of its own, whose peak is this one decode."""
+    code = f"""
+import io, resource
+from PIL import Image
+from models.preprocess import decode
+buffer = io.BytesIO()
+format_ = "TIFF" if {mode!r} == "CMYK" else "PNG"
+options = {{}} if format_ == "PNG" else {{"compression": "tiff_lzw"}}
+Image.new({mode!r}, (5000, 5000)).save(buffer, format_, **options)
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+decode(buffer.getvalue())
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) * 1024 / 25e6)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    # Bytes per pixel above what drawing it took: Pillow keeps 4 for colour.
+    assert float(done.stdout) < 9
 
 
 def test_pages_and_frames_are_counted() -> None:
