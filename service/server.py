@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 
 from service.app import create_app
+from service.memory import return_large_blocks
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -57,6 +58,7 @@ def serve(settings: Settings) -> int:
     # of a container it would also ignore signals that have no handler.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
+    return_large_blocks()
     runtime = Runtime(settings)
     config = uvicorn.Config(
         create_app(settings, runtime),

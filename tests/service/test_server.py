@@ -1,7 +1,9 @@
 """The real process: start, answer, SIGTERM, exit."""
 
 import contextlib
+import io
 import os
+import platform
 import re
 import signal
 import socket
@@ -15,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from tests.service.conftest import JPEG
 from tests.service.door import wait_for
@@ -216,3 +219,22 @@ def test_endless_headers_do_not_take_the_server_down(tmp_path: Path, tiny: Path)
             response = httpx.get(server.url + "/livez", headers={"x-filler": "a" * 2_000_000})
             assert response.status_code == 400
         assert server.status("/livez") == 200
+
+
+def test_memory_of_large_images_is_given_back(tmp_path: Path, tiny: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (5000, 5000), (200, 100, 50, 100)).save(buffer, "PNG", compress_level=1)
+    with process(tmp_path, tiny) as server:
+        server.wait_ready()
+        status = Path(f"/proc/{server.process.pid}/status")
+        if not status.exists() or platform.libc_ver()[0] != "glibc":
+            pytest.skip("memory can be read, and given back, on Linux with glibc only")
+
+        def resident() -> int:
+            return int(re.findall(r"VmRSS:\s+(\d+) kB", status.read_text())[0])
+
+        before = resident()
+        for _ in range(3):
+            response = httpx.post(server.url + "/predict", files={"file": buffer.getvalue()}, timeout=60)
+            assert response.status_code == 200
+        assert resident() < before + 60_000  # one such image takes 200 MB while it is decoded
