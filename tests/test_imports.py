@@ -60,7 +60,7 @@ def test_leaves_of_the_service_import_nothing_of_it_but_errors_and_leaves() -> N
     for leaf in leaves:
         tree = ast.parse((ROOT / "service" / f"{leaf}.py").read_text(encoding="utf-8"))
         inner = {
-            node.module.partition(".")[2]
+            (node.module or "").partition(".")[2]
             for node in ast.walk(tree)
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("service")
         }
