@@ -1,34 +1,25 @@
 """Training batches: which images an epoch draws, in which order, with which class balance."""
 
-from typing import Any
+from collections.abc import Iterator
 
-import keras
 import numpy as np
 
 from training.recipe import Recipe
 
 
-class Batches(keras.utils.PyDataset):
-    """Shuffled batches of one epoch: uint8 images ``[n, H, W, C]``, one-hot labels ``[n, K]``.
+def batches(
+    pixels: np.ndarray, labels: np.ndarray, recipe: Recipe, classes: int, seed: int, epoch: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One epoch's batches: uint8 images ``[n, H, W, C]`` and one-hot float32 labels ``[n, K]``.
 
     The draw depends on seed and epoch alone, so a resumed run sees what the stopped one would
     have seen.
     """
-
-    def __init__(
-        self, pixels: np.ndarray, labels: np.ndarray, recipe: Recipe, classes: int, seed: int, epoch: int
-    ) -> None:
-        super().__init__(workers=1, max_queue_size=8)
-        self._pixels, self._batch_size = pixels, recipe.batch_size
-        self._one_hot = np.eye(classes, dtype=np.float32)[labels]
-        self._order = draw(labels, recipe, np.random.default_rng([seed, epoch]))
-
-    def __len__(self) -> int:
-        return -(-len(self._order) // self._batch_size)
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        chosen = np.sort(self._order[index * self._batch_size : (index + 1) * self._batch_size])
-        return self._pixels[chosen], self._one_hot[chosen]
+    one_hot = np.eye(classes, dtype=np.float32)
+    order = draw(labels, recipe, np.random.default_rng([seed, epoch]))
+    for start in range(0, len(order), recipe.batch_size):
+        chosen = np.sort(order[start : start + recipe.batch_size])  # sorted: kinder to the disk
+        yield pixels[chosen], one_hot[labels[chosen]]
 
 
 def draw(labels: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:

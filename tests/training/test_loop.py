@@ -31,7 +31,7 @@ def test_a_stopped_run_resumes_where_it_was(
 ) -> None:
     """Stopped after its second epoch and resumed, a run ends with the weights of an unbroken one."""
     straight = _train(recipe, tmp_path / "straight")
-    real, drawn = training.loop.Batches, []
+    real, drawn = training.loop.batches, []
 
     def power_cut(*arguments: object) -> object:
         drawn.append(arguments)
@@ -39,7 +39,7 @@ def test_a_stopped_run_resumes_where_it_was(
             raise KeyboardInterrupt
         return real(*arguments)  # type: ignore[arg-type]  # passed on as they came
 
-    monkeypatch.setattr(training.loop, "Batches", power_cut)
+    monkeypatch.setattr(training.loop, "batches", power_cut)
     with pytest.raises(KeyboardInterrupt):
         _train(recipe, tmp_path / "broken")
     monkeypatch.undo()

@@ -25,7 +25,7 @@ RECIPE = Recipe(
             phases=(
                 Phase("head", epochs=1, learning_rate=1e-3, schedule="constant", image_size=128),
                 Phase("all", epochs=7, learning_rate=4e-4, schedule="cosine", image_size=128),
-                Phase("all", epochs=2, learning_rate=1e-4, schedule="cosine"),
+                Phase("all", epochs=1, learning_rate=1e-4, schedule="cosine"),
             ),
         ),
         MemberRecipe(
@@ -37,7 +37,7 @@ RECIPE = Recipe(
             feature_scale=0.25,
             phases=(
                 Phase("head", epochs=1, learning_rate=1e-3, schedule="constant", image_size=128),
-                Phase("all", epochs=6, learning_rate=4e-4, schedule="cosine", image_size=128),
+                Phase("all", epochs=5, learning_rate=4e-4, schedule="cosine", image_size=128),
                 Phase("all", epochs=1, learning_rate=1e-4, schedule="cosine"),
             ),
         ),
