@@ -8,7 +8,7 @@ DEV_ENV ?= .venv
 DEVICE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint openapi lock clean
+.PHONY: help serve test lint train-env openapi lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -24,6 +24,8 @@ lint: $(DEV_ENV)/.installed ## ruff and mypy
 	$(DEV_ENV)/bin/ruff check .
 	$(DEV_ENV)/bin/ruff format --check .
 	$(DEV_ENV)/bin/mypy
+
+train-env: $(DEV_ENV)/.installed ## install what training and tests need into .venv
 
 openapi: $(DEV_ENV)/.installed ## write openapi/openapi.json from the code
 	$(DEV_ENV)/bin/python -m service openapi > openapi/openapi.json

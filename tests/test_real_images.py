@@ -1,0 +1,114 @@
+"""The shipped bundle on real images, through the service's door: what a clinic would see."""
+
+import base64
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.bundle import load_bundle
+from models.preprocess import decode
+from tests.service.door import Door, running
+
+JPEG = {"content-type": "image/jpeg"}
+
+
+@pytest.fixture(scope="module")
+def client(shipped_bundle: Path) -> Iterator[Door]:
+    with running(shipped_bundle) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def originals(ham10000: Path) -> list[Path]:
+    paths = sorted((ham10000 / "originals").glob("*.jpg"))
+    if not paths:
+        pytest.skip("the data set has no folder `originals` with full-size images")
+    return paths
+
+
+def _predict(client: Door, data: bytes, query: str = "", media_type: str = "image/jpeg") -> dict[str, Any]:
+    answer = client.post(f"/predict{query}", content=data, headers={"content-type": media_type})
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def _vector(body: dict[str, Any]) -> np.ndarray:
+    return np.array(list(body["probabilities"].values()))
+
+
+def test_every_original_is_answered_as_the_contract_says(
+    client: Door, originals: list[Path], shipped_bundle: Path
+) -> None:
+    manifest = load_bundle(shipped_bundle).manifest
+    for path in originals:
+        body = _predict(client, path.read_bytes(), "?gradcam=true")
+        assert tuple(body["probabilities"]) == manifest.codes
+        assert sum(body["probabilities"].values()) == pytest.approx(1.0, abs=1e-6)
+        malignancy = sum(body["probabilities"][code] for code in manifest.malignant)
+        assert body["malignancy"]["probability"] == pytest.approx(malignancy, abs=1e-6)
+        reached = malignancy >= manifest.operating_point.threshold
+        assert body["malignancy"]["flag"] == ("malignant" if reached else "benign")
+        prior = manifest.decision_rule.prior
+        rule = {c: p / prior[c] ** manifest.decision_rule.tau for c, p in body["probabilities"].items()}
+        assert body["prediction"]["label"] == max(rule, key=lambda code: rule[code])
+        assert body["gradcam"]["label"] == body["prediction"]["label"]
+
+
+def test_the_overlay_lies_on_the_square_that_the_model_saw(client: Door, originals: list[Path]) -> None:
+    for path in originals[:8]:
+        data = path.read_bytes()
+        body = _predict(client, data, "?gradcam=true")
+        overlay = np.asarray(Image.open(io.BytesIO(base64.b64decode(body["gradcam"]["data"]))).convert("RGB"))
+        seen = decode(data).pixels
+        assert overlay.shape == seen.shape
+        # The heat covers at most 0.4 of any pixel: with the picture below it correlates throughout.
+        assert np.corrcoef(overlay.ravel().astype(float), seen.ravel())[0, 1] > 0.6
+        elsewhere = np.roll(seen, 40, axis=1)
+        here = np.abs(overlay.astype(float) - seen).mean()
+        assert here < np.abs(overlay.astype(float) - elsewhere).mean()
+
+
+def test_a_raw_body_and_a_form_give_the_same_numbers(client: Door, originals: list[Path]) -> None:
+    for path in originals[:8]:
+        data = path.read_bytes()
+        form = client.post("/predict", files={"file": (path.name, data, "image/jpeg")}).json()
+        assert form["probabilities"] == pytest.approx(_predict(client, data)["probabilities"], abs=1e-6)
+
+
+def test_full_size_and_reduced_images_of_a_lesion_agree(
+    client: Door, originals: list[Path], ham10000: Path
+) -> None:
+    """600 × 450 as published and 344 × 258 as trained on: below 0.05 on average."""
+    differences = []
+    for path in originals:
+        reduced = ham10000 / "images" / path.name
+        if reduced.is_file():
+            with Image.open(reduced) as a, Image.open(path) as b:
+                if a.size == b.size:
+                    continue
+            full = _vector(_predict(client, path.read_bytes()))
+            differences.append(np.abs(full - _vector(_predict(client, reduced.read_bytes()))).mean())
+    if not differences:
+        pytest.skip("the data set has no images in two sizes")
+    print(f"\nmean difference of a probability between the sizes: {np.mean(differences):.4f}")
+    assert np.mean(differences) < 0.05
+
+
+def test_turned_and_mirrored_lesions_mostly_keep_their_label(client: Door, originals: list[Path]) -> None:
+    kept = []
+    for path in originals:
+        with Image.open(path) as image:
+            label = _predict(client, path.read_bytes())["prediction"]["label"]
+            for turn in Image.Transpose:
+                buffer = io.BytesIO()
+                image.transpose(turn).save(buffer, "PNG")
+                body = _predict(client, buffer.getvalue(), media_type="image/png")
+                kept.append(body["prediction"]["label"] == label)
+    print(f"\nshare of {len(kept)} turned or mirrored uploads with the same label: {np.mean(kept):.3f}")
+    assert np.mean(kept) > 0.7
