@@ -48,10 +48,8 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    # Imported here, as in every command: `--help` must not wait for Keras.
+    # Imported late, as in every command: neither `--help` nor a wrong option waits for Keras.
     from training.data import CODES
-    from training.loop import train_member
-    from training.plots import plot_curves
     from training.recipe import adjust, load_recipe
     from training.run import Run
 
@@ -67,6 +65,9 @@ def _train(options: argparse.Namespace) -> None:
     split = options.split or options.out / "split.csv"
     cache = options.cache or options.out / "cache"
     run = Run.create(options.out, recipe, data=options.data, split=split, seed=options.seed, cache=cache)
+    from training.loop import train_member
+    from training.plots import plot_curves
+
     labels = {part: run.labels(part) for part in ("train", "validation")}
     for name in options.member or [member.name for member in recipe.members]:
         member, folder = recipe.member(name), run.folder / name
@@ -75,17 +76,17 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    run = _open(options)
     from training.evaluate import evaluate, load_networks
 
-    run = _open(options)
     _print_metrics(evaluate(run, load_networks(run), resamples=options.resamples), run)
 
 
 def _export(options: argparse.Namespace) -> None:
+    run = _open(options)
     from training.bundling import write_bundle
     from training.evaluate import load_networks, read_calibration
 
-    run = _open(options)
     name = options.name or run.recipe.name.replace("_", "-")
     folder = options.bundle or run.folder / "bundle"
     networks = load_networks(run)
@@ -200,7 +201,9 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument(
         "--max-epochs", type=_positive, metavar="N", help="upper bound on the epochs of each phase"
     )
-    training.add_argument("--batch-size", type=_positive, metavar="N")
+    training.add_argument(
+        "--batch-size", type=_positive, metavar="N", help="images per step (default: the recipe's)"
+    )
     training.add_argument(
         "--epoch-size",
         type=float,
