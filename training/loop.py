@@ -186,15 +186,15 @@ def _one_epoch(trainer: keras.Model, drawn: Iterable[Any], steps: int) -> float:
     and a third of a CPU's time is then spent on page faults (measured).
     """
     bar = keras.utils.Progbar(steps, stateful_metrics=["loss"]) if sys.stderr.isatty() else None
-    trainer.reset_metrics()
-    loss = 0.0
+    total, count = 0.0, 0
     for step, (images, targets) in enumerate(drawn, start=1):
-        loss = float(trainer.train_on_batch(images, targets))  # the mean since reset_metrics
+        loss = float(trainer.train_on_batch(images, targets))
         if not np.isfinite(loss):
             raise TrainingError(f"the loss is {loss} at step {step}; try a lower learning rate")
+        total, count = total + loss * len(images), count + len(images)
         if bar:
-            bar.update(step, [("loss", loss)])
-    return loss
+            bar.update(step, [("loss", total / count)])
+    return total / count
 
 
 def _read_state(folder: Path) -> State:

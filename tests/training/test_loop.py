@@ -94,3 +94,14 @@ def test_augmented_images_keep_range_and_differ_from_each_other() -> None:
     assert outputs.min() >= 0
     assert outputs.max() <= 255
     assert all(np.abs(a - b).mean() > 1 for i, a in enumerate(outputs) for b in outputs[:i])
+
+
+def test_the_training_loss_is_the_mean_over_the_epochs_images() -> None:
+    """With a learning rate of zero every batch's loss can be worked out beside it."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    rng = np.random.default_rng(0)
+    drawn = [(rng.normal(size=(n, 4)), rng.normal(size=(n, 1))) for n in (8, 8, 3)]
+    x, y = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    expected = np.mean((model.predict_on_batch(x) - y) ** 2)
+    assert training.loop._one_epoch(model, drawn, 3) == pytest.approx(expected, rel=1e-5)
