@@ -45,14 +45,14 @@ class Decoded:
         pixels: uint8, ``[height, width, channels]``, RGB or one grey channel.
         format: Pillow's name of the file format, a key of ``ACCEPTED_FORMATS``.
         width, height: size of the uploaded image in pixels, after EXIF orientation.
-        frames: number of frames or pages in the file; only the first one is used.
+        several_frames: whether the file holds more frames or pages than the first, the only one used.
     """
 
     pixels: np.ndarray
     format: str
     width: int
     height: int
-    frames: int
+    several_frames: bool
 
 
 def decode(
@@ -91,7 +91,8 @@ def decode(
     preview = image.format == "MPO"
     format_ = "JPEG" if preview else str(image.format)
     try:
-        frames = 1 if preview else int(getattr(image, "n_frames", 1))
+        # Not n_frames: for that, Pillow walks all pages of a TIFF, each against all before it.
+        several_frames = not preview and bool(getattr(image, "is_animated", False))
         # Pillow turns TIFFs itself: their size already is, and after load() the tag is gone.
         turned = format_ != "TIFF" and _orientation(image) >= 5
         full_width, full_height = image.size[::-1] if turned else image.size
@@ -106,7 +107,7 @@ def decode(
         # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError …
         # on damaged files, without a common base: every one of them means the same here.
         raise CorruptImage(f"The {format_} image is truncated or damaged and cannot be decoded.") from error
-    return Decoded(pixels.reshape(height, width, -1), format_, full_width, full_height, frames)
+    return Decoded(pixels.reshape(height, width, -1), format_, full_width, full_height, several_frames)
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:

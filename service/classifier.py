@@ -135,11 +135,11 @@ class Classifier:
                     f"{spec.width} x {spec.height} that the model reads; it was enlarged.",
                 )
             )
-        if image.frames > 1:
+        if image.several_frames:
             cautions.append(
                 Caution(
                     "multiple_frames",
-                    f"The file holds {image.frames} frames or pages; only the first one was used.",
+                    "The file holds several frames or pages; only the first one was used.",
                 )
             )
         return tuple(cautions)

@@ -1,8 +1,10 @@
 """``decode``: any file to the one square that training and serving read, or a clear refusal."""
 
 import io
+import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ FILES = {
 def test_lossless_formats_give_equal_pixels(format_: str) -> None:
     options = {"lossless": True} if format_ == "WEBP" else {}
     found = decode(encoded(LESION, format_, **options))
-    assert (found.format, found.width, found.height, found.frames) == (format_, 600, 450, 1)
+    assert (found.format, found.width, found.height, found.several_frames) == (format_, 600, 450, False)
     assert found.pixels.dtype == np.uint8
     assert found.pixels.shape == (224, 224, 3)
     np.testing.assert_array_equal(found.pixels, decode(encoded(LESION, "PNG")).pixels)
@@ -141,14 +143,32 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) * 1024 / 25e6)
     assert float(done.stdout) < 9
 
 
-def test_pages_and_frames_are_counted() -> None:
-    pages = encoded(LESION, "TIFF", save_all=True, append_images=[LESION, LESION])
-    assert decode(pages).frames == 3
+@pytest.mark.parametrize("format_", ["TIFF", "PNG", "WEBP"])
+def test_several_pages_or_frames_are_noticed(format_: str) -> None:
+    other = LESION.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    options: dict[str, Any] = {"lossless": True} if format_ == "WEBP" else {}
+    found = decode(encoded(LESION, format_, save_all=True, append_images=[other, other], **options))
+    assert found.several_frames
+    np.testing.assert_array_equal(found.pixels, decode(encoded(LESION, "PNG")).pixels)
+
+
+def test_the_pages_of_a_tiff_are_not_walked() -> None:
+    """Page upon page of 18 bytes behind the first: walking 40,000 of them takes half a minute."""
+    first = bytearray(encoded(LESION.resize((60, 45)), "TIFF"))
+    directory = struct.unpack_from("<I", first, 4)[0]
+    link = directory + 2 + 12 * struct.unpack_from("<H", first, directory)[0]
+    struct.pack_into("<I", first, link, len(first))
+    entry = struct.pack("<HHHI", 1, 256, 3, 1) + struct.pack("<I", 1)
+    start, count = len(first), 40_000
+    pages = b"".join(entry + struct.pack("<I", start + 18 * (i + 1)) for i in range(count - 1))
+    before = time.process_time()
+    assert decode(bytes(first) + pages + entry + bytes(4)).several_frames
+    assert time.process_time() - before < 5
 
 
 def test_a_phones_embedded_preview_is_no_frame() -> None:
     found = decode(encoded(LESION, "MPO", save_all=True, append_images=[LESION.resize((60, 45))]))
-    assert (found.format, found.frames) == ("JPEG", 1)
+    assert (found.format, found.several_frames) == ("JPEG", False)
 
 
 def test_refusals_are_told_apart() -> None:
