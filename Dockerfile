@@ -14,6 +14,7 @@ RUN python3 -m venv /opt/dermaserve \
 WORKDIR /app
 COPY models models
 COPY service service
+# Compiled here: the file system is read-only later, and compiling costs seconds at every start.
 RUN /opt/dermaserve/bin/python -m compileall -q models service \
     && useradd --system --uid 10001 --no-create-home dermaserve
 USER 10001
@@ -26,5 +27,5 @@ ENV DERMASERVE_HOST=0.0.0.0 \
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+    CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=2); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
 CMD ["python", "-m", "service"]

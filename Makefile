@@ -1,11 +1,12 @@
 # Two commands do everything: `make serve` and `make test`. `make help` lists the rest.
-HOST ?= 127.0.0.1
-PORT ?= 8000
-PYTHON ?= python3
-SERVE_ENV ?= .venv-serve
-DEV_ENV ?= .venv
+# Plain assignments: only the command line changes them, not a HOST that some shell exports.
+HOST = 127.0.0.1
+PORT = 8000
+PYTHON = python3
+SERVE_ENV = .venv-serve
+DEV_ENV = .venv
 # An NVIDIA GPU whose driver answers gets onnxruntime-gpu, anything else onnxruntime; never both.
-DEVICE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+DEVICE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test lint train-env openapi lock clean

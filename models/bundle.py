@@ -116,7 +116,10 @@ class Manifest(_Strict):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", examples=["ham10000-ensemble"])
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$", examples=["1.0.0"])
     created: str = Field(description="UTC date of the export, ISO 8601.")
-    git_revision: str = Field(description="Revision of the code that trained and exported it.")
+    git_revision: str = Field(description="Revision of the code that exported it.")
+    training_git_revisions: tuple[str, ...] = Field(
+        description="Revisions of the code that trained it; several where the training was resumed."
+    )
     recipe: str = Field(description="Name of the training recipe.")
     classes: tuple[ClassInfo, ...] = Field(min_length=2)
     input: InputSpec

@@ -62,6 +62,7 @@ def tiny_manifest(
         "version": "0.0.1",
         "created": "2026-01-01",
         "git_revision": "0" * 40,
+        "training_git_revisions": ["0" * 40],
         "recipe": "none",
         "classes": tuple(ClassInfo(**label._asdict()) for label in classes),
         "input": InputSpec(height=height, width=width, color=color),

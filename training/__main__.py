@@ -1,6 +1,7 @@
 """The command line: ``python -m training COMMAND``."""
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -61,6 +62,7 @@ def _train(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         epoch_size=options.epoch_size,
         starting_weights=dict(options.starting_weights or ()),
+        feature_scale=dict(options.feature_scale or ()),
     )
     split = options.split or options.out / "split.csv"
     cache = options.cache or options.out / "cache"
@@ -69,7 +71,7 @@ def _train(options: argparse.Namespace) -> None:
     from training.plots import plot_curves
 
     labels = {part: run.labels(part) for part in ("train", "validation")}
-    for name in options.member or [member.name for member in recipe.members]:
+    for name in getattr(options, "member", None) or [member.name for member in recipe.members]:
         member, folder = recipe.member(name), run.folder / name
         train_member(recipe, member, run.pixels, labels, len(CODES), folder, run.seed)
         plot_curves(folder / "curves.png", folder / "history.csv")
@@ -84,6 +86,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     run = _open(options)
+    _check_export_backend()
     from training.bundling import write_bundle
     from training.evaluate import load_networks, read_calibration
 
@@ -99,6 +102,7 @@ def _export(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     from training.prepare import prepare
 
+    _check_export_backend()
     if not options.split and not (options.out / "split.csv").is_file():
         prepare(options.data, options.out, seed=options.seed)
     _train(options)
@@ -114,6 +118,18 @@ def _recipes(options: argparse.Namespace) -> None:
     for name in recipe_names():
         summary = (importlib.import_module(f"training.recipes.{name}").__doc__ or "").splitlines()[0]
         print(f"{name:20} {summary}")
+
+
+def _check_export_backend() -> None:
+    """Refuse before hours of training what would fail after them."""
+    from training.recipe import RecipeError
+
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise RecipeError(
+            f"export needs TensorFlow, KERAS_BACKEND is {backend}: `train` and `evaluate` there, "
+            "then `export` with KERAS_BACKEND=tensorflow"
+        )
 
 
 def _open(options: argparse.Namespace) -> "Run":
@@ -136,6 +152,23 @@ def _member_weights(text: str) -> tuple[str, str]:
     if not separator or not value:
         raise argparse.ArgumentTypeError(f"expected MEMBER=imagenet|none|FILE, got {text!r}")
     return name, value
+
+
+def _member_scale(text: str) -> tuple[str, float]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"expected MEMBER=FACTOR, got {text!r}")
+    return name, _positive_number(value)
+
+
+def _positive_number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
 
 
 def _positive(text: str) -> int:
@@ -180,9 +213,6 @@ def _parser() -> argparse.ArgumentParser:
         "--split", type=Path, metavar="CSV", help="a split file of `prepare` (default OUT/split.csv)"
     )
     training.add_argument(
-        "--member", action="append", metavar="NAME", help="train only this member; may be repeated"
-    )
-    training.add_argument(
         "--starting-weights",
         action="append",
         type=_member_weights,
@@ -190,10 +220,17 @@ def _parser() -> argparse.ArgumentParser:
         help="imagenet (downloaded by Keras), none, or a .weights.h5 file of the backbone; may be repeated",
     )
     training.add_argument(
+        "--feature-scale",
+        action="append",
+        type=_member_scale,
+        metavar="MEMBER=FACTOR",
+        help="factor on a backbone's features, for starting weights of unusual scale; may be repeated",
+    )
+    training.add_argument(
         "--loss",
         choices=("focal", "cross_entropy"),
         help="focal: gamma 1.5 and class weights inverse to frequency, as the deck; "
-        "cross_entropy: plain; default: as the recipe says",
+        "cross_entropy: plain; both draw the data as it is; default: as the recipe says",
     )
     training.add_argument(
         "--image-size", type=_positive, metavar="PIXELS", help="input size of the model and of every phase"
@@ -206,7 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     training.add_argument(
         "--epoch-size",
-        type=float,
+        type=_positive_number,
         metavar="SHARE",
         help="draws of an epoch, as a multiple of the number of training images",
     )
@@ -232,9 +269,13 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--validation", type=float, default=0.15, help="share of the images (default 0.15)")
     prepare.add_argument("--test", type=float, default=0.15, help="share of the images (default 0.15)")
     prepare.set_defaults(command=_prepare)
-    commands.add_parser(
+    train = commands.add_parser(
         "train", parents=[data, out, training], help="train the recipe's members, or go on with it"
-    ).set_defaults(command=_train)
+    )
+    train.add_argument(
+        "--member", action="append", metavar="NAME", help="train only this member; may be repeated"
+    )
+    train.set_defaults(command=_train)
     commands.add_parser(
         "evaluate", parents=[out, scoring], help="calibrate on validation, score the test part once"
     ).set_defaults(command=_evaluate)

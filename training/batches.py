@@ -48,7 +48,7 @@ def draws_per_epoch(images: int, recipe: Recipe) -> int:
 
 def class_weights(labels: np.ndarray, recipe: Recipe, classes: int) -> np.ndarray:
     """Loss weight of each class, float64 ``[K]``, ∝ n ** -``class_weight_power``, mean 1 over the images."""
-    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+    counts = np.maximum(np.bincount(labels, minlength=classes), 1).astype(float)
     weights = counts**-recipe.class_weight_power
     mean: float = float((weights * counts).sum() / counts.sum())
     return np.asarray(weights / mean)
@@ -58,8 +58,8 @@ def log_prior_shift(labels: np.ndarray, recipe: Recipe, classes: int) -> np.ndar
     """log(effective prior / training prior) of each class, float64 ``[K]``.
 
     Drawing or weighting classes unequally makes a network learn p(y|x)·e_y/π_y up to
-    normalisation, with e the prior that it effectively saw. Subtracting this from its logits
-    gives back p(y|x) at the prevalence π of the training data (Menon et al., "Long-tail learning
+    normalisation, with e the prior that it effectively saw. Subtracting this from its calibrated
+    logits gives back p(y|x) at the prevalence π of the training data (Menon et al., "Long-tail learning
     via logit adjustment", ICLR 2021).
     """
     counts = np.maximum(np.bincount(labels, minlength=classes), 1).astype(float)

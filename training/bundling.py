@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from models.bundle import (
+    MANIFEST_NAME,
     MODEL_NAME,
     Bundle,
     ClassInfo,
@@ -20,6 +21,7 @@ from models.bundle import (
     Manifest,
     Member,
     OperatingPoint,
+    load_bundle,
     save_bundle,
 )
 from models.labels import HAM10000_LABELS
@@ -75,19 +77,21 @@ def write_bundle(
         folder: where the bundle goes.
 
     Raises:
-        RecipeError: the run has not been evaluated.
+        RecipeError: the run has not been evaluated, or ``folder`` holds something else than a bundle.
         ExportError: the graph does not agree with Keras.
     """
     scored = run.folder / "evaluation"
     if not (scored / "metrics.json").is_file():
         raise RecipeError(f"{scored}: no metrics; `python -m training evaluate` writes them")
     metrics = read_json(scored / "metrics.json")
+    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST_NAME).is_file():
+        raise RecipeError(f"{folder} holds something that is no bundle; it is not replaced")
     staging = folder.with_name(folder.name + ".part")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    size, channels = run.recipe.image_size, 3 if run.recipe.color == "rgb" else 1
+    size = run.recipe.image_size
     graph = staging / MODEL_NAME
-    export_onnx(networks, calibration, size=size, channels=channels, path=graph)
+    export_onnx(networks, calibration, size=size, path=graph)
     pixels = run.pixels("validation", size)
     chosen = np.linspace(0, len(pixels) - 1, min(_PARITY_IMAGES, len(pixels))).astype(int)
     parity = check_parity(graph, networks, calibration, np.asarray(pixels[chosen]))
@@ -102,7 +106,7 @@ def write_bundle(
     save_bundle(staging, manifest)
     shutil.rmtree(folder, ignore_errors=True)
     staging.replace(folder)
-    return Bundle(path=folder, manifest=manifest)
+    return load_bundle(folder)
 
 
 def _manifest(
@@ -120,9 +124,10 @@ def _manifest(
         version=version,
         created=datetime.now(UTC).date().isoformat(),
         git_revision=git_revision(),
+        training_git_revisions=tuple(run.environment["git_revisions"]),
         recipe=run.recipe.name,
         classes=tuple(ClassInfo(code=c, name=n, malignant=m) for c, n, m in HAM10000_LABELS),
-        input=InputSpec(height=size, width=size, color=run.recipe.color),
+        input=InputSpec(height=size, width=size),
         outputs=("probabilities", "cams"),
         members=tuple(
             Member(name=m.name, weight=m.weight, temperature=t, parameters=network.count_params())

@@ -21,16 +21,16 @@ class Calibration:
     """What turns the members' logits into probabilities and decisions.
 
     Attributes:
-        log_prior_shift: subtracted from every member's logits, ``[K]``; see ``training.batches``.
-        temperatures: divides the shifted logits, one per member.
+        temperatures: divides the logits, one per member.
+        log_prior_shift: subtracted after that, ``[K]``; see ``training.batches``.
         weights: of the members in the mean of probabilities.
         prior: share of each class in the training data, ``[K]``.
         tau: exponent of the prior in the decision rule.
         threshold: malignancy probability from which the flag says malignant.
     """
 
-    log_prior_shift: tuple[float, ...]
     temperatures: tuple[float, ...]
+    log_prior_shift: tuple[float, ...]
     weights: tuple[float, ...]
     prior: tuple[float, ...]
     tau: float
@@ -111,7 +111,9 @@ def decide(probabilities: np.ndarray, prior: np.ndarray, tau: float) -> np.ndarr
 
 
 def _member_probabilities(logits: np.ndarray, shift: Any, temperatures: np.ndarray) -> np.ndarray:
-    return np.asarray(softmax((logits - np.asarray(shift)) / temperatures[:, None, None], axis=2))
+    # The temperature first: it makes z / T the logarithm of what the network really learnt, which is
+    # p(y|x) under the prior that it saw, and only of that can the prior be taken out.
+    return np.asarray(softmax(logits / temperatures[:, None, None] - np.asarray(shift), axis=2))
 
 
 def _mean(probabilities: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:

@@ -60,7 +60,7 @@ def read_dataset(folder: Path) -> list[Row]:
         records = list(reader)
     if not records:
         raise DataError(f"{metadata}: no rows")
-    # Where an image lies twice, as in `originals` here, the folder that holds more images wins.
+    # Where an image lies twice, say at full size among a few examples, the folder with more images wins.
     files: dict[str, Path] = {}
     for image_folder in sorted(_image_folders(folder), key=lambda item: len(item[1])):
         files.update({path.stem: path for path in image_folder[1]})
@@ -102,7 +102,10 @@ def _image_folders(folder: Path) -> list[tuple[Path, list[Path]]]:
 
 
 def _row(record: dict[str, str], path: Path) -> Row:
-    age = float(record["age"]) if record["age"] else 0.0
+    try:
+        age = float(record["age"] or 0)
+    except ValueError:
+        raise DataError(f"image {record['image_id']}: age is {record['age']!r}, expected a number") from None
     return Row(
         image_id=record["image_id"],
         lesion_id=record["lesion_id"],

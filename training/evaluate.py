@@ -1,5 +1,6 @@
 """Calibrate on validation, then score the test part, once."""
 
+import hashlib
 from dataclasses import asdict
 from typing import Any
 
@@ -9,9 +10,8 @@ import numpy as np
 from training.batches import log_prior_shift
 from training.calibration import Calibration, fit_calibration
 from training.data import CODES, MALIGNANT
-from training.loop import BEST, predict_logits
-from training.networks import build_network
-from training.recipe import RecipeError, without_starting_weights
+from training.loop import NETWORK, predict_logits
+from training.recipe import RecipeError
 from training.report import write_report
 from training.run import Run, read_json, write_json
 from training.scores import Predictions, bootstrap, scores
@@ -23,16 +23,11 @@ def load_networks(run: Run) -> list[keras.Model]:
     Raises:
         RecipeError: a member is not trained to its end.
     """
-    networks = []
-    for member in run.recipe.members:
-        folder = run.folder / member.name
-        state = read_json(folder / "state.json") if (folder / "state.json").is_file() else {}
-        if not state.get("done"):
-            raise RecipeError(f"{folder}: not trained to its end; `python -m training train` goes on")
-        network = build_network(without_starting_weights(member), len(CODES))
-        network.load_weights(folder / BEST)
-        networks.append(network)
-    return networks
+    files = [run.folder / member.name / NETWORK for member in run.recipe.members]
+    for file in files:
+        if not file.is_file():
+            raise RecipeError(f"{file.parent}: not trained to its end; `python -m training train` goes on")
+    return [keras.saving.load_model(file) for file in files]
 
 
 def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) -> dict[str, Any]:
@@ -100,11 +95,19 @@ def read_calibration(run: Run) -> Calibration:
 
 
 def _logits(run: Run, networks: list[keras.Model], part: str) -> np.ndarray:
-    """Logits ``[M, N, K]`` of every member on one part, computed once and kept in the run folder."""
-    kept = run.folder / f"{part}_logits.npy"
+    """Logits ``[M, N, K]`` of every member on one part, kept in the run folder.
+
+    The file's name holds a digest of the networks, so that others' logits are never taken for theirs.
+    """
+    digest = hashlib.sha256()
+    for member in run.recipe.members:
+        digest.update((run.folder / member.name / NETWORK).read_bytes())
+    kept = run.folder / f"{part}_logits-{digest.hexdigest()[:16]}.npy"
     if not kept.is_file():
         pixels = run.pixels(part, run.recipe.image_size)
-        np.save(kept, np.stack([predict_logits(n, pixels, run.recipe.batch_size) for n in networks]))
+        logits = np.stack([predict_logits(n, pixels, run.recipe.batch_size) for n in networks])
+        np.save(run.folder / "part.npy", logits)
+        (run.folder / "part.npy").replace(kept)
     return np.asarray(np.load(kept))
 
 

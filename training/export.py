@@ -43,22 +43,19 @@ class Parity:
     heatmaps: float  # of heatmaps divided by their maximum
 
 
-def export_onnx(
-    networks: Sequence[keras.Model], calibration: Calibration, *, size: int, channels: int, path: Path
-) -> None:
+def export_onnx(networks: Sequence[keras.Model], calibration: Calibration, *, size: int, path: Path) -> None:
     """Write the ensemble as ``path``: input ``image``, outputs ``probabilities`` and ``cams``.
 
     Args:
         networks: the trained members, in the order of the calibration's weights.
         calibration: temperatures, weights and prior shift to build in.
         size: input height and width in pixels.
-        channels: 3 or 1.
         path: the file.
     """
     heads = [_Head(network) for network in networks]
     shift = tf.constant(calibration.log_prior_shift, tf.float32)
 
-    @tf.function(input_signature=[tf.TensorSpec((None, size, size, channels), tf.uint8, name="image")])
+    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8, name="image")])
     def graph(image: Any) -> dict[str, Any]:
         image = tf.cast(image, tf.float32)
         members = []
@@ -66,7 +63,7 @@ def export_onnx(
             heads, calibration.weights, calibration.temperatures, strict=True
         ):
             maps = tf.tensordot(head.features(image, training=False), head.kernel, axes=1) / temperature
-            logits = tf.reduce_mean(maps, axis=(1, 2)) + (head.bias - shift) / temperature
+            logits = tf.reduce_mean(maps, axis=(1, 2)) + head.bias / temperature - shift
             members.append((weight * tf.nn.softmax(logits), maps))
         probabilities = tf.add_n([p for p, _ in members])
         cams = tf.nn.relu(
@@ -189,5 +186,6 @@ def _rename(model: Any, names: dict[str, str]) -> None:
 
 
 def _normalised(maps: np.ndarray) -> np.ndarray:
+    """Maps divided by their maximum; one a thousand times weaker than the image's strongest is noise."""
     top = maps.max(axis=(2, 3), keepdims=True)
-    return np.asarray(maps / np.where(top > 0, top, 1.0))
+    return np.asarray(maps / np.maximum(top, 1e-3 * top.max(axis=1, keepdims=True) + _TINY))

@@ -1,15 +1,17 @@
 """The training loop of one member. It reads from top to bottom and uses nothing but Keras 3.
 
-Everything between epochs — learning rate, early stopping, best
-weights, history, checkpoint — is plain code here, so that a stopped run resumes exactly there.
+Everything between epochs — learning rate, early stopping, best weights, history, checkpoint — is plain
+code here, so that a stopped run goes on from its last finished epoch. Draws are the same then as in
+an unbroken run; augmentation and dropout start their random streams anew.
 """
 
 import csv
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ from training.augment import Augment
 from training.batches import batches, class_weights, draws_per_epoch, log_prior_shift
 from training.networks import build_network, set_trainable
 from training.recipe import MemberRecipe, Phase, Recipe
+from training.run import write_json
 
+NETWORK = "network.keras"
 BEST = "best.weights.h5"
-LAST = "last.weights.h5"
 _HISTORY = (
     "phase",
     "epoch",
@@ -42,15 +45,20 @@ class TrainingError(DermaserveError):
 
 @dataclass
 class State:
-    """Where a run stands: what ``state.json`` holds between epochs."""
+    """Where a run stands. ``state.json`` holds it, and writing that is what ends an epoch."""
 
     phase: int = 0
     epoch: int = 0  # epochs of this phase that are done
-    best: float = float("inf")  # of the monitored figure, signed so that smaller is better
+    best: float = math.inf  # of the monitored figure, signed so that smaller is better
     since_best: int = 0
     since_drop: int = 0
     rate_factor: float = 1.0
-    done: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def weights(self) -> str:
+        """File with network and optimizer as they were at this state."""
+        return f"last-{self.phase}-{self.epoch}.weights.h5"
 
 
 def train_member(
@@ -66,19 +74,24 @@ def train_member(
 
     Args:
         recipe, member: what to train.
-        pixels: ``pixels(part, size)`` gives uint8 ``[N, size, size, C]`` for train and validation.
+        pixels: ``pixels(part, size)`` gives uint8 ``[N, size, size, 3]`` for train and validation.
         labels: int ``[N]`` for "train" and "validation".
         classes: number of classes K.
-        folder: receives ``history.csv``, ``best.weights.h5``, ``last.weights.h5``, ``state.json``.
+        folder: receives ``history.csv``, ``network.keras`` at the end, and what a resume needs.
         seed: of initialisation, draws and augmentation.
+
+    Raises:
+        TrainingError: the loss is no longer finite.
     """
+    if (folder / NETWORK).is_file():
+        return keras.saving.load_model(folder / NETWORK)
     folder.mkdir(parents=True, exist_ok=True)
     state = _read_state(folder)
     keras.utils.set_random_seed(seed)
     network = build_network(member, classes)
     shift = log_prior_shift(labels["train"], recipe, classes)
     for index, phase in enumerate(member.phases):
-        if state.done or index < state.phase:
+        if index < state.phase:
             continue
         size = phase.image_size or recipe.image_size
         train_pixels, valid_pixels = pixels("train", size), pixels("validation", size)
@@ -88,42 +101,42 @@ def train_member(
         set_trainable(network, phase)
         trainer = _compile(recipe, phase, network, size, labels["train"], classes, seed + index)
         if state.epoch > 0:
-            trainer.load_weights(folder / LAST)  # with the optimizer's state
+            trainer.load_weights(folder / state.weights)
+        elif index > 0:  # this phase's epochs have to beat what it began with, at its own size
+            logits = predict_logits(network, valid_pixels, recipe.batch_size) - shift
+            state.best = _monitored(recipe, _validate(logits, labels["validation"], classes))
         while state.epoch < phase.epochs and state.since_best < phase.stop_patience:
             started = time.monotonic()
             if phase.schedule != "cosine":
                 trainer.optimizer.learning_rate = phase.learning_rate * state.rate_factor
             epoch_id = 1000 * index + state.epoch
             drawn = batches(train_pixels, labels["train"], recipe, classes, seed, epoch_id)
-            steps = -(-draws_per_epoch(len(labels["train"]), recipe) // recipe.batch_size)
-            train_loss = _one_epoch(trainer, drawn, steps)
+            train_loss = _one_epoch(trainer, drawn, _steps(recipe, labels["train"]))
             logits = predict_logits(network, valid_pixels, recipe.batch_size) - shift
-            figures = _validate(logits, labels["validation"], classes)
-            figures |= {
+            figures = _validate(logits, labels["validation"], classes) | {
                 "phase": index,
                 "epoch": state.epoch,
                 "seconds": time.monotonic() - started,
                 "learning_rate": float(keras.ops.convert_to_tensor(trainer.optimizer.learning_rate)),
                 "train_loss": train_loss,
             }
-            monitored = figures["loss"] if recipe.monitor == "loss" else -figures["balanced_accuracy"]
             state.epoch += 1
+            state.history.append(figures)
             state.since_best, state.since_drop = state.since_best + 1, state.since_drop + 1
-            if monitored < state.best:
-                state.best, state.since_best, state.since_drop = monitored, 0, 0
-                network.save_weights(folder / BEST)
+            if _monitored(recipe, figures) < state.best:
+                state.best, state.since_best, state.since_drop = _monitored(recipe, figures), 0, 0
+                _save_weights(network, folder / BEST)
             if phase.schedule == "plateau" and state.since_drop >= phase.plateau_patience:
                 state.rate_factor, state.since_drop = state.rate_factor * phase.plateau_factor, 0
-            trainer.save_weights(folder / LAST)
-            _append_history(folder / "history.csv", figures)
-            _write_state(folder, state)
+            _save_weights(trainer, folder / state.weights)
+            _commit(folder, state)
             _print_progress(member, phase, index, state, figures)
-        # Figures at another size or rate do not compare, so every phase has its own best.
-        state = State(phase=index + 1)
-        _write_state(folder, state)
-    state.done = True
-    _write_state(folder, state)
+        state = State(phase=index + 1, history=state.history)
+        _commit(folder, state)
     network.load_weights(folder / BEST)
+    part = folder / "part.keras"
+    network.save(part)
+    part.replace(folder / NETWORK)
     return network
 
 
@@ -141,13 +154,12 @@ def predict_logits(network: keras.Model, pixels: np.ndarray, batch_size: int) ->
 def _compile(
     recipe: Recipe, phase: Phase, network: keras.Model, size: int, labels: np.ndarray, classes: int, seed: int
 ) -> keras.Model:
-    channels = 3 if recipe.color == "rgb" else 1
     trainer = keras.Sequential(
-        [keras.Input((size, size, channels), dtype="uint8"), Augment(recipe.augmentation, seed), network]
+        [keras.Input((size, size, 3), dtype="uint8"), Augment(recipe.augmentation, seed), network]
     )
     rate: Any = phase.learning_rate
     if phase.schedule == "cosine":
-        steps = phase.epochs * -(-draws_per_epoch(len(labels), recipe) // recipe.batch_size)
+        steps = phase.epochs * _steps(recipe, labels)
         warmup = max(1, int(phase.warmup * steps))
         rate = keras.optimizers.schedules.CosineDecay(
             0.0, steps - warmup, alpha=0.01, warmup_target=phase.learning_rate, warmup_steps=warmup
@@ -197,24 +209,38 @@ def _one_epoch(trainer: keras.Model, drawn: Iterable[Any], steps: int) -> float:
     return total / count
 
 
+def _monitored(recipe: Recipe, figures: dict[str, float]) -> float:
+    """The figure that picks the best epoch, signed so that smaller is better."""
+    return figures["loss"] if recipe.monitor == "loss" else -figures["balanced_accuracy"]
+
+
+def _steps(recipe: Recipe, labels: np.ndarray) -> int:
+    """Training steps of one epoch."""
+    return -(-draws_per_epoch(len(labels), recipe) // recipe.batch_size)
+
+
+def _save_weights(model: keras.Model, path: Path) -> None:
+    """Save a model's weights, and its optimizer's if it has one, whole or not at all."""
+    part = path.with_name(f"part-{path.name}")
+    model.save_weights(part)
+    part.replace(path)
+
+
 def _read_state(folder: Path) -> State:
     file = folder / "state.json"
     return State(**json.loads(file.read_text())) if file.is_file() else State()
 
 
-def _write_state(folder: Path, state: State) -> None:
-    part = folder / "state.json.part"
-    part.write_text(json.dumps(asdict(state)))
-    part.replace(folder / "state.json")
-
-
-def _append_history(path: Path, figures: dict[str, float]) -> None:
-    new = not path.is_file()
-    with path.open("a", newline="", encoding="utf-8") as stream:
+def _commit(folder: Path, state: State) -> None:
+    """Make ``state`` the one to resume from; history and clean-up follow from it."""
+    write_json(folder / "state.json", asdict(state))
+    with (folder / "history.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, _HISTORY)
-        if new:
-            writer.writeheader()
-        writer.writerow(figures)
+        writer.writeheader()
+        writer.writerows(state.history)
+    for weights in folder.glob("*last-*.weights.h5"):
+        if weights.name != state.weights:
+            weights.unlink()
 
 
 def _print_progress(

@@ -36,7 +36,8 @@ def write_model_card(path: Path, manifest: Manifest, parity: Parity) -> None:
         f"- Weighted mean of the members' probabilities: {members}.",
         f"- Input: {manifest.input.height} × {manifest.input.width} pixels, {manifest.input.color.upper()}, "
         "the largest centred square of the upload.",
-        f"- Recipe `{manifest.recipe}`, exported {manifest.created} from revision `{manifest.git_revision}`.",
+        f"- Recipe `{manifest.recipe}`, exported {manifest.created} from revision `{manifest.git_revision}`, "
+        f"trained at {', '.join(f'`{revision}`' for revision in manifest.training_git_revisions)}.",
         f"- The ONNX graph agrees with Keras within {max(parity.probabilities.values()):.1e} (probabilities) "
         f"and {parity.heatmaps:.1e} (normalised heatmaps against Grad-CAM by automatic differentiation).",
         f"- Licence: {manifest.licence} (see LICENSE).",

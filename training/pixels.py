@@ -5,6 +5,7 @@ decoding at all, which matters most where the device is fast.
 """
 
 import hashlib
+import inspect
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,37 +13,35 @@ from pathlib import Path
 
 import numpy as np
 
+from models import preprocess
 from models.errors import ImageError
-from models.preprocess import Color, decode
+from models.preprocess import decode
 from training.data import DataError, Row
 
 
-def load_pixels(rows: Sequence[Row], *, height: int, width: int, color: Color, cache: Path) -> np.ndarray:
-    """Images of ``rows`` as uint8 ``[N, height, width, channels]``, decoded once.
+def load_pixels(rows: Sequence[Row], *, height: int, width: int, cache: Path) -> np.ndarray:
+    """Images of ``rows`` as uint8 ``[N, height, width, 3]``, decoded once.
 
     Args:
         rows: the images, in the order wanted.
         height, width: pixels of the result.
-        color: ``"rgb"`` or ``"grey"``.
-        cache: folder for the arrays; a file is found again by its rows, size and colour.
+        cache: folder for the arrays; one is found again by its files, the size and the decoder.
 
     Raises:
         DataError: an image cannot be decoded.
     """
-    key = hashlib.sha256("\n".join(row.image_id for row in rows).encode()).hexdigest()[:12]
-    file = cache / f"{len(rows)}x{height}x{width}-{color}-{key}.npy"
+    file = cache / f"{len(rows)}x{height}x{width}-{_key(rows)}.npy"
     if not file.is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        channels = 3 if color == "rgb" else 1
         part = file.with_suffix(f".{os.getpid()}.part")
         array = np.lib.format.open_memmap(
-            part, mode="w+", dtype=np.uint8, shape=(len(rows), height, width, channels)
+            part, mode="w+", dtype=np.uint8, shape=(len(rows), height, width, 3)
         )
 
         def fill(index: int) -> None:
             row = rows[index]
             try:
-                array[index] = decode(row.path.read_bytes(), height=height, width=width, color=color).pixels
+                array[index] = decode(row.path.read_bytes(), height=height, width=width).pixels
             except ImageError as error:
                 raise DataError(f"{row.path}: {error}") from error
 
@@ -52,3 +51,12 @@ def load_pixels(rows: Sequence[Row], *, height: int, width: int, color: Color, c
         part.replace(file)  # a stopped run leaves no half-written array behind
     pixels: np.ndarray = np.load(file, mmap_mode="r")
     return pixels
+
+
+def _key(rows: Sequence[Row]) -> str:
+    """Changes with the files, their order and the decoder's own code."""
+    digest = hashlib.sha256(inspect.getsource(preprocess).encode())
+    for row in rows:
+        status = row.path.stat()
+        digest.update(f"{row.path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]

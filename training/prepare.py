@@ -46,7 +46,7 @@ def _check_files(rows: Sequence[Row]) -> None:
             with Image.open(row.path) as image:
                 image.draft("RGB", (image.width // 8, image.height // 8))
                 image.load()
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             return f"{row.path}: {error}"
         return None
 

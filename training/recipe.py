@@ -5,6 +5,7 @@ docstring with its command and its measured figures.
 """
 
 import importlib
+import math
 import pkgutil
 import runpy
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,6 @@ from typing import Literal
 
 import training.recipes
 from models.errors import DermaserveError
-from models.preprocess import Color
 
 
 class RecipeError(DermaserveError):
@@ -71,7 +71,6 @@ class Recipe:
     name: str
     members: tuple[MemberRecipe, ...]
     image_size: int = 224
-    color: Color = "rgb"
     batch_size: int = 32
     # Keras' CategoricalFocalCrossentropy; gamma 0 makes it plain cross entropy.
     focal_gamma: float = 0.0
@@ -88,7 +87,7 @@ class Recipe:
     target_sensitivity: float = 0.97
 
     def __post_init__(self) -> None:
-        if not self.epoch_size > 0:
+        if not 0 < self.epoch_size < math.inf:
             raise RecipeError(f"{self.name}: epoch_size must be above 0, got {self.epoch_size}")
         if abs(sum(member.weight for member in self.members) - 1) > 1e-6:
             raise RecipeError(f"{self.name}: the members' weights must sum to 1")
@@ -100,11 +99,6 @@ class Recipe:
                 return member
         names = ", ".join(member.name for member in self.members)
         raise RecipeError(f"{self.name} has no member {name!r}; its members are {names}")
-
-
-def without_starting_weights(member: MemberRecipe) -> MemberRecipe:
-    """The same architecture for trained weights to be loaded into: nothing is downloaded for it."""
-    return replace(member, starting_weights="none")
 
 
 def recipe_names() -> list[str]:
@@ -140,19 +134,20 @@ def adjust(
     batch_size: int | None = None,
     epoch_size: float | None = None,
     starting_weights: dict[str, str] | None = None,
+    feature_scale: dict[str, float] | None = None,
 ) -> Recipe:
     """A copy of ``recipe`` with the options of the command line applied; None keeps a value.
 
     Args:
         recipe: the recipe as written.
-        loss: ``"cross_entropy"`` turns focusing and class weights off, ``"focal"`` asks for the
-            deck's (gamma 1.5, weights inverse to frequency).
+        loss: ``"cross_entropy"`` turns focusing, class weights and balanced draws off, ``"focal"``
+            asks for the deck's (gamma 1.5, weights inverse to frequency, plain draws).
         image_size: for every phase and the exported model.
         max_epochs: upper bound on the epochs of each phase.
         batch_size, epoch_size: as in Recipe.
-        starting_weights: by member name.
+        starting_weights, feature_scale: by member name.
     """
-    for name in starting_weights or {}:
+    for name in (starting_weights or {}) | (feature_scale or {}):
         recipe.member(name)
     members = []
     for member in recipe.members:
@@ -165,16 +160,17 @@ def adjust(
             for phase in member.phases
         )
         weights = (starting_weights or {}).get(member.name, member.starting_weights)
-        members.append(replace(member, phases=phases, starting_weights=weights))
+        scale = (feature_scale or {}).get(member.name, member.feature_scale)
+        members.append(replace(member, phases=phases, starting_weights=weights, feature_scale=scale))
     changed = replace(
         recipe,
         members=tuple(members),
         image_size=image_size or recipe.image_size,
         batch_size=batch_size or recipe.batch_size,
-        epoch_size=epoch_size or recipe.epoch_size,
+        epoch_size=recipe.epoch_size if epoch_size is None else epoch_size,
     )
     if loss == "cross_entropy":
-        changed = replace(changed, focal_gamma=0.0, class_weight_power=0.0)
+        changed = replace(changed, focal_gamma=0.0, class_weight_power=0.0, sampling_power=1.0)
     elif loss == "focal":
-        changed = replace(changed, focal_gamma=1.5, class_weight_power=1.0)
+        changed = replace(changed, focal_gamma=1.5, class_weight_power=1.0, sampling_power=1.0)
     return changed

@@ -1,15 +1,17 @@
 """A run folder: everything that one training leaves behind, and where each thing lies.
 
 recipe.json         the recipe with the options applied
-environment.json    git revision, seed, backend, versions
+environment.json    git revisions that trained it, seed, backend, versions
 split.csv           which image was in which part
-<member>/           history.csv curves.png best.weights.h5 last.weights.h5 state.json
+<member>/           network.keras history.csv curves.png, and what a resume needs
 calibration.json    temperatures, decision rule, malignancy threshold (validation only)
-evaluation/         metrics.json report.md and plots (test, scored once)
+*_logits-*.npy      the members' answers on validation and, once, on test
+evaluation/         metrics.json report.md and plots
 bundle/             the exported model
 """
 
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -57,10 +59,11 @@ class Run:
                 raise RecipeError(
                     f"{folder} holds a run of another recipe, seed or split; choose another folder"
                 )
+            run._note_revision()
             return run
         write_split(folder / "split.csv", rows, parts)
         environment = {
-            "git_revision": git_revision(),
+            "git_revisions": [],
             "seed": seed,
             "data": str(data.resolve()),
             "cache": str(cache.resolve()),
@@ -71,7 +74,9 @@ class Run:
         }
         write_json(folder / "environment.json", environment)
         write_json(folder / "recipe.json", asdict(recipe))
-        return Run.open(folder)
+        run = Run.open(folder)
+        run._note_revision()
+        return run
 
     @staticmethod
     def open(folder: Path) -> "Run":
@@ -91,6 +96,20 @@ class Run:
             cache=Path(environment["cache"]),
         )
 
+    def _note_revision(self) -> None:
+        """Add this code's revision and backend to those that had a part in the run."""
+        environment = self.environment
+        revision = git_revision()
+        if revision not in environment["git_revisions"]:
+            environment["git_revisions"].append(revision)
+        environment["backend"] = os.environ.get("KERAS_BACKEND", "tensorflow")
+        write_json(self.folder / "environment.json", environment)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The contents of ``environment.json``."""
+        return read_json(self.folder / "environment.json")
+
     @cached_property
     def rows(self) -> list[Row]:
         """All rows of the data set."""
@@ -105,10 +124,8 @@ class Run:
         return np.array([row.label for row in self.part(part)])
 
     def pixels(self, part: str, size: int) -> np.ndarray:
-        """Images uint8 ``[N, size, size, C]`` of one part."""
-        return load_pixels(
-            self.part(part), height=size, width=size, color=self.recipe.color, cache=self.cache
-        )
+        """Images uint8 ``[N, size, size, 3]`` of one part."""
+        return load_pixels(self.part(part), height=size, width=size, cache=self.cache)
 
     @property
     def training_prior(self) -> dict[str, float]:

@@ -61,6 +61,19 @@ def test_loss_weights_are_taken_out_just_so() -> None:
     assert class_weights(labels, _recipe(class_weight_power=1.0), 2) @ [0.9, 0.1] == pytest.approx(1.0)
 
 
+def test_a_boastful_network_trained_on_balanced_draws_ends_at_the_true_prevalence() -> None:
+    """A network that learnt p(y|x) under the drawn prior, with logits 1.6 times too large."""
+    rng = np.random.default_rng(3)
+    prior, labels = np.array([0.8, 0.15, 0.05]), np.repeat([0, 1, 2], [16_000, 3_000, 1_000])
+    shift = log_prior_shift(labels, _recipe(sampling_power=0.5), 3)
+    evidence = np.eye(3)[labels] * 2 + rng.normal(size=(len(labels), 3)) * np.sqrt(2)
+    drawn = prior**0.5 / (prior**0.5).sum()
+    logits = 1.6 * (np.log(drawn) + evidence)
+    fitted = _fit(logits[None], labels, shift=shift)
+    assert fitted.temperatures[0] == pytest.approx(1.6, rel=0.05)
+    assert fitted.probabilities(logits[None]).mean(axis=0) == pytest.approx(prior, rel=0.05)
+
+
 def test_nothing_is_shifted_where_nothing_was_balanced() -> None:
     assert log_prior_shift(np.repeat([0, 1], [900, 100]), _recipe(), 2) == pytest.approx(np.zeros(2))
 
@@ -86,9 +99,9 @@ def test_the_threshold_reaches_its_sensitivity_and_no_higher_one_does(target: fl
     scores = np.clip(rng.normal(0.3, 0.15, 500) + 0.3 * positive, 0, 1)
     threshold = fit_threshold(scores, positive, target)
     assert (scores[positive] >= threshold).mean() >= target
+    # The next higher score among the positives, as a threshold, would miss the target.
     next_higher = scores[positive & (scores > threshold + 1e-4)].min()
-    if target < 1.0:
-        assert (scores[positive] > next_higher).mean() < target
+    assert (scores[positive] >= next_higher).mean() < target
 
 
 def test_tau_moves_the_label_towards_rare_classes() -> None:
@@ -97,12 +110,17 @@ def test_tau_moves_the_label_towards_rare_classes() -> None:
     assert decide(p, prior, 1.0).tolist() == [1]
 
 
-def _fit(logits: np.ndarray, labels: np.ndarray, weights: tuple[float, ...] = (1.0,)) -> Calibration:
+def _fit(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    weights: tuple[float, ...] = (1.0,),
+    shift: np.ndarray | None = None,
+) -> Calibration:
     return fit_calibration(
         logits,
         labels,
         weights=weights,
-        log_prior_shift=np.zeros(3),
+        log_prior_shift=np.zeros(3) if shift is None else shift,
         prior=np.full(3, 1 / 3),
         malignant=np.array([True, False, False]),
         target_sensitivity=0.97,

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -6,7 +7,9 @@ import pytest
 
 import training.loop
 from training.augment import Augment
-from training.loop import train_member
+from training.batches import batches
+from training.loop import State, train_member
+from training.networks import build_network
 from training.recipe import Augmentation, MemberRecipe, Phase, Recipe
 
 _STILL = Augmentation(dihedral=False, min_crop=1.0, brightness=0.0, contrast=0.0, color=0.0)
@@ -31,15 +34,15 @@ def test_a_stopped_run_resumes_where_it_was(
 ) -> None:
     """Stopped after its second epoch and resumed, a run ends with the weights of an unbroken one."""
     straight = _train(recipe, tmp_path / "straight")
-    real, drawn = training.loop.batches, []
+    drawn = []
 
     def power_cut(*arguments: object) -> object:
         drawn.append(arguments)
         if len(drawn) == 3:
             raise KeyboardInterrupt
-        return real(*arguments)  # type: ignore[arg-type]  # passed on as they came
+        return batches(*arguments)  # type: ignore[arg-type]  # passed on as they came
 
-    monkeypatch.setattr(training.loop, "batches", power_cut)
+    monkeypatch.setattr("training.loop.batches", power_cut)
     with pytest.raises(KeyboardInterrupt):
         _train(recipe, tmp_path / "broken")
     monkeypatch.undo()
@@ -50,9 +53,65 @@ def test_a_stopped_run_resumes_where_it_was(
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
 
 
+def test_a_run_stopped_while_it_saves_resumes_too(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights of the second epoch are on the disk, but its state is not: the epoch is done again, once."""
+    straight = _train(recipe, tmp_path / "straight")
+    commit, calls = training.loop._commit, []
+
+    def power_cut(folder: Path, state: State) -> None:
+        calls.append(state.epoch)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        commit(folder, state)
+
+    monkeypatch.setattr("training.loop._commit", power_cut)
+    with pytest.raises(KeyboardInterrupt):
+        _train(recipe, tmp_path / "broken")
+    monkeypatch.undo()
+    resumed = _train(recipe, tmp_path / "broken")
+    assert len((tmp_path / "broken" / "history.csv").read_text().splitlines()) == 1 + 3
+    for ours, theirs in zip(resumed.weights, straight.weights, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
+
+
+def test_a_phase_that_only_makes_it_worse_leaves_the_weights_as_they_were(tmp_path: Path) -> None:
+    good = Phase("head", epochs=2, learning_rate=1e-2, schedule="constant")
+    ruin = Phase("head", epochs=1, learning_rate=100.0, schedule="constant")
+    networks = []
+    for name, phases in (("good", (good,)), ("ruined", (good, ruin))):
+        member = MemberRecipe("m", "mobilenet_v2", 1.0, phases, dropout=0.0, starting_weights="none")
+        recipe = Recipe("test", (member,), image_size=32, batch_size=8, augmentation=_STILL)
+        networks.append(_train(recipe, tmp_path / name))
+    for kept, before in zip(networks[1].weights, networks[0].weights, strict=True):
+        np.testing.assert_array_equal(kept.numpy(), before.numpy())
+
+
+def test_a_finished_network_is_read_back_as_it_was_built(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keras gives EfficientNet one layer more where it downloads ImageNet's weights; it must stay."""
+
+    def no_download(*_: object, **__: object) -> str:
+        file = tmp_path / "random.weights.h5"
+        keras.applications.EfficientNetB1(include_top=False, weights=None).save_weights(file)
+        return str(file)
+
+    monkeypatch.setattr("keras.src.applications.efficientnet.file_utils.get_file", no_download)
+    phases = (Phase("head", epochs=1, learning_rate=1e-2),)
+    member = MemberRecipe("m", "efficientnet_b1", 1.0, phases, starting_weights="imagenet")
+    imagenet = replace(recipe, members=(member,))
+    images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    trained = _train(imagenet, tmp_path / "run").predict_on_batch(images)
+    monkeypatch.undo()  # from here on a download would fail
+    again = _train(imagenet, tmp_path / "run").predict_on_batch(images)
+    np.testing.assert_allclose(again, trained, rtol=1e-5)
+
+
 def test_a_trained_head_differs_and_a_frozen_backbone_does_not(recipe: Recipe, tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
-    fresh = training.loop.build_network(recipe.members[0], 3)
+    fresh = build_network(recipe.members[0], 3)
     trained = _train(recipe, tmp_path)
     for before, after in zip(fresh.weights, trained.weights, strict=True):
         unchanged = np.array_equal(before.numpy(), after.numpy())

@@ -51,7 +51,8 @@ def test_a_run_leaves_everything_needed_to_repeat_it(run: Path, dataset: Path) -
     environment = json.loads((run / "environment.json").read_text())
     assert environment["seed"] == 0
     assert environment["data"] == str(dataset)
-    assert environment["git_revision"]
+    assert len(environment["git_revisions"]) == 1
+    assert environment["backend"] == "tensorflow"
     assert {"keras", "tensorflow", "numpy"} <= set(environment["versions"])
     recipe = json.loads((run / "recipe.json").read_text())
     assert [member["weight"] for member in recipe["members"]] == [0.6, 0.4]

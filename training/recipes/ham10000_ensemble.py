@@ -33,8 +33,6 @@ RECIPE = Recipe(
             backbone="efficientnet_b1",
             weight=0.4,
             dropout=0.3,
-            # The starting weights at hand give features about four times as large as usual.
-            feature_scale=0.25,
             phases=(
                 Phase("head", epochs=1, learning_rate=1e-3, schedule="constant", image_size=128),
                 Phase("all", epochs=5, learning_rate=4e-4, schedule="cosine", image_size=128),
