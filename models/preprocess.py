@@ -5,11 +5,13 @@ drift apart; everything numeric after it (scaling, normalisation) is inside the 
 """
 
 import io
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, TiffImagePlugin
 
 from models.errors import CorruptImage, ImageTooLarge, UnsupportedImage
 
@@ -23,7 +25,11 @@ ACCEPTED_FORMATS: dict[str, str] = {
 """Pillow format name to media type. Anything else is refused unread."""
 
 DEFAULT_MAX_PIXELS = 64_000_000
-"""Pixel limit unless the caller sets one: above any camera in clinical use, 192 MB as RGB."""
+"""Pixel limit unless the caller sets one: above any camera in clinical use.
+
+While it is decoded, a pixel takes up to 9 bytes as PNG or BMP, 13 as JPEG or TIFF and 17 as WEBP: at
+this limit 1.1 GB. Who decodes in several threads bounds their sum with ``admit``.
+"""
 
 HIGHEST_MAX_PIXELS = 89_000_000
 """No limit may be set above this: Pillow's own guard against decompression bombs begins there."""
@@ -62,6 +68,7 @@ def decode(
     width: int = 224,
     color: Color = "rgb",
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    admit: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> Decoded:
     """Decode ``data`` and cut the largest centred ``width:height`` rectangle, scaled to size.
 
@@ -76,6 +83,7 @@ def decode(
         width: columns of the result.
         color: ``"rgb"`` (3 channels) or ``"grey"`` (1 channel, ITU-R 601-2 luma).
         max_pixels: largest ``width x height`` that is decoded.
+        admit: called with the number of pixels; what it gives is held while they are in memory.
 
     Raises:
         UnsupportedImage: no accepted format.
@@ -83,34 +91,42 @@ def decode(
         CorruptImage: truncated or damaged.
     """
     image = _open(data)
-    if image.width * image.height > max_pixels:
+    columns, rows = _stored_size(image)
+    if columns * rows > max_pixels:
         raise ImageTooLarge(
-            f"The image is {image.width} x {image.height} pixels; at most {max_pixels:,} pixels are accepted."
+            f"The image is {columns} x {rows} pixels; at most {max_pixels:,} pixels are accepted."
         )
     # Phones write JPEGs with an embedded preview; Pillow calls these MPO. The preview is no frame.
     preview = image.format == "MPO"
     format_ = "JPEG" if preview else str(image.format)
-    try:
-        # Not n_frames: for that, Pillow walks all pages of a TIFF, each against all before it.
-        several_frames = not preview and bool(getattr(image, "is_animated", False))
-        # Pillow turns TIFFs itself: their size already is, and after load() the tag is gone.
-        turned = format_ != "TIFF" and _orientation(image) >= 5
-        full_width, full_height = image.size[::-1] if turned else image.size
-        if format_ == "JPEG":
-            _reduce_while_decoding(image, height, width, turned)
-        image.load()
-        full = _resizable(image)
-        # Converting after scaling, not before, keeps one copy of a large image instead of four.
-        fitted = _to_8_bit(_fit(_upright(full, _orientation(image)), height, width), _white_level(full))
-        pixels = np.asarray(fitted.convert("L" if color == "grey" else "RGB"))
-    except Exception as error:
-        # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError …
-        # on damaged files, without a common base: every one of them means the same here.
-        raise CorruptImage(f"The {format_} image is truncated or damaged and cannot be decoded.") from error
+    with admit(columns * rows):
+        try:
+            # Not n_frames: for that, Pillow walks all pages of a TIFF, each against all before it.
+            several_frames = not preview and bool(getattr(image, "is_animated", False))
+            # Pillow turns TIFFs itself: their size already is, and after load() the tag is gone.
+            turned = format_ != "TIFF" and _orientation(image) >= 5
+            full_width, full_height = image.size[::-1] if turned else image.size
+            if format_ == "JPEG":
+                _reduce_while_decoding(image, height, width, turned)
+            image.load()
+            orientation = _orientation(image)
+            # One name for all that are of full size, so that each is freed as soon as the next is there;
+            # and the conversion comes after scaling. Else a large image would be in memory four times.
+            image = _resizable(image)
+            white = _white_level(image)
+            image = _upright(image, orientation)
+            fitted = _to_8_bit(_fit(image, height, width), white)
+            pixels = np.asarray(fitted.convert("L" if color == "grey" else "RGB"))
+        except Exception as error:
+            # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError …
+            # on damaged files, without a common base: every one of them means the same here.
+            raise CorruptImage(
+                f"The {format_} image is truncated or damaged and cannot be decoded."
+            ) from error
     return Decoded(pixels.reshape(height, width, -1), format_, full_width, full_height, several_frames)
 
 
-def _open(data: bytes) -> ImageFile.ImageFile:
+def _open(data: bytes) -> Image.Image:
     """Read the header only, accepting no format but ours."""
     try:
         image = Image.open(io.BytesIO(data), formats=list(ACCEPTED_FORMATS))
@@ -122,6 +138,17 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         names = ", ".join(ACCEPTED_FORMATS)
         raise UnsupportedImage(f"The data is not an image of an accepted format ({names}).") from error
     return image
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height in memory. A TIFF is read tile by tile, and a tile may be larger than the image."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.size
+    tags = image.tag_v2
+    width, height = tags.get(TiffImagePlugin.TILEWIDTH, 0), tags.get(TiffImagePlugin.TILELENGTH, 0)
+    if not isinstance(width, int) or not isinstance(height, int):
+        raise CorruptImage("The TIFF image is damaged; the size of its tiles is no number.")
+    return max(image.width, width), max(image.height, height)
 
 
 def _looks_like_accepted(data: bytes) -> bool:
@@ -142,7 +169,7 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _reduce_while_decoding(image: ImageFile.ImageFile, height: int, width: int, turned: bool) -> None:
+def _reduce_while_decoding(image: Image.Image, height: int, width: int, turned: bool) -> None:
     """Let the JPEG codec scale down by a power of two, keeping a reserve over the target."""
     if turned:
         height, width = width, height
@@ -155,7 +182,7 @@ def _reduce_while_decoding(image: ImageFile.ImageFile, height: int, width: int, 
 def _resizable(image: Image.Image) -> Image.Image:
     """Any mode Pillow decodes to, as one that scales without loss: RGB, L, RGBA, I or F."""
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-    if image.mode in ("I", "F") or (image.mode in ("RGB", "L") and not transparent):
+    if image.mode in ("I", "F", "RGBA") or (image.mode in ("RGB", "L") and not transparent):
         return image
     if image.mode.startswith("I;16"):
         return image.convert("I")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models.bundle import Manifest
 from models.preprocess import Decoded, decode
 from service.batcher import Batcher
+from service.budget import Budget
 from service.decision import Decision, decide
 from service.errors import InferenceFailed
 from service.gradcam import Overlay, draw_overlay
@@ -69,7 +70,13 @@ class Classifier:
         self._metrics = metrics
         spec = manifest.input
         self._decode = partial(
-            decode, height=spec.height, width=spec.width, color=spec.color, max_pixels=max_pixels
+            decode,
+            height=spec.height,
+            width=spec.width,
+            color=spec.color,
+            max_pixels=max_pixels,
+            # One largest image or many small ones: memory does not grow with the number of threads.
+            admit=Budget(max_pixels).take,
         )
         self._batcher: Batcher[NDArray[np.uint8], Row] = Batcher(
             partial(_run, predictor),

@@ -80,7 +80,7 @@ class Settings(BaseSettings):
         default=DEFAULT_MAX_PIXELS,
         ge=1,
         le=HIGHEST_MAX_PIXELS,
-        description="largest width x height of an image; else 413",
+        description="largest width x height of an image, else 413; and of all being decoded at one time",
     )
     decode_workers: int = Field(
         default_factory=usable_cpus,
