@@ -117,6 +117,8 @@ def decode(
             image = _upright(image, orientation)
             fitted = _to_8_bit(_fit(image, height, width), white)
             pixels = np.asarray(fitted.convert("L" if color == "grey" else "RGB"))
+        except MemoryError:
+            raise  # says nothing of the file
         except Exception as error:
             # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError …
             # on damaged files, without a common base: every one of them means the same here.
@@ -132,6 +134,8 @@ def _open(data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=list(ACCEPTED_FORMATS))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge("The image has more pixels than this service accepts.") from error
+    except MemoryError:
+        raise  # says nothing of the file
     except Exception as error:
         if _looks_like_accepted(data):
             raise CorruptImage("The image is truncated or damaged; its header is unreadable.") from error
@@ -154,7 +158,7 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
 def _looks_like_accepted(data: bytes) -> bool:
     """Whether ``data`` begins as one of the accepted formats does."""
     return (
-        data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*"))
+        data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
         or (data.startswith(b"RIFF") and data[8:12] == b"WEBP")
         or (data.startswith(b"BM") and len(data) > 26 and data[6:10] == b"\0\0\0\0")
     )
@@ -164,6 +168,8 @@ def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 (upright) where it is missing or unreadable."""
     try:
         value = image.getexif().get(0x0112, 1)
+    except MemoryError:
+        raise
     except Exception:  # a damaged EXIF block is no reason to refuse intact pixels
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1

@@ -24,10 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         return 2
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    address = f"http://{settings.host}:{settings.port}"
+    _log(settings.log_level.upper())
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"http://{host}:{settings.port}"
     print(f"Page {address}/   Swagger UI {address}/docs   Metrics {address}/metrics", flush=True)
     return serve(settings)
 
@@ -37,6 +36,16 @@ def openapi_text() -> str:
     # Defaults, unread and unchecked: the environment must not leak into a committed file.
     document = create_app(Settings.model_construct()).openapi()
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _log(level: str) -> None:
+    """Log what we do in as much detail as asked for; of libraries, warnings only.
+
+    Pillow's debug messages hold the tags of an image, and with them the names of patients.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("service", "uvicorn"):
+        logging.getLogger(name).setLevel(level)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,9 +10,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
-from service.errors import DeadlinePassed, NotReady, Overloaded
+from service.errors import DeadlinePassed, NotReady
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,18 +51,28 @@ class _Waiting(Generic[Item, Result]):
         self.since = time.monotonic()
         self.deadline = deadline
 
-    def claim(self) -> bool:
-        """Whether it is still wanted; from here on it can no longer be cancelled."""
-        if not self.future.set_running_or_notify_cancel():
-            return False
+    def wanted(self) -> bool:
+        """Whether it is still waited for, and in time; if too late, its future is told."""
         if time.monotonic() >= self.deadline:
-            self.future.set_exception(DeadlinePassed("The deadline passed while waiting in the queue."))
-            return False
-        return True
+            self.fail(DeadlinePassed("The deadline passed while waiting in the queue."))
+        return not self.future.done()
+
+    def answer(self, result: Result) -> None:
+        """Give the future its result, unless it was cancelled."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        """Give the future its error, unless it was cancelled."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
 
 
 class Batcher(Generic[Item, Result]):
-    """Runs ``run`` on batches of submitted items, on one thread of its own."""
+    """Runs ``run`` on batches of submitted items, on one thread of its own.
+
+    The queue holds what is waited for and has no limit of its own: that is up to those who submit.
+    """
 
     def __init__(
         self,
@@ -69,7 +80,6 @@ class Batcher(Generic[Item, Result]):
         *,
         max_batch_size: int,
         batch_timeout: float,
-        max_queue_size: int,
         observer: Observer | None = None,
     ) -> None:
         """Start the thread.
@@ -78,13 +88,11 @@ class Batcher(Generic[Item, Result]):
             run: items to as many results, in order.
             max_batch_size: most items per call of ``run``.
             batch_timeout: seconds that the first item of a batch waits for others.
-            max_queue_size: most items waiting.
             observer: is told of queue and batches; must be thread-safe.
         """
         self._run = run
         self._max_batch_size = max_batch_size
         self._batch_timeout = batch_timeout
-        self._max_queue_size = max_queue_size
         self._observer: Observer = observer or _Silent()
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._changed = threading.Condition()
@@ -104,21 +112,16 @@ class Batcher(Generic[Item, Result]):
         before its batch goes means that it is never run.
 
         Raises:
-            Overloaded: the queue is full.
             NotReady: the batcher is closed.
         """
         waiting: _Waiting[Item, Result] = _Waiting(item, deadline)
         with self._changed:
             if self._closed or not self.alive:
                 raise NotReady("The server is shutting down.", reason="draining", retry_after=5)
-            if len(self._queue) >= self._max_queue_size:
-                # Abandoned items must not keep out wanted ones.
-                self._queue = deque(w for w in self._queue if not w.future.cancelled())
-            if len(self._queue) >= self._max_queue_size:
-                raise Overloaded("The queue is full.", reason="queue_full", retry_after=1)
             self._queue.append(waiting)
             self._observer.queue_depth(len(self._queue))
             self._changed.notify()
+        waiting.future.add_done_callback(lambda future: self._forget(waiting) if future.cancelled() else None)
         return waiting.future
 
     def close(self, timeout: float | None = None) -> None:
@@ -133,10 +136,13 @@ class Batcher(Generic[Item, Result]):
         with self._changed:
             left, self._queue = self._queue, deque()
         for waiting in left:
-            if waiting.future.set_running_or_notify_cancel():
-                waiting.future.set_exception(
-                    NotReady("The server is shutting down.", reason="draining", retry_after=5)
-                )
+            waiting.fail(NotReady("The server is shutting down.", reason="draining", retry_after=5))
+
+    def _forget(self, cancelled: _Waiting[Item, Result]) -> None:
+        """Take an abandoned item out of the queue, so that it holds no memory there."""
+        with self._changed, suppress(ValueError):  # it may be in a batch already
+            self._queue.remove(cancelled)
+            self._observer.queue_depth(len(self._queue))
 
     def _loop(self) -> None:
         while batch := self._next_batch():
@@ -159,7 +165,7 @@ class Batcher(Generic[Item, Result]):
                     self._changed.wait(left)
                 while self._queue and len(batch) < self._max_batch_size:
                     waiting = self._queue.popleft()
-                    if waiting.claim():
+                    if waiting.wanted():
                         batch.append(waiting)
                 self._observer.queue_depth(len(self._queue))
         return batch
@@ -168,18 +174,29 @@ class Batcher(Generic[Item, Result]):
         start = time.monotonic()
         self._observer.batch_started([start - w.since for w in batch])
         try:
-            results = self._run([w.item for w in batch])
-            if len(results) != len(batch):
-                raise RuntimeError(f"{len(batch)} items gave {len(results)} results")
+            results = self._results(batch)
         except Exception as error:
             # Whatever ``run`` raises belongs to the items, not to this thread, which must live on.
             if len(batch) == 1:
-                batch[0].future.set_exception(error)
+                batch[0].fail(error)
                 return
             logger.warning("A batch of %d failed; its items are tried singly.", len(batch), exc_info=True)
-            for waiting in batch:
-                self._execute([waiting])
+            self._execute_singly(batch)
             return
         self._observer.batch_finished(time.monotonic() - start)
         for waiting, result in zip(batch, results, strict=True):
-            waiting.future.set_result(result)
+            waiting.answer(result)
+
+    def _execute_singly(self, batch: list[_Waiting[Item, Result]]) -> None:
+        for waiting in batch:
+            if waiting.wanted():
+                try:
+                    waiting.answer(self._results([waiting])[0])
+                except Exception as error:
+                    waiting.fail(error)
+
+    def _results(self, batch: list[_Waiting[Item, Result]]) -> Sequence[Result]:
+        results = self._run([w.item for w in batch])
+        if len(results) != len(batch):
+            raise RuntimeError(f"{len(batch)} items gave {len(results)} results")
+        return results

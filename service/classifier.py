@@ -14,7 +14,7 @@ from models.preprocess import Decoded, decode
 from service.batcher import Batcher
 from service.budget import Budget
 from service.decision import Decision, decide
-from service.errors import InferenceFailed
+from service.errors import InferenceFailed, Overloaded
 from service.gradcam import Overlay, draw_overlay
 from service.metrics import Metrics
 from service.workers import Workers
@@ -60,7 +60,6 @@ class Classifier:
         max_pixels: int,
         max_batch_size: int,
         batch_timeout: float,
-        max_queue_size: int,
     ) -> None:
         """Start the batching thread; see ``Settings`` for the figures."""
         self.manifest = manifest
@@ -82,7 +81,6 @@ class Classifier:
             partial(_run, predictor),
             max_batch_size=max_batch_size,
             batch_timeout=batch_timeout,
-            max_queue_size=max_queue_size,
             observer=metrics,
         )
 
@@ -96,6 +94,7 @@ class Classifier:
 
         Raises:
             ImageError: it cannot be used.
+            Overloaded: there is no memory for it.
         """
         return await self._workers.run(self._timed_decode, data)
 
@@ -107,7 +106,7 @@ class Classifier:
             deadline: on the clock of ``time.monotonic``; the image is not run after it.
 
         Raises:
-            Overloaded, DeadlinePassed, InferenceFailed: it got no answer.
+            NotReady, DeadlinePassed, InferenceFailed: it got no answer.
         """
         future = self._batcher.submit(image.pixels, deadline=deadline)
         probabilities, cams = await asyncio.wrap_future(future)
@@ -128,6 +127,11 @@ class Classifier:
         start = time.monotonic()
         try:
             return self._decode(data)
+        except MemoryError as error:
+            self._metrics.refused("memory")
+            raise Overloaded(
+                "There is no memory for this image now.", reason="memory", retry_after=1
+            ) from error
         finally:
             self._metrics.decoding.observe(time.monotonic() - start)
 

@@ -3,6 +3,7 @@
 The only file of the service that knows ONNX Runtime.
 """
 
+import hashlib
 import logging
 from typing import Any, Literal, NamedTuple
 
@@ -71,7 +72,7 @@ class Predictor:
         """
         count = len(batch)
         if self.on_gpu:
-            padding = next(size for size in _buckets(2 * count) if size >= count) - count
+            padding = _buckets(count)[-1] - count
             batch = np.pad(batch, [(0, padding), (0, 0), (0, 0), (0, 0)])
         name = self._bundle.manifest.input.name
         probabilities, cams = self._session.run(["probabilities", "cams"], {name: batch})
@@ -123,8 +124,12 @@ def _open(bundle: Bundle, device: Device, intra_op_threads: int) -> Any:
         # Finds NVIDIA's libraries where pip put them, so that no CUDA image is needed.
         onnxruntime.preload_dlls()
         providers.insert(0, (CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}))
+    # The very bytes that are loaded are verified: the file may have changed since the bundle was.
+    graph = bundle.model_path.read_bytes()
+    if hashlib.sha256(graph).hexdigest() != bundle.manifest.files[bundle.model_path.name]:
+        raise BundleError(f"{bundle.model_path.name}: changed while it was being loaded")
     try:
-        return onnxruntime.InferenceSession(bundle.model_path.read_bytes(), options, providers=providers)
+        return onnxruntime.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no public base
         raise BundleError(f"{bundle.model_path.name}: ONNX Runtime cannot load it ({error})") from error
 

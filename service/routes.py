@@ -144,7 +144,11 @@ def build_router(runtime: Runtime) -> APIRouter:
                 "description": "The overlay.",
                 "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
                 "headers": {
-                    "X-Gradcam-Label": {"description": "The class shown.", "schema": {"type": "string"}}
+                    "X-Gradcam-Label": {"description": "The class shown.", "schema": {"type": "string"}},
+                    "X-Gradcam-Empty": {
+                        "description": f"`true` or absent. {_EMPTY_HEATMAP.detail}",
+                        "schema": {"type": "string", "enum": ["true"]},
+                    },
                 },
             },
         },
@@ -157,7 +161,8 @@ def build_router(runtime: Runtime) -> APIRouter:
                 found = await classifier.classify(image, deadline=_deadline(request))
                 code = gradcam_class or found.decision.label
                 overlay = await classifier.overlay(found, code)
-                return Response(overlay.png, media_type="image/png", headers={"X-Gradcam-Label": code})
+                headers = {"X-Gradcam-Label": code} | ({"X-Gradcam-Empty": "true"} if overlay.empty else {})
+                return Response(overlay.png, media_type="image/png", headers=headers)
 
     @router.get(
         "/model",

@@ -118,7 +118,6 @@ class Runtime:
             max_pixels=settings.max_pixels,
             max_batch_size=max_batch_size,
             batch_timeout=timeout if timeout is not None else 0.005 if predictor.on_gpu else 0.0,
-            max_queue_size=settings.max_queue_size,
         )
         self.metrics.model_info.labels(manifest.name, manifest.version, predictor.provider).set(1)
         if self.gate.phase is Phase.STARTING:

@@ -5,7 +5,6 @@ A wrong value stops the program at start, naming the variable, what was expected
 
 import difflib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -109,14 +108,14 @@ class Settings(BaseSettings):
         return self
 
 
-def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read and check the settings.
+def load_settings() -> Settings:
+    """Read the settings from the environment and check them.
 
     Raises:
         SettingsError: with one line for every wrong or unknown variable.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    ours = {name for name in environment if name.upper().startswith(PREFIX)} - _NOT_OURS
+    ours = {name for name in os.environ if name.upper().startswith(PREFIX)} - _NOT_OURS
     problems = [_unknown(name, known) for name in sorted(ours) if name.upper() not in known]
     try:
         settings = Settings()

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from service.batcher import Batcher
-from service.errors import DeadlinePassed, NotReady, Overloaded
+from service.batcher import Batcher, Observer
+from service.errors import DeadlinePassed, NotReady
 
 
 class Work:
@@ -34,8 +34,26 @@ def work() -> Iterator[Work]:
     work.go.set()
 
 
-def batcher(work: Work, *, size: int = 4, timeout: float = 0.0, queue: int = 100) -> Batcher[int, int]:
-    return Batcher(work, max_batch_size=size, batch_timeout=timeout, max_queue_size=queue)
+class Seen:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.depths: list[int] = []
+        self.sizes: list[int] = []
+
+    def queue_depth(self, depth: int) -> None:
+        self.depths.append(depth)
+
+    def batch_started(self, waits: Sequence[float]) -> None:
+        self.sizes.append(len(waits))
+
+    def batch_finished(self, seconds: float) -> None: ...
+
+
+def batcher(
+    work: Work, *, size: int = 4, timeout: float = 0.0, observer: Observer | None = None
+) -> Batcher[int, int]:
+    return Batcher(work, max_batch_size=size, batch_timeout=timeout, observer=observer)
 
 
 def test_each_item_gets_its_own_result(work: Work) -> None:
@@ -88,17 +106,39 @@ def test_cancelled_and_expired_items_are_never_run(work: Work) -> None:
     b.close()
 
 
-def test_a_full_queue_refuses_but_abandoned_items_make_room(work: Work) -> None:
-    b = batcher(work, queue=2)
+def test_abandoned_items_leave_the_queue_at_once(work: Work) -> None:
+    seen = Seen()
+    b = batcher(work, observer=seen)
     b.submit(0)
     assert work.started.acquire(timeout=20)
-    waiting = [b.submit(1), b.submit(2)]
-    with pytest.raises(Overloaded):
-        b.submit(3)
-    waiting[0].cancel()
-    late = b.submit(4)
+    abandoned, wanted = b.submit(1), b.submit(2)
+    assert seen.depths[-1] == 2
+    assert abandoned.cancel()
+    assert seen.depths[-1] == 1
     work.go.set()
-    assert late.result(20) == 8
+    assert wanted.result(20) == 4
+    b.close()
+
+
+def test_single_tries_after_a_failed_batch_heed_deadlines_and_cancelling(work: Work) -> None:
+    seen = Seen()
+    b = batcher(work, observer=seen)
+    b.submit(0)
+    assert work.started.acquire(timeout=20)
+    until = time.monotonic() + 0.3
+    bad, late, left, good = b.submit(-1), b.submit(1, deadline=until), b.submit(2), b.submit(3)
+    work.go.set()
+    work.go.clear()
+    assert work.started.acquire(timeout=20)  # the batch of four runs
+    assert left.cancel()
+    time.sleep(max(0.0, until - time.monotonic()))
+    work.go.set()
+    assert good.result(20) == 6
+    for future, error in ((bad, ValueError), (late, DeadlinePassed)):
+        with pytest.raises(error):
+            future.result(20)
+    assert work.batches == [[0], [-1, 1, 2, 3], [-1], [3]]
+    assert seen.sizes == [1, 4]
     b.close()
 
 
@@ -117,7 +157,7 @@ def test_one_bad_item_never_fails_its_neighbours(work: Work) -> None:
 
 
 def test_too_few_results_are_an_error_not_a_mix_up() -> None:
-    b: Batcher[int, int] = Batcher(lambda _: [], max_batch_size=4, batch_timeout=0, max_queue_size=4)
+    b: Batcher[int, int] = Batcher(lambda _: [], max_batch_size=4, batch_timeout=0)
     with pytest.raises(RuntimeError, match="1 items gave 0 results"):
         b.submit(1).result(20)
     b.close()
