@@ -1,10 +1,17 @@
-"""Around every request: an id, one log line, one measure, and an answer whatever happens."""
+"""Around every request: an id, one log line, one measure, and an answer whatever happens.
 
+An answer given before the body was read to its end also ends the connection. What the client is
+still sending is then read for a moment, and dropped: closing at once would destroy the answer on
+its way, and reading all would let the client decide how much.
+"""
+
+import asyncio
 import logging
 import re
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +24,9 @@ _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no I, L, O, U
 
 UNMATCHED = "unmatched"
 """The route label of requests to no route: their paths are the client's, and without bound."""
+
+_LINGER_SECONDS = 2
+_LINGER_BYTES = 4_000_000
 
 logger = logging.getLogger(__name__)
 
@@ -42,25 +52,37 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
-        sent = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        sent = headers.get("x-request-id", "")
         request_id = sent if _SANE_ID.fullmatch(sent) else new_request_id()
         state = scope.setdefault("state", {})
         state["request_id"], state["started"] = request_id, started
         status = 0
+        unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        end: Message | None = None
+
+        async def receive_watched() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = unread and message.get("more_body", False)  # a disconnect has none either
+            return message
 
         async def send_enveloped(message: Message) -> None:
-            nonlocal status
+            nonlocal status, end
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
-                if self._closing():
+                if unread or self._closing():
                     headers["Connection"] = "close"
+            elif unread and not message.get("more_body", False):
+                # The client has its whole answer with this; the connection is closed at the end.
+                message, end = {**message, "more_body": True}, {"type": "http.response.body"}
             await send(message)
 
         try:
-            await self._app(scope, receive, send_enveloped)
+            await self._app(scope, receive_watched, send_enveloped)
         except Exception as error:
             # The last resort: whatever was not foreseen is logged, and answered without details.
             if status:
@@ -71,3 +93,18 @@ class Envelope:
             route = getattr(scope.get("route"), "path", UNMATCHED)
             self._metrics.request(route, status, seconds)
             logger.info("%s %s %s %d %.1f ms", request_id, scope["method"], route, status, seconds * 1000)
+        if end is not None:
+            await _linger(receive)
+            await send(end)
+
+
+async def _linger(receive: Receive) -> None:
+    """Read and drop a bounded part of a body."""
+    left = _LINGER_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return

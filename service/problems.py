@@ -14,7 +14,6 @@ from models.errors import DermaserveError
 from service.errors import (
     INTERNAL,
     URN,
-    DeadlinePassed,
     InvalidRequest,
     Kind,
     Unavailable,
@@ -40,9 +39,6 @@ def problem_response(error: BaseException, request_id: str) -> Response:
     headers = {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, DeadlinePassed):
-        # The body may still be dripping in: end the connection instead of reading on.
-        headers["Connection"] = "close"
     return _response(problem_of(error, request_id), headers)
 
 

@@ -128,10 +128,10 @@ def test_body_over_the_limit_is_413_with_and_without_a_content_length(client: Do
 
     headers = JPEG | {"content-length": "60000000"}
     assert_problem(client.post("/predict", content=drip(), headers=headers), 413, "body-too-large")
-    assert read <= 1
+    assert read <= 4  # nothing is kept; a little is drained, so that the answer arrives
     read = 0
     assert_problem(client.post("/predict", content=drip(), headers=JPEG), 413, "body-too-large")
-    assert read <= 22
+    assert read <= 25
 
 
 def test_wrong_part_name_is_422_naming_the_right_one(client: Door, jpeg: bytes) -> None:
