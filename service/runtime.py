@@ -14,7 +14,7 @@ from service.errors import NotReady
 from service.gate import Gate, Phase
 from service.metrics import Metrics
 from service.settings import Settings
-from service.workers import Workers
+from service.workers import Workers, in_thread
 
 if TYPE_CHECKING:
     from service.predictor import Predictor
@@ -40,8 +40,8 @@ class Runtime:
         )
         self.failure: Exception | None = None
         self._classifier: Classifier | None = None
-        self._workers: Workers | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._end: float | None = None
         self.metrics.ready.set_function(lambda: float(self.ready))
         self.metrics.inside.set_function(lambda: float(self.gate.requests))
 
@@ -74,8 +74,7 @@ class Runtime:
 
     async def start(self) -> None:
         """Begin to load the model; returns at once, so that liveness is answered meanwhile."""
-        self._workers = Workers(self.settings.decode_workers)
-        self._loading = asyncio.create_task(self._load(self._workers))
+        self._loading = asyncio.create_task(self._load(Workers(self.settings.decode_workers)))
 
     def drain(self) -> None:
         """Fail readiness, go on taking work."""
@@ -83,24 +82,30 @@ class Runtime:
             self.gate.phase = Phase.DRAINING
 
     def close_gate(self) -> None:
-        """Take no more work; what was accepted is finished."""
+        """Take no more work; what was accepted is finished, within the grace period from here on."""
+        if self._end is None:
+            self._end = time.monotonic() + self.settings.shutdown_grace
         if self.gate.phase is not Phase.FAILED:
             self.gate.phase = Phase.CLOSED
 
     async def stop(self) -> None:
-        """Answer what was accepted, within the grace period, and end all threads."""
+        """Answer what was accepted, within what is left of the grace period.
+
+        A thread that is still at work then ends with the process.
+        """
         self.close_gate()
         if self._loading is not None:
-            await self._loading
+            await asyncio.wait([self._loading], timeout=self._left())
         if self._classifier is not None:
-            await asyncio.to_thread(self._classifier.close, self.settings.shutdown_grace)
-        if self._workers is not None:
-            await asyncio.to_thread(self._workers.close)
+            await asyncio.wrap_future(in_thread(self._classifier.close, self._left()))
+
+    def _left(self) -> float:
+        return max(0.0, (self._end or 0.0) - time.monotonic())
 
     async def _load(self, workers: Workers) -> None:
         start = time.monotonic()
         try:
-            bundle, predictor, max_batch_size = await asyncio.to_thread(self._open)
+            bundle, predictor, max_batch_size = await asyncio.wrap_future(in_thread(self._open))
         except Exception as error:
             # Whatever keeps the model from loading means the same: never become ready.
             self.failure = error

@@ -1,8 +1,9 @@
 """Threads for work that would block the event loop, and two ways for waiting to end early."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
@@ -12,16 +13,36 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """Call ``function`` in a thread that does not keep the process from ending.
+
+    Executors join their threads at exit, however long those still take.
+    """
+    future: Future[T] = Future()
+
+    def work(future: Future[T]) -> None:
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            future.set_exception(error)
+            del future  # else a cycle keeps the image: error, its traceback, this frame, future, error
+        else:
+            future.set_result(result)
+
+    future.set_running_or_notify_cancel()
+    threading.Thread(target=work, args=(future,), name="worker", daemon=True).start()
+    return future
+
+
 class Workers:
-    """A thread pool without a queue of its own.
+    """At most so many threads at a time, and no queue.
 
     An executor keeps the arguments of cancelled calls until a thread gets to them, so abandoned
     uploads would pile up in memory. Here calls wait on the event loop, where cancelling frees them,
-    and a call is handed over only when a thread is free.
+    and a call gets a thread only when one is free.
     """
 
     def __init__(self, count: int) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="worker")
         self._free = asyncio.Semaphore(count)
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -34,17 +55,13 @@ class Workers:
                 loop.call_soon_threadsafe(self._free.release)
 
         try:
-            future = self._pool.submit(function, *args, **kwargs)
+            future = in_thread(function, *args, **kwargs)
         except BaseException:
             self._free.release()
             raise
         # Released when the thread is done, not when the caller gives up waiting for it.
         future.add_done_callback(release)
         return await asyncio.wrap_future(future)
-
-    def close(self) -> None:
-        """Wait for running calls and end the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 @asynccontextmanager
