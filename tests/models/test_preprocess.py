@@ -210,6 +210,9 @@ def test_refusals_are_told_apart() -> None:
         decode(FILES["jpeg"][:-200])
     with pytest.raises(CorruptImage):
         decode(b"\xff\xd8\xff")
+    for magic in (b"II+\0", b"MM\0+"):  # BigTIFF
+        with pytest.raises(CorruptImage):
+            decode(magic + bytes(4))
     with pytest.raises(ImageTooLarge, match="120 x 90"):
         decode(FILES["jpeg"], max_pixels=120 * 90 - 1)
     with pytest.raises(ImageTooLarge, match="20000 x 10000"):

@@ -173,6 +173,48 @@ async def _post_and_leave(client: Door, body: bytes) -> None:
     await client.app(scope | {"root_path": "", "http_version": "1.1"}, receive, send)
 
 
+def test_of_64_clients_at_once_each_gets_an_answer_or_is_told_when_to_come_again(
+    tiny: Path, jpeg: bytes
+) -> None:
+    with running(tiny, max_queue_size=16) as client:
+        futures = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(64)]
+        answers = [future.result(60) for future in futures]
+        assert {answer.status_code for answer in answers} <= {200, 503}
+        assert sum(answer.status_code == 200 for answer in answers) >= 16
+        assert all(int(a.headers["retry-after"]) >= 1 for a in answers if a.status_code == 503)
+
+
+def test_accepted_batches_are_answered_whole_and_crowd_nobody_out(
+    tiny: Path, slow: Slow, jpeg: bytes
+) -> None:
+    with running(tiny, max_queue_size=3, max_batch_size=8) as client:
+        slow.patch()
+        parts = [("files", jpeg)] * 8
+        batches = [client.begin("POST", "/predict/batch", files=parts) for _ in range(2)]
+        wait_for(lambda: client.runtime.gate.requests == 2)
+        single = client.begin("POST", "/predict", content=jpeg, headers=JPEG)
+        wait_for(lambda: client.runtime.gate.requests == 3)
+        slow.go.set()
+        for batch in batches:
+            assert ["prediction" in r for r in batch.result(20).json()["results"]] == [True] * 8
+        assert single.result(20).status_code == 200
+
+
+def test_no_memory_for_an_image_is_503_and_says_nothing_against_the_image(
+    tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with running(tiny) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr("PIL.ImageFile.ImageFile.load", none_left)
+            refused = client.post("/predict", content=jpeg, headers=JPEG)
+        assert_problem(refused, 503, "overloaded")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
+
+
 def test_starting_and_draining_are_503_with_retry_after(tiny: Path, slow: Slow, jpeg: bytes) -> None:
     slow.patch()  # the warm-up hangs: the service is starting
     from service.runtime import Runtime

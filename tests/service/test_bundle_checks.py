@@ -83,6 +83,14 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
         Predictor(bundle, device="cpu", intra_op_threads=1)
 
 
+def test_a_graph_that_changed_after_verification_is_refused(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path)
+    onnx.save(tiny_graph(), bundle.model_path)
+    bundle.model_path.write_bytes(bundle.model_path.read_bytes() + b"\0")
+    with pytest.raises(BundleError, match=r"model\.onnx: changed while it was being loaded"):
+        Predictor(bundle, device="cpu", intra_op_threads=1)
+
+
 def test_a_service_with_a_bad_bundle_never_becomes_ready_nor_answers(tmp_path: Path, jpeg: bytes) -> None:
     write_tiny_bundle(tmp_path)
     manifest = tmp_path / MANIFEST_NAME

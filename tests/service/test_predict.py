@@ -5,11 +5,13 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from models.bundle import DecisionRule, load_bundle
 from models.labels import HAM10000_LABELS, Label
+from service.predictor import Outputs, Predictor
 from tests.service.conftest import JPEG, assert_problem, encoded
 from tests.service.door import Door, running
 from tests.tiny_bundle import write_tiny_bundle
@@ -131,6 +133,15 @@ def test_gradcam_route_answers_a_picture_and_names_its_class(client: Door, jpeg:
     assert Image.open(io.BytesIO(response.content)).size == (224, 224)
     other = client.post("/gradcam?gradcam_class=vasc", content=jpeg, headers=JPEG)
     assert other.headers["x-gradcam-label"] == "vasc"
+    assert "x-gradcam-empty" not in other.headers
+
+
+def test_an_overlay_of_nothing_says_so_in_a_header(
+    client: Door, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = Outputs(np.full((1, 7), 1 / 7, np.float32), np.zeros((1, 7, 7, 7), np.float32))
+    monkeypatch.setattr(Predictor, "run", lambda *_: nothing)
+    assert client.post("/gradcam", content=jpeg, headers=JPEG).headers["x-gradcam-empty"] == "true"
 
 
 def test_batch_answers_in_order_and_a_bad_image_fails_alone(client: Door, jpeg: bytes) -> None:

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 class Process:
     """``python -m service`` on a free port, with its output in a file."""
 
-    def __init__(self, folder: Path, bundle: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, bundle: Path, *, program: str = "", **settings: Any) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -39,7 +39,7 @@ class Process:
         environment |= {f"DERMASERVE_{name}": str(value) for name, value in own.items()}
         self._log = (folder / "service.log").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
+            [sys.executable, *(("-c", program) if program else ("-m", "service"))],
             cwd=ROOT,
             env=environment,
             stdout=self._log,
@@ -245,3 +245,92 @@ def test_memory_of_large_images_is_given_back(server: Process) -> None:
         response = httpx.post(server.url + "/predict", files={"file": buffer.getvalue()}, timeout=60)
         assert response.status_code == 200
     assert resident() < before + 60_000  # one such image takes 200 MB while it is decoded
+
+
+def test_a_stream_far_over_the_limit_is_answered_and_not_swallowed(tmp_path: Path, tiny: Path) -> None:
+    sent = 0
+
+    def flood() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(150):
+            sent += 1_000_000
+            yield b"\xff" * 1_000_000
+
+    with process(tmp_path, tiny, MAX_BODY_BYTES=1_000_000) as server:
+        server.wait_ready()
+        # Whether it can still read the answer is up to the client's system; the server must not read on.
+        with contextlib.suppress(httpx.TransportError):
+            response = httpx.post(server.url + "/predict", content=flood(), headers=JPEG, timeout=30)
+            assert response.status_code == 413
+        assert sent < 40_000_000  # most of it in the buffers of two sockets
+        small = httpx.post(server.url + "/predict", content=b"\xff" * 3_000_000, headers=JPEG)
+        assert (small.status_code, small.headers["connection"]) == (413, "close")
+        assert small.json()["type"] == "urn:dermaserve:problem:body-too-large"
+
+
+def test_an_early_answer_arrives_although_the_body_never_ends(server: Process) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n"
+        connection.sendall(head + b"12345678")
+        answer = b""
+        while data := connection.recv(4096):
+            answer += data
+    assert answer.startswith(b"HTTP/1.1 415 ")
+    assert b"connection: close" in answer.lower()
+
+
+def test_debug_logs_hold_no_tags_of_images(tmp_path: Path, tiny: Path, lesion: Image.Image) -> None:
+    buffer = io.BytesIO()
+    lesion.save(buffer, "TIFF", tiffinfo={315: "Jane Doe"})
+    with process(tmp_path, tiny, LOG_LEVEL="debug") as server:
+        server.wait_ready()
+        files = {"file": ("Doe.tiff", buffer.getvalue())}
+        assert httpx.post(server.url + "/predict", files=files).status_code == 200
+        assert "POST /predict 200" in server.output()
+        assert "Doe" not in server.output()
+
+
+def test_work_that_does_not_end_does_not_hold_the_exit(tmp_path: Path, tiny: Path, jpeg: bytes) -> None:
+    program = (
+        "import sys, time, service.classifier as c\n"
+        "c.decode = lambda data, **_: print('decoding', flush=True) or time.sleep(300)\n"
+        "from service.__main__ import main\n"
+        "sys.exit(main([]))"
+    )
+    with process(tmp_path, tiny, program=program, DRAIN_PAUSE=0, SHUTDOWN_GRACE=1) as server:
+        server.wait_ready()
+
+        def hang() -> None:
+            with contextlib.suppress(httpx.TransportError):
+                httpx.post(server.url + "/predict", content=jpeg, headers=JPEG, timeout=60)
+
+        client = threading.Thread(target=hang)
+        client.start()
+        wait_for(lambda: "decoding" in server.output())
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(15) == 0, server.output()
+        client.join(20)
+
+
+def test_answering_loads_neither_tensorflow_nor_keras(tiny: Path) -> None:
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from PIL import Image\n"
+        "from tests.service.conftest import JPEG, encoded\n"
+        "from tests.service.door import running\n"
+        "with running(Path(sys.argv[1])) as client:\n"
+        "    body = encoded(Image.new('RGB', (300, 300)), 'JPEG')\n"
+        "    assert client.post('/predict?gradcam=true', content=body, headers=JPEG).status_code == 200\n"
+        "sys.exit(', '.join({'tensorflow', 'keras', 'training', 'tf2onnx'} & set(sys.modules)) or 0)"
+    )
+    command = [sys.executable, "-c", code, str(tiny)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("host", "shown"), [("::1", "[::1]"), ("127.0.0.1", "127.0.0.1")])
+def test_the_printed_address_can_be_opened(tmp_path: Path, host: str, shown: str) -> None:
+    with process(tmp_path, tmp_path, HOST=host) as server:
+        server.process.wait(30)
+        assert f"Page http://{shown}:{server.port}/ " in server.output()
