@@ -176,17 +176,18 @@ def test_several_pages_or_frames_are_noticed(format_: str) -> None:
 
 
 def test_the_pages_of_a_tiff_are_not_walked() -> None:
-    """Page upon page of 18 bytes behind the first: walking 40,000 of them takes half a minute."""
+    """16,000 pages in 0.7 MB: Pillow would compare each with all before it."""
     first = bytearray(encoded(LESION.resize((60, 45)), "TIFF"))
     directory = struct.unpack_from("<I", first, 4)[0]
     link = directory + 2 + 12 * struct.unpack_from("<H", first, directory)[0]
     struct.pack_into("<I", first, link, len(first))
-    entry = struct.pack("<HHHI", 1, 256, 3, 1) + struct.pack("<I", 1)
-    start, count = len(first), 40_000
-    pages = b"".join(entry + struct.pack("<I", start + 18 * (i + 1)) for i in range(count - 1))
+    tags = {256: 1, 257: 1, 273: 8}
+    page = struct.pack("<H", 3) + b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in tags)
+    places = range(len(first) + 42, len(first) + 42 * 16_000, 42)
+    pages = b"".join(page + struct.pack("<I", place) for place in places) + page + bytes(4)
     before = time.process_time()
-    assert decode(bytes(first) + pages + entry + bytes(4)).several_frames
-    assert time.process_time() - before < 5
+    assert decode(bytes(first) + pages).several_frames
+    assert time.process_time() - before < 1
 
 
 def test_a_phones_embedded_preview_is_no_frame() -> None:
