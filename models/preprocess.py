@@ -137,6 +137,7 @@ def _open(data: bytes) -> Image.Image:
     except MemoryError:
         raise  # says nothing of the file
     except Exception as error:
+        # As when decoding: Pillow's parsers of headers raise errors of many kinds without a common base.
         if _looks_like_accepted(data):
             raise CorruptImage("The image is truncated or damaged; its header is unreadable.") from error
         names = ", ".join(ACCEPTED_FORMATS)

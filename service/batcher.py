@@ -192,7 +192,7 @@ class Batcher(Generic[Item, Result]):
             if waiting.wanted():
                 try:
                     waiting.answer(self._results([waiting])[0])
-                except Exception as error:
+                except Exception as error:  # it belongs to this item; the thread must live on
                     waiting.fail(error)
 
     def _results(self, batch: list[_Waiting[Item, Result]]) -> Sequence[Result]:

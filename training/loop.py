@@ -194,8 +194,8 @@ def _one_epoch(trainer: keras.Model, drawn: Iterable[Any], steps: int) -> float:
     """Train on every batch and return the mean loss; a progress bar where a person watches.
 
     Batch by batch rather than through ``fit``: for any Python source of data that goes through
-    TensorFlow's generator data set, which makes the allocator return its memory after every step,
-    and a third of a CPU's time is then spent on page faults (measured).
+    TensorFlow's generator data set, which makes the allocator return its memory after every step;
+    on two cores the share of time spent in the kernel was 31 % with it and 13 % without (seen once).
     """
     bar = keras.utils.Progbar(steps, stateful_metrics=["loss"]) if sys.stderr.isatty() else None
     total, count = 0.0, 0

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -36,11 +37,11 @@ def test_a_stopped_run_resumes_where_it_was(
     straight = _train(recipe, tmp_path / "straight")
     drawn = []
 
-    def power_cut(*arguments: object) -> object:
+    def power_cut(*arguments: Any) -> Any:
         drawn.append(arguments)
         if len(drawn) == 3:
             raise KeyboardInterrupt
-        return batches(*arguments)  # type: ignore[arg-type]  # passed on as they came
+        return batches(*arguments)
 
     monkeypatch.setattr("training.loop.batches", power_cut)
     with pytest.raises(KeyboardInterrupt):
