@@ -10,8 +10,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from models.errors import DermaserveError
 from training.augment import Augment
 from training.batches import batches, class_weights, draws_per_epoch, log_prior_shift
 from training.networks import build_network, set_trainable
-from training.recipe import MemberRecipe, Phase, Recipe
+from training.recipe import Augmentation, MemberRecipe, Phase, Recipe
 from training.run import write_json
 
 NETWORK = "network.keras"
@@ -59,6 +60,11 @@ class State:
     def weights(self) -> str:
         """File with network and optimizer as they were at this state."""
         return f"last-{self.phase}-{self.epoch}.weights.h5"
+
+    @property
+    def average(self) -> str:
+        """File with the averaged network as it was at this state; only where the recipe averages."""
+        return f"average-last-{self.phase}-{self.epoch}.weights.h5"
 
 
 def train_member(
@@ -99,20 +105,28 @@ def train_member(
             network.load_weights(folder / BEST)  # each phase starts from the best of the one before
         # Compiling anew makes Keras read the changed `trainable` and gives a fresh optimizer.
         set_trainable(network, phase)
-        trainer = _compile(recipe, phase, network, size, labels["train"], classes, seed + index)
+        augmentation = member.augmentation or recipe.augmentation
+        trainer = _compile(recipe, phase, network, augmentation, size, labels["train"], classes, seed + index)
+        # What is validated and kept: the moving average of the weights where the recipe has one.
+        kept = build_network(member, classes) if recipe.ema else network
         if state.epoch > 0:
             trainer.load_weights(folder / state.weights)
+            if recipe.ema:
+                kept.load_weights(folder / state.average)
         elif index > 0:  # this phase's epochs have to beat what it began with, at its own size
             logits = predict_logits(network, valid_pixels, recipe.batch_size) - shift
             state.best = _monitored(recipe, _validate(logits, labels["validation"], classes))
+        if recipe.ema and state.epoch == 0:
+            kept.set_weights(network.get_weights())
         while state.epoch < phase.epochs and state.since_best < phase.stop_patience:
             started = time.monotonic()
             if phase.schedule != "cosine":
                 trainer.optimizer.learning_rate = phase.learning_rate * state.rate_factor
             epoch_id = 1000 * index + state.epoch
             drawn = batches(train_pixels, labels["train"], recipe, classes, seed, epoch_id)
-            train_loss = _one_epoch(trainer, drawn, _steps(recipe, labels["train"]))
-            logits = predict_logits(network, valid_pixels, recipe.batch_size) - shift
+            average = partial(_average, network, kept, recipe.ema) if recipe.ema else None
+            train_loss = _one_epoch(trainer, drawn, _steps(recipe, labels["train"]), average)
+            logits = predict_logits(kept, valid_pixels, recipe.batch_size) - shift
             figures = _validate(logits, labels["validation"], classes) | {
                 "phase": index,
                 "epoch": state.epoch,
@@ -125,10 +139,12 @@ def train_member(
             state.since_best, state.since_drop = state.since_best + 1, state.since_drop + 1
             if _monitored(recipe, figures) < state.best:
                 state.best, state.since_best, state.since_drop = _monitored(recipe, figures), 0, 0
-                _save_weights(network, folder / BEST)
+                _save_weights(kept, folder / BEST)
             if phase.schedule == "plateau" and state.since_drop >= phase.plateau_patience:
                 state.rate_factor, state.since_drop = state.rate_factor * phase.plateau_factor, 0
             _save_weights(trainer, folder / state.weights)
+            if recipe.ema:
+                _save_weights(kept, folder / state.average)
             _commit(folder, state)
             _print_progress(member, phase, index, state, figures)
         state = State(phase=index + 1, history=state.history)
@@ -152,10 +168,17 @@ def predict_logits(network: keras.Model, pixels: np.ndarray, batch_size: int) ->
 
 
 def _compile(
-    recipe: Recipe, phase: Phase, network: keras.Model, size: int, labels: np.ndarray, classes: int, seed: int
+    recipe: Recipe,
+    phase: Phase,
+    network: keras.Model,
+    augmentation: Augmentation,
+    size: int,
+    labels: np.ndarray,
+    classes: int,
+    seed: int,
 ) -> keras.Model:
     trainer = keras.Sequential(
-        [keras.Input((size, size, 3), dtype="uint8"), Augment(recipe.augmentation, seed), network]
+        [keras.Input((size, size, 3), dtype="uint8"), Augment(augmentation, seed), network]
     )
     rate: Any = phase.learning_rate
     if phase.schedule == "cosine":
@@ -190,7 +213,9 @@ def _validate(logits: np.ndarray, labels: np.ndarray, classes: int) -> dict[str,
     }
 
 
-def _one_epoch(trainer: keras.Model, drawn: Iterable[Any], steps: int) -> float:
+def _one_epoch(
+    trainer: keras.Model, drawn: Iterable[Any], steps: int, after_step: Callable[[], None] | None
+) -> float:
     """Train on every batch and return the mean loss; a progress bar where a person watches.
 
     Batch by batch rather than through ``fit``: for any Python source of data that goes through
@@ -204,9 +229,17 @@ def _one_epoch(trainer: keras.Model, drawn: Iterable[Any], steps: int) -> float:
         if not np.isfinite(loss):
             raise TrainingError(f"the loss is {loss} at step {step}; try a lower learning rate")
         total, count = total + loss * len(images), count + len(images)
+        if after_step:
+            after_step()
         if bar:
             bar.update(step, [("loss", total / count)])
     return total / count
+
+
+def _average(network: keras.Model, average: keras.Model, keep: float) -> None:
+    """Move ``average`` towards ``network``: a ← keep·a + (1 - keep)·w, batch statistics included."""
+    for mean, weight in zip(average.weights, network.weights, strict=True):
+        mean.assign(keep * mean + (1.0 - keep) * weight)
 
 
 def _monitored(recipe: Recipe, figures: dict[str, float]) -> float:
@@ -239,7 +272,7 @@ def _commit(folder: Path, state: State) -> None:
         writer.writeheader()
         writer.writerows(state.history)
     for weights in folder.glob("*last-*.weights.h5"):
-        if weights.name != state.weights:
+        if weights.name not in (state.weights, state.average):
             weights.unlink()
 
 

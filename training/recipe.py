@@ -62,6 +62,7 @@ class MemberRecipe:
     dropout: float = 0.3
     starting_weights: str = "imagenet"  # or "none", or the path of a .weights.h5 file of the backbone
     feature_scale: float = 1.0  # factor on the backbone's features, for weights of unusual scale
+    augmentation: Augmentation | None = None  # None: the recipe's
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Recipe:
     sampling_power: float = 1.0
     epoch_size: float = 1.0  # draws of an epoch, as a multiple of the number of training images
     weight_decay: float = 0.0
+    # Share of the old average that each step's exponential moving average of the weights keeps; 0 for none.
+    ema: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     # Which validation figure picks the best epoch, and in which direction it improves.
     monitor: Literal["loss", "balanced_accuracy"] = "loss"

@@ -172,8 +172,17 @@ def _versions() -> dict[str, str]:
 
 
 def _recipe_from(content: dict[str, Any]) -> Recipe:
+    def augmentation(found: dict[str, Any] | None) -> Augmentation | None:
+        return Augmentation(**found) if found else None
+
     members = tuple(
-        MemberRecipe(**{**member, "phases": tuple(Phase(**phase) for phase in member["phases"])})
+        MemberRecipe(
+            **{
+                **member,
+                "phases": tuple(Phase(**phase) for phase in member["phases"]),
+                "augmentation": augmentation(member.get("augmentation")),
+            }
+        )
         for member in content["members"]
     )
     return Recipe(**{**content, "members": members, "augmentation": Augmentation(**content["augmentation"])})

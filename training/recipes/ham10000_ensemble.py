@@ -35,6 +35,7 @@ RECIPE = Recipe(
                 Phase("head", epochs=1, learning_rate=1e-3, schedule="constant", image_size=128),
                 Phase("all", epochs=7, learning_rate=4e-4, schedule="cosine", image_size=128),
                 Phase("all", epochs=1, learning_rate=1e-4, schedule="cosine"),
+                Phase("all", epochs=4, learning_rate=2e-4, schedule="cosine"),
             ),
         ),
         MemberRecipe(
@@ -46,11 +47,15 @@ RECIPE = Recipe(
                 Phase("head", epochs=1, learning_rate=1e-3, schedule="constant", image_size=128),
                 Phase("all", epochs=5, learning_rate=4e-4, schedule="cosine", image_size=128),
                 Phase("all", epochs=1, learning_rate=1e-4, schedule="cosine"),
+                Phase("all", epochs=2, learning_rate=3e-4, schedule="cosine", image_size=160),
+                Phase("all", epochs=2, learning_rate=1e-4, schedule="cosine"),
             ),
+            augmentation=Augmentation(min_crop=0.5, rotation=15.0, stretch=0.1),
         ),
     ),
     sampling_power=0.5,
     epoch_size=0.5844,
     weight_decay=0.01,
+    ema=0.99,
     augmentation=Augmentation(min_crop=0.7, rotation=15.0, stretch=0.1),
 )
