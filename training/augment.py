@@ -28,29 +28,40 @@ class Augment(keras.layers.Layer):
     def call(self, images: Any, training: bool = False) -> Any:
         """Augment when ``training``, else only cast to float32."""
         images = ops.cast(images, "float32")
-        return self._color(self._geometry(images)) if training else images
+        if not training or self.augmentation == Augmentation():
+            return images
+        return self._color(self._geometry(images))
 
     def _uniform(self, count: Any, low: float, high: float) -> Any:
         return keras.random.uniform((count,), low, high, seed=self.random)
+
+    def _sign(self, count: Any) -> Any:
+        return ops.where(self._uniform(count, 0.0, 1.0) < 0.5, -1.0, 1.0)
 
     def _geometry(self, images: Any) -> Any:
         options = self.augmentation
         count, height, width = ops.shape(images)[0], images.shape[1], images.shape[2]
         angle = self._uniform(count, -1.0, 1.0) * math.radians(options.rotation)
-        mirror = ops.ones_like(angle)
+        mirror_x = mirror_y = ops.ones_like(angle)
         if options.dihedral:
             angle = angle + ops.floor(self._uniform(count, 0.0, 4.0)) * (math.pi / 2)
-            mirror = ops.where(self._uniform(count, 0.0, 1.0) < 0.5, -1.0, 1.0)
+        if options.dihedral or options.flips:
+            mirror_x = self._sign(count)
+        if options.flips:
+            mirror_y = self._sign(count)
         # A crop keeps the share s² of the area; where it lies is free within what it leaves over.
-        scale = ops.sqrt(self._uniform(count, options.min_crop, 1.0))
+        crop = ops.sqrt(self._uniform(count, options.min_crop, 1.0))
+        free = 0.5 * (1.0 - crop) + options.shift
+        shift_x = self._uniform(count, -1.0, 1.0) * free * width
+        shift_y = self._uniform(count, -1.0, 1.0) * free * height
+        scale = crop * self._uniform(count, 1.0 - options.zoom, 1.0 + options.zoom)
         stretch = self._uniform(count, 1.0 - options.stretch, 1.0 + options.stretch)
-        scale_x, scale_y = scale * ops.sqrt(stretch) * mirror, scale / ops.sqrt(stretch)
-        shift_x = self._uniform(count, -0.5, 0.5) * (1.0 - scale) * width
-        shift_y = self._uniform(count, -0.5, 0.5) * (1.0 - scale) * height
-        # Source of an output pixel: R(angle) · S · (pixel - centre) + centre + shift.
+        scale_x, scale_y = scale * ops.sqrt(stretch) * mirror_x, scale / ops.sqrt(stretch) * mirror_y
+        shear = ops.tan(self._uniform(count, -1.0, 1.0) * math.radians(options.shear))
+        # Source of an output pixel: R(angle) · shear · S · (pixel - centre) + centre + shift.
         cos, sin = ops.cos(angle), ops.sin(angle)
-        a, b = cos * scale_x, -sin * scale_y
-        d, e = sin * scale_x, cos * scale_y
+        a, b = cos * scale_x, (cos * shear - sin) * scale_y
+        d, e = sin * scale_x, (sin * shear + cos) * scale_y
         centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
         c = centre_x + shift_x - a * centre_x - b * centre_y
         f = centre_y + shift_y - d * centre_x - e * centre_y

@@ -1,19 +1,17 @@
 """What a recipe is: every choice that makes a model, as plain data.
 
-A recipe is a Python file in ``training/recipes`` that holds ``RECIPE = Recipe(...)`` and a
-docstring with its command and its measured figures.
+A recipe is a Python file below ``training/recipes`` that holds ``RECIPE = Recipe(...)`` and a
+docstring with its command, its published figures and those measured here; ``training.catalogue``
+finds it by name.
 """
 
-import importlib
 import math
-import pkgutil
-import runpy
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
-import training.recipes
 from models.errors import DermaserveError
+from models.preprocess import Color
+from training.tasks import Task
 
 
 class RecipeError(DermaserveError):
@@ -22,18 +20,22 @@ class RecipeError(DermaserveError):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of each training image, drawn anew every time it is seen.
+    """Random changes of each training image, drawn anew every time it is seen; by default none.
 
     Dermatoscopic images have no up and no left, so the eight symmetries of the square are free.
     """
 
-    dihedral: bool = True
-    min_crop: float = 0.8  # smallest share of the area that a crop keeps
+    dihedral: bool = False  # quarter turns and mirror images
+    flips: bool = False  # left-right and top-bottom, without turns
+    min_crop: float = 1.0  # smallest share of the area that a crop keeps
     rotation: float = 0.0  # degrees, to either side
     stretch: float = 0.0  # largest relative change of the aspect ratio
-    brightness: float = 0.1  # largest shift, as a share of the full range
-    contrast: float = 0.1  # largest relative change of the distance from the mean
-    color: float = 0.05  # largest relative gain of a single channel
+    zoom: float = 0.0  # largest relative change of the scale, in or out
+    shear: float = 0.0  # degrees, to either side
+    shift: float = 0.0  # largest shift, as a share of the side
+    brightness: float = 0.0  # largest shift, as a share of the full range
+    contrast: float = 0.0  # largest relative change of the distance from the mean
+    color: float = 0.0  # largest relative gain of a single channel
 
 
 @dataclass(frozen=True)
@@ -52,35 +54,110 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Block:
+    """Some convolutions of one width, then 2 × 2 pooling, then dropout."""
+
+    filters: int
+    convolutions: int = 1
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class ScratchCNN:
+    """A plain network without pretrained weights: blocks of ReLU convolutions."""
+
+    blocks: tuple[Block, ...]
+    kernel: int = 3
+    pooling: Literal["max", "average"] = "max"
+    initializer: Literal["glorot_uniform", "he_normal", "random_uniform"] = "glorot_uniform"
+
+
+@dataclass(frozen=True)
+class VisionTransformer:
+    """ViT (Dosovitskiy et al., ICLR 2021) whose patch tokens are averaged; the default is B/32."""
+
+    patch: int = 32
+    depth: int = 12
+    width: int = 768
+    heads: int = 12
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """No backbone: the head reads the scaled pixels themselves."""
+
+
+Pretrained = Literal[
+    "densenet121",
+    "efficientnet_b0",
+    "efficientnet_b1",
+    "inception_resnet_v2",
+    "inception_v3",
+    "mobilenet",
+    "mobilenet_v2",
+    "resnet50",
+    "vgg19",
+    "xception",
+]
+"""Backbones of ``keras.applications``, with ImageNet weights."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What follows the last feature map: pooling, hidden layers, dropout, one dense layer."""
+
+    pooling: Literal["average", "flatten"] = "average"
+    batch_norm: bool = False  # right after pooling
+    hidden: tuple[int, ...] = ()  # widths of dense ReLU layers
+    dropout: float = 0.3  # after each hidden layer; after pooling where there is none
+    l2: float = 0.0  # penalty on the kernels of the head's dense layers
+
+
+@dataclass(frozen=True)
 class MemberRecipe:
-    """One network: backbone → features → global average pooling → dropout → one dense layer."""
+    """One network: image → scaling → backbone → features → head → logits."""
 
     name: str
-    backbone: Literal["mobilenet_v2", "efficientnet_b1"]
-    weight: float  # share in the ensemble's mean of probabilities
+    backbone: Pretrained | ScratchCNN | VisionTransformer | Pixels
     phases: tuple[Phase, ...]
-    dropout: float = 0.3
+    weight: float = 1.0  # share in the mean of probabilities, where the recipe fixes the weights
+    head: Head = field(default_factory=Head)
+    # "backbone": what its ImageNet weights expect, /255 where there are none; "unit": /255;
+    # "z_score": mean and deviation of the training pixels, channel by channel.
+    scaling: Literal["backbone", "unit", "z_score"] = "backbone"
     starting_weights: str = "imagenet"  # or "none", or the path of a .weights.h5 file of the backbone
     feature_scale: float = 1.0  # factor on the backbone's features, for weights of unusual scale
     augmentation: Augmentation | None = None  # None: the recipe's
+    classes: tuple[str, ...] = ()  # a specialist's; trained on images of these alone. Empty: all
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A complete recipe; ``name`` is that of its file."""
+    """A complete recipe; ``name`` is that of its file, with its folder."""
 
     name: str
     members: tuple[MemberRecipe, ...]
-    image_size: int = 224
+    # "mean" of probabilities, majority "vote" (ties: first label), or "specialists" that decide again
+    # where the first member's two most probable classes are theirs.
+    combination: Literal["mean", "vote", "specialists"] = "mean"
+    # Weights of the mean: as the members say, ∝ accuracy, or from a coarse grid; the last two on
+    # validation predictions.
+    weighting: Literal["fixed", "accuracy", "grid"] = "fixed"
+    task: Task = "diagnosis"
+    sites: tuple[str, ...] = ()  # train and measure on images of these localizations alone; empty: all
+    image_size: int | tuple[int, int] = 224  # pixels; a side, or height and width
+    color: Color = "rgb"
     batch_size: int = 32
     # Keras' CategoricalFocalCrossentropy; gamma 0 makes it plain cross entropy.
     focal_gamma: float = 0.0
     # Loss weight of a class ∝ n ** -class_weight_power, mean 1 over the images; 0 for none.
     class_weight_power: float = 0.0
-    # Draws of a class per epoch ∝ n ** sampling_power; 1 draws the data as it is.
+    # Draws of a class per epoch ∝ n ** sampling_power; 1 draws the data as it is, 0 all classes alike.
     sampling_power: float = 1.0
     epoch_size: float = 1.0  # draws of an epoch, as a multiple of the number of training images
+    optimizer: Literal["adamw", "adam", "adamax", "nadam", "rmsprop", "sgd"] = "adamw"
     weight_decay: float = 0.0
+    clip_norm: float = 1.0  # of all gradients together; 0 for none
     # Share of the old average that each step's exponential moving average of the weights keeps; 0 for none.
     ema: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -92,8 +169,28 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 0 < self.epoch_size < math.inf:
             raise RecipeError(f"{self.name}: epoch_size must be above 0, got {self.epoch_size}")
-        if abs(sum(member.weight for member in self.members) - 1) > 1e-6:
+        fixed = self.combination == "mean" and self.weighting == "fixed"
+        if fixed and abs(sum(member.weight for member in self.members) - 1) > 1e-6:
             raise RecipeError(f"{self.name}: the members' weights must sum to 1")
+        if len({member.name for member in self.members}) < len(self.members):
+            raise RecipeError(f"{self.name}: the members' names must differ")
+        specialists = [bool(member.classes) for member in self.members]
+        expected = [self.combination == "specialists" and index > 0 for index in range(len(self.members))]
+        if specialists != expected:
+            raise RecipeError(
+                f"{self.name}: with the combination 'specialists' all members but the first name their "
+                "classes, with any other none does"
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the model's input, in pixels."""
+        return self.image_size if isinstance(self.image_size, tuple) else (self.image_size, self.image_size)
+
+    @property
+    def channels(self) -> int:
+        """3 for RGB, 1 for grey."""
+        return 3 if self.color == "rgb" else 1
 
     def member(self, name: str) -> MemberRecipe:
         """The member called ``name``; RecipeError if there is none."""
@@ -103,35 +200,16 @@ class Recipe:
         names = ", ".join(member.name for member in self.members)
         raise RecipeError(f"{self.name} has no member {name!r}; its members are {names}")
 
-
-def recipe_names() -> list[str]:
-    """Names of all recipes."""
-    return sorted(module.name for module in pkgutil.iter_modules(training.recipes.__path__))
-
-
-def load_recipe(name: str) -> Recipe:
-    """The recipe in ``training/recipes/<name>.py``, or in the file ``name`` if that ends in ``.py``.
-
-    Raises:
-        RecipeError: there is none of that name, or the file holds no recipe.
-    """
-    if name.endswith(".py"):
-        if not Path(name).is_file():
-            raise RecipeError(f"{name}: no such recipe file")
-        recipe = runpy.run_path(name).get("RECIPE")
-    elif name in recipe_names():
-        recipe = getattr(importlib.import_module(f"training.recipes.{name}"), "RECIPE", None)
-    else:
-        raise RecipeError(f"no recipe {name!r}; there are {', '.join(recipe_names())}")
-    if not isinstance(recipe, Recipe):
-        raise RecipeError(f"{name}: RECIPE is not a Recipe")
-    return recipe
+    def phase_size(self, phase: Phase) -> tuple[int, int]:
+        """Height and width of the images in ``phase``."""
+        return (phase.image_size, phase.image_size) if phase.image_size else self.size
 
 
 def adjust(
     recipe: Recipe,
     *,
     loss: Literal["focal", "cross_entropy"] | None = None,
+    color: Color | None = None,
     image_size: int | None = None,
     max_epochs: int | None = None,
     batch_size: int | None = None,
@@ -147,7 +225,7 @@ def adjust(
             asks for the deck's (gamma 1.5, weights inverse to frequency, plain draws).
         image_size: for every phase and the exported model.
         max_epochs: upper bound on the epochs of each phase.
-        batch_size, epoch_size: as in Recipe.
+        color, batch_size, epoch_size: as in Recipe.
         starting_weights, feature_scale: by member name.
     """
     for name in (starting_weights or {}) | (feature_scale or {}):
@@ -168,6 +246,7 @@ def adjust(
     changed = replace(
         recipe,
         members=tuple(members),
+        color=color or recipe.color,
         image_size=image_size or recipe.image_size,
         batch_size=batch_size or recipe.batch_size,
         epoch_size=recipe.epoch_size if epoch_size is None else epoch_size,

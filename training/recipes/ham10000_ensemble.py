@@ -21,7 +21,13 @@ schedule of six epochs instead of five, and from the fourth epoch of MobileNetV2
 EfficientNetB1's) on, training losses were recorded wrongly and are left blank in the curves.
 """
 
+from dataclasses import replace
+
 from training.recipe import Augmentation, MemberRecipe, Phase, Recipe
+
+_AUGMENTATION = Augmentation(
+    dihedral=True, min_crop=0.7, rotation=15.0, stretch=0.1, brightness=0.1, contrast=0.1, color=0.05
+)
 
 RECIPE = Recipe(
     name="ham10000_ensemble",
@@ -30,7 +36,6 @@ RECIPE = Recipe(
             name="mobilenet_v2",
             backbone="mobilenet_v2",
             weight=0.6,
-            dropout=0.3,
             phases=(
                 Phase("head", epochs=1, learning_rate=1e-3, schedule="constant", image_size=128),
                 Phase("all", epochs=7, learning_rate=4e-4, schedule="cosine", image_size=128),
@@ -42,7 +47,6 @@ RECIPE = Recipe(
             name="efficientnet_b1",
             backbone="efficientnet_b1",
             weight=0.4,
-            dropout=0.3,
             phases=(
                 Phase("head", epochs=1, learning_rate=1e-3, schedule="constant", image_size=128),
                 Phase("all", epochs=5, learning_rate=4e-4, schedule="cosine", image_size=128),
@@ -50,12 +54,12 @@ RECIPE = Recipe(
                 Phase("all", epochs=2, learning_rate=3e-4, schedule="cosine", image_size=160),
                 Phase("all", epochs=2, learning_rate=1e-4, schedule="cosine"),
             ),
-            augmentation=Augmentation(min_crop=0.5, rotation=15.0, stretch=0.1),
+            augmentation=replace(_AUGMENTATION, min_crop=0.5),
         ),
     ),
     sampling_power=0.5,
     epoch_size=0.5844,
     weight_decay=0.01,
     ema=0.99,
-    augmentation=Augmentation(min_crop=0.7, rotation=15.0, stretch=0.1),
+    augmentation=_AUGMENTATION,
 )
