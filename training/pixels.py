@@ -15,33 +15,38 @@ import numpy as np
 
 from models import preprocess
 from models.errors import ImageError
-from models.preprocess import decode
+from models.preprocess import Color, decode
 from training.data import DataError, Row
 
 
-def load_pixels(rows: Sequence[Row], *, height: int, width: int, cache: Path) -> np.ndarray:
-    """Images of ``rows`` as uint8 ``[N, height, width, 3]``, decoded once.
+def load_pixels(
+    rows: Sequence[Row], *, height: int, width: int, color: Color = "rgb", cache: Path
+) -> np.ndarray:
+    """Images of ``rows`` as uint8 ``[N, height, width, C]``, decoded once.
 
     Args:
         rows: the images, in the order wanted.
         height, width: pixels of the result.
+        color: ``"rgb"`` (C 3) or ``"grey"`` (C 1).
         cache: folder for the arrays; one is found again by its files, the size and the decoder.
 
     Raises:
         DataError: an image cannot be decoded.
     """
-    file = cache / f"{len(rows)}x{height}x{width}-{_key(rows)}.npy"
+    channels = 3 if color == "rgb" else 1
+    grey = "-grey" if color == "grey" else ""
+    file = cache / f"{len(rows)}x{height}x{width}{grey}-{_key(rows)}.npy"
     if not file.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(f".{os.getpid()}.part")
         array = np.lib.format.open_memmap(
-            part, mode="w+", dtype=np.uint8, shape=(len(rows), height, width, 3)
+            part, mode="w+", dtype=np.uint8, shape=(len(rows), height, width, channels)
         )
 
         def fill(index: int) -> None:
             row = rows[index]
             try:
-                array[index] = decode(row.path.read_bytes(), height=height, width=width).pixels
+                array[index] = decode(row.path.read_bytes(), height=height, width=width, color=color).pixels
             except ImageError as error:
                 raise DataError(f"{row.path}: {error}") from error
 
