@@ -1,14 +1,39 @@
 """Training batches: which images an epoch draws, in which order, with which class balance."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
 from training.recipe import Recipe
 
 
+class Subset:
+    """Some of the images of an array, without copying it."""
+
+    def __init__(self, pixels: np.ndarray, chosen: np.ndarray) -> None:
+        self._pixels, self._chosen = pixels, chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, places: Any) -> np.ndarray:
+        return np.asarray(self._pixels[self._chosen[places]])
+
+
+def prefetch(drawn: Iterable[Any]) -> Iterator[Any]:
+    """The same batches, each gathered in a thread while the one before is being trained on."""
+    source = iter(drawn)
+    with ThreadPoolExecutor(1, "batches") as pool:
+        coming = pool.submit(next, source, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, source, None)
+            yield batch
+
+
 def batches(
-    pixels: np.ndarray, labels: np.ndarray, recipe: Recipe, classes: int, seed: int, epoch: int
+    pixels: Any, labels: np.ndarray, recipe: Recipe, classes: int, seed: int, epoch: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """One epoch's batches: uint8 images ``[n, H, W, C]`` and one-hot float32 labels ``[n, K]``.
 

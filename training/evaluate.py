@@ -1,20 +1,28 @@
 """Calibrate on validation, then score the test part, once."""
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
 import numpy as np
+from pydantic import TypeAdapter
 
+from training.answers import Answers, predict
 from training.batches import log_prior_shift
 from training.calibration import Calibration, fit_calibration
-from training.data import CODES, MALIGNANT
-from training.loop import NETWORK, predict_logits
+from training.combination import starting_combination
+from training.loop import NETWORK
+from training.predictions import save_predictions
 from training.recipe import RecipeError
 from training.report import write_report
 from training.run import Run, read_json, write_json
+from training.safeguards import Safeguards, fit_safeguards, measure_safeguards
 from training.scores import Predictions, bootstrap, scores
+
+_CALIBRATION = TypeAdapter(Calibration)
+_OOD_IMAGES = 3000
+"""Training images whose features describe what the model knows; evenly spaced over the part."""
 
 
 def load_networks(run: Run) -> list[keras.Model]:
@@ -30,10 +38,18 @@ def load_networks(run: Run) -> list[keras.Model]:
     return [keras.saving.load_model(file) for file in files]
 
 
-def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) -> dict[str, Any]:
-    """Fit the calibration, score the test part and write ``calibration.json`` and ``evaluation/``.
+@dataclass(frozen=True)
+class Fitted:
+    """Everything that is fitted after training, on train and validation images."""
 
-    The test images are read once per run: their logits are kept, and a second call makes the
+    calibration: Calibration
+    safeguards: Safeguards
+
+
+def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) -> dict[str, Any]:
+    """Fit what ``calibrate`` fits, score the test part and write ``evaluation/``.
+
+    The test images are read once per run: the answers to them are kept, and a second call makes the
     report again from those.
 
     Args:
@@ -44,71 +60,97 @@ def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) ->
     Returns:
         The contents of ``evaluation/metrics.json``.
     """
-    calibration = calibrate(run, networks)
+    fitted = calibrate(run, networks)
     folder = run.folder / "evaluation"
     folder.mkdir(exist_ok=True)
     # Everything is fitted by now; only here are test images read.
-    logits = _logits(run, networks, "test")
-    ensemble = _predictions(run, calibration, calibration.probabilities(logits), "test")
-    on_validation = _predictions(
-        run, calibration, calibration.probabilities(_logits(run, networks, "validation")), "validation"
-    )
-    members = {
-        member.name: _predictions(run, calibration, probabilities, "test")
-        for member, probabilities in zip(
-            run.recipe.members, calibration.member_probabilities(logits), strict=True
-        )
-    }
-    metrics = {
-        "test": bootstrap(ensemble, resamples=resamples),
-        "validation": bootstrap(on_validation, resamples=resamples),
+    test, members = _score(run, networks, fitted.calibration, "test")
+    validation, _ = _score(run, networks, fitted.calibration, "validation")
+    metrics: dict[str, Any] = {
+        "test": bootstrap(test, resamples=resamples),
+        "validation": bootstrap(validation, resamples=resamples),
         "members": {name: scores(predictions) for name, predictions in members.items()},
+        **measure_safeguards(fitted.safeguards, test, run.part("test"), resamples=resamples),
     }
     write_json(folder / "metrics.json", metrics)
-    write_report(folder, run, calibration, metrics, ensemble)
+    write_report(folder, run, fitted.calibration, metrics, test)
     return metrics
 
 
-def calibrate(run: Run, networks: list[keras.Model]) -> Calibration:
-    """Fit the calibration on the validation part and keep it in ``calibration.json``."""
-    labels = run.labels("train")
+def calibrate(run: Run, networks: list[keras.Model]) -> Fitted:
+    """Fit calibration and safeguards, and keep them in the run folder; reads no test image."""
+    answers = _answers(run, networks, "validation")
+    labels = run.labels("validation")
+    codes = run.classes.codes
     calibration = fit_calibration(
-        _logits(run, networks, "validation"),
-        run.labels("validation"),
-        weights=tuple(member.weight for member in run.recipe.members),
-        log_prior_shift=log_prior_shift(labels, run.recipe, len(CODES)),
+        answers.logits,
+        labels,
+        combination=starting_combination(run.recipe, codes),
+        weighting=run.recipe.weighting,
+        log_prior_shifts=[
+            log_prior_shift(run.member_labels(member, "train"), run.recipe, run.class_count(member))
+            for member in run.recipe.members
+        ],
         prior=np.array(list(run.training_prior.values())),
-        malignant=np.array(MALIGNANT),
+        malignant=run.classes.malignant,
         target_sensitivity=run.recipe.target_sensitivity,
     )
     write_json(run.folder / "calibration.json", asdict(calibration))
-    return calibration
+    members = calibration.member_probabilities(answers.logits)
+    safeguards = fit_safeguards(
+        _predictions(run, calibration, calibration.combination(members), "validation"),
+        disagreement=calibration.combination.disagreement(members),
+        known=_answers(run, networks, "train", _OOD_IMAGES).pooled,
+        known_labels=_evenly(run.labels("train"), _OOD_IMAGES),
+        pooled=answers.pooled,
+        pixels=run.pixels("train", run.recipe.size),
+    )
+    safeguards.save(run.folder)
+    return Fitted(calibration, safeguards)
 
 
-def read_calibration(run: Run) -> Calibration:
-    """The calibration that ``evaluate`` left in the run folder."""
-    content: dict[str, Any] = read_json(run.folder / "calibration.json")
-    lists_to_tuples: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
+def read_fitted(run: Run) -> Fitted:
+    """What ``calibrate`` left in the run folder."""
+    calibration = _CALIBRATION.validate_python(read_json(run.folder / "calibration.json"))
+    return Fitted(calibration, Safeguards.load(run.folder))
+
+
+def _score(
+    run: Run, networks: list[keras.Model], calibration: Calibration, part: str
+) -> tuple[Predictions, dict[str, Predictions]]:
+    """Predictions of the ensemble, and of the members that answer all classes; kept in ``evaluation/``."""
+    members = calibration.member_probabilities(_answers(run, networks, part).logits)
+    ensemble = _predictions(run, calibration, calibration.combination(members), part)
+    full = {
+        member.name: _predictions(run, calibration, probabilities, part)
+        for member, probabilities in zip(run.recipe.members, members, strict=True)
+        if not member.classes
     }
-    return Calibration(**lists_to_tuples)
+    image_ids = [row.image_id for row in run.part(part)]
+    save_predictions(run.folder / "evaluation" / f"{part}.npz", image_ids, ensemble, full)
+    return ensemble, full
 
 
-def _logits(run: Run, networks: list[keras.Model], part: str) -> np.ndarray:
-    """Logits ``[M, N, K]`` of every member on one part, kept in the run folder.
+def _answers(run: Run, networks: list[keras.Model], part: str, count: int | None = None) -> Answers:
+    """The networks' answers to one part, or to ``count`` of its images, kept in the run folder.
 
-    The file's name holds a digest of the networks, so that others' logits are never taken for theirs.
+    The file's name holds a digest of the networks, so that others' answers are never taken for theirs.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(str(count).encode())
     for member in run.recipe.members:
         digest.update((run.folder / member.name / NETWORK).read_bytes())
-    kept = run.folder / f"{part}_logits-{digest.hexdigest()[:16]}.npy"
+    kept = run.folder / f"{part}_answers-{digest.hexdigest()[:16]}.npz"
     if not kept.is_file():
-        pixels = run.pixels(part, run.recipe.image_size)
-        logits = np.stack([predict_logits(n, pixels, run.recipe.batch_size) for n in networks])
-        np.save(run.folder / "part.npy", logits)
-        (run.folder / "part.npy").replace(kept)
-    return np.asarray(np.load(kept))
+        pixels = run.pixels(part, run.recipe.size)
+        predict(networks, _evenly(pixels, count), batch_size=run.recipe.batch_size).save(kept)
+    return Answers.load(kept)
+
+
+def _evenly(values: np.ndarray, count: int | None) -> np.ndarray:
+    """``count`` of the values, evenly spaced; all where there are no more."""
+    if count is None or len(values) <= count:
+        return values
+    return values[np.linspace(0, len(values) - 1, count).astype(int)]
 
 
 def _predictions(run: Run, calibration: Calibration, probabilities: np.ndarray, part: str) -> Predictions:
@@ -117,7 +159,7 @@ def _predictions(run: Run, calibration: Calibration, probabilities: np.ndarray, 
         decided=calibration.decide(probabilities),
         labels=run.labels(part),
         lesions=np.array([row.lesion_id for row in run.part(part)]),
-        codes=CODES,
-        malignant=np.array(MALIGNANT),
+        codes=run.classes.codes,
+        malignant=run.classes.malignant,
         threshold=calibration.threshold,
     )

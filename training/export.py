@@ -1,10 +1,8 @@
 """Trained members to one ONNX graph that holds all numerics, checked against Keras.
 
-Grad-CAM without a backward pass. With global average pooling and one dense layer the logit is
-z_c = mean_ij(M_c[i,j]) + b_c, where M_c = Σ_k W_kc A^k is the class activation map. The gradient of
-z_c by A^k is the constant W_kc / (h·w), so Grad-CAM (Selvaraju et al., ICCV 2017, eq. 1 and 2),
-ReLU(Σ_k α_k A^k), equals ReLU(M_c) up to a positive factor. For the ensemble's p_c = Σ_m w_m p_m,c
-the maps are added with the weight ∂ log p_c / ∂ log p_m,c = w_m p_m,c / p_c.
+The maps of the members are added by the chain rule: the ensemble's map of class c is
+Σ_m Σ_j ∂ log p_c / ∂ log p_m,j · (Grad-CAM of member m for its class j), before the ReLU. For a mean
+of probabilities that weight is w_m p_m,c / p_c; a member's own map comes from ``training.heads``.
 """
 
 import logging
@@ -21,14 +19,18 @@ import tf2onnx
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from models.errors import DermaserveError
+from training.answers import predict
 from training.calibration import Calibration
-from training.loop import predict_logits
-from training.networks import FEATURES, LOGITS
+from training.combination import TINY
+from training.heads import HeadGraph
+from training.joining import join
+from training.networks import FEATURES
+from training.out_of_distribution import OutOfDistribution
 
 OPSET = 17
+OUTPUTS = ("probabilities", "cams", "disagreement", "ood_score")
 PROBABILITY_TOLERANCE = 1e-4
 HEATMAP_TOLERANCE = 1e-3
-_TINY = 1e-12  # keeps p_m / p finite where a probability underflows
 
 
 class ExportError(DermaserveError):
@@ -43,70 +45,95 @@ class Parity:
     heatmaps: float  # of heatmaps divided by their maximum
 
 
-def export_onnx(networks: Sequence[keras.Model], calibration: Calibration, *, size: int, path: Path) -> None:
-    """Write the ensemble as ``path``: input ``image``, outputs ``probabilities`` and ``cams``.
+def export_onnx(
+    networks: Sequence[keras.Model],
+    calibration: Calibration,
+    outliers: OutOfDistribution,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    path: Path,
+) -> None:
+    """Write the ensemble as ``path``: input ``image``, outputs as in ``OUTPUTS``.
 
     Args:
         networks: the trained members, in the order of the calibration's weights.
-        calibration: temperatures, weights and prior shift to build in.
+        calibration: combination, temperatures and prior shifts to build in.
+        outliers: the out-of-distribution score to build in.
         size: input height and width in pixels.
+        channels: 3, or 1 for grey.
         path: the file.
     """
-    heads = [_Head(network) for network in networks]
-    shift = tf.constant(calibration.log_prior_shift, tf.float32)
+    heads = [HeadGraph(network) for network in networks]
 
-    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8, name="image")])
+    @tf.function(input_signature=[tf.TensorSpec((None, *size, channels), tf.uint8, name="image")])
     def graph(image: Any) -> dict[str, Any]:
         image = tf.cast(image, tf.float32)
-        members = []
-        for head, weight, temperature in zip(
-            heads, calibration.weights, calibration.temperatures, strict=True
+        probabilities, maps, pooled = [], [], []
+        for head, temperature, shift in zip(
+            heads, calibration.temperatures, calibration.log_prior_shifts, strict=True
         ):
-            maps = tf.tensordot(head.features(image, training=False), head.kernel, axes=1) / temperature
-            logits = tf.reduce_mean(maps, axis=(1, 2)) + head.bias / temperature - shift
-            members.append((weight * tf.nn.softmax(logits), maps))
-        probabilities = tf.add_n([p for p, _ in members])
-        cams = tf.nn.relu(
-            tf.add_n([(p / (probabilities + _TINY))[:, None, None, :] * maps for p, maps in members])
-        )
+            features = head.features(image)
+            logits, member_maps = head.logits_and_maps(features)
+            probabilities.append(tf.nn.softmax(logits / temperature - tf.constant(shift, tf.float32)))
+            maps.append(member_maps / temperature)
+            pooled.append(tf.reduce_mean(features, axis=(1, 2)))
+        joined = join(calibration.combination, probabilities, maps)
         return {
-            "probabilities": tf.identity(probabilities, name="probabilities"),
-            "cams": tf.transpose(cams, (0, 3, 1, 2), name="cams"),
+            "probabilities": tf.identity(joined.probabilities, name="probabilities"),
+            "cams": tf.transpose(tf.nn.relu(joined.maps), (0, 3, 1, 2), name="cams"),
+            "disagreement": tf.identity(joined.disagreement, name="disagreement"),
+            "ood_score": tf.identity(outliers.graph(tf, tf.concat(pooled, axis=1)), name="ood_score"),
         }
 
     _convert(graph, path)
 
 
 def check_parity(
-    path: Path, networks: Sequence[keras.Model], calibration: Calibration, images: np.ndarray
+    path: Path,
+    networks: Sequence[keras.Model],
+    calibration: Calibration,
+    outliers: OutOfDistribution,
+    images: np.ndarray,
 ) -> Parity:
     """Compare the graph with Keras on ``images``, uint8 ``[N, H, W, C]`` with N >= 7.
 
-    Probabilities at batch sizes 1 and 7; the heatmap of every class of every image against
-    Grad-CAM by ``tf.GradientTape``.
+    Probabilities, disagreement and out-of-distribution score at batch sizes 1 and 7; the heatmap of
+    every class of every image against Grad-CAM by ``tf.GradientTape``.
 
     Raises:
         ExportError: a difference is over its tolerance.
     """
     options = onnxruntime.SessionOptions()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    logits = np.stack([predict_logits(network, images, 7) for network in networks])
-    expected = calibration.probabilities(logits)
+    answers = predict(networks, images, batch_size=7)
+    members = calibration.member_probabilities(answers.logits)
+    score = outliers.score(answers.pooled)
+    expected = {
+        "probabilities": calibration.combination(members),
+        "disagreement": calibration.combination.disagreement(members),
+        # Relative: the score has no fixed range.
+        "ood_score": score,
+    }
     differences = {}
-    cams = np.empty(0)
     for batch in (1, 7):
         runs = [
-            session.run(["probabilities", "cams"], {"image": images[start : start + batch]})
+            session.run(OUTPUTS, {"image": images[start : start + batch]})
             for start in range(0, len(images), batch)
         ]
-        probabilities = np.concatenate([run[0] for run in runs])
-        cams = np.concatenate([run[1] for run in runs])
-        differences[batch] = float(np.abs(probabilities - expected).max())
-        if not differences[batch] <= PROBABILITY_TOLERANCE:  # also true for NaN
-            raise ExportError(
-                f"probabilities at batch {batch} differ from Keras by {differences[batch]:.2e}, "
-                f"allowed is {PROBABILITY_TOLERANCE:.0e}"
-            )
+        found = {
+            name: np.concatenate(parts) for name, parts in zip(OUTPUTS, zip(*runs, strict=True), strict=True)
+        }
+        for name, values in expected.items():
+            scale = np.abs(values).max() if name == "ood_score" else 1.0
+            difference = float(np.abs(found[name] - values).max() / scale)
+            if not difference <= PROBABILITY_TOLERANCE:  # also true for NaN
+                raise ExportError(
+                    f"{name} at batch {batch} differs from Keras by {difference:.2e}, "
+                    f"allowed is {PROBABILITY_TOLERANCE:.0e}"
+                )
+        differences[batch] = float(np.abs(found["probabilities"] - expected["probabilities"]).max())
+        cams = found["cams"]
     reference = grad_cam(networks, calibration, images)
     difference = float(np.abs(_normalised(cams) - _normalised(reference)).max())
     if not difference <= HEATMAP_TOLERANCE:
@@ -119,15 +146,13 @@ def check_parity(
 def grad_cam(networks: Sequence[keras.Model], calibration: Calibration, images: np.ndarray) -> np.ndarray:
     """Grad-CAM of every class by automatic differentiation, float32 ``[N, K, h, w]``.
 
-    The reference that the graph's ``cams`` are held against; nothing in it uses that the head is
-    linear.
+    The reference that the graph's ``cams`` are held against; nothing in it uses what the heads are.
     """
     batch = tf.constant(images, tf.float32)
-    logits = np.stack([predict_logits(network, images, len(images)) for network in networks])
-    by_member = calibration.member_probabilities(logits)
-    ensemble = calibration.probabilities(logits)
-    total: Any = 0.0
-    for member, network in enumerate(networks):
+    probabilities, maps = [], []
+    for network, temperature, shift in zip(
+        networks, calibration.temperatures, calibration.log_prior_shifts, strict=True
+    ):
         backbone_end = network.get_layer(FEATURES)
         features = keras.Model(network.inputs, backbone_end.output)(batch, training=False)
         with tf.GradientTape(persistent=True) as tape:
@@ -135,25 +160,16 @@ def grad_cam(networks: Sequence[keras.Model], calibration: Calibration, images: 
             x = features
             for layer in network.layers[network.layers.index(backbone_end) + 1 :]:
                 x = layer(x, training=False)
-            scaled = x / calibration.temperatures[member]
+            scaled = x / temperature
             columns = tf.unstack(scaled, axis=1)
-        maps = []
+        of_class = []
         for column in columns:
             alpha = tf.reduce_mean(tape.gradient(column, features), axis=(1, 2), keepdims=True)
-            maps.append(tf.reduce_sum(alpha * features, axis=3))
-        share = calibration.weights[member] * by_member[member] / (ensemble + _TINY)
-        total += share[:, :, None, None] * tf.stack(maps, axis=1).numpy()
-    return np.asarray(np.maximum(total, 0.0))
-
-
-class _Head:
-    """The feature extractor and the dense layer of a member, taken apart."""
-
-    def __init__(self, network: keras.Model) -> None:
-        self.features = keras.Model(network.inputs, network.get_layer(FEATURES).output)
-        dense = network.get_layer(LOGITS)
-        self.kernel = tf.constant(keras.ops.convert_to_numpy(dense.kernel))
-        self.bias = tf.constant(keras.ops.convert_to_numpy(dense.bias))
+            of_class.append(tf.reduce_sum(alpha * features, axis=3))
+        probabilities.append(tf.nn.softmax(scaled - tf.constant(shift, tf.float32)))
+        maps.append(tf.stack(of_class, axis=-1))
+    joined = join(calibration.combination, probabilities, maps)
+    return np.asarray(tf.transpose(tf.nn.relu(joined.maps), (0, 3, 1, 2)).numpy())
 
 
 def _convert(graph: Any, path: Path) -> None:
@@ -171,7 +187,7 @@ def _convert(graph: Any, path: Path) -> None:
     )
     _rename(model, dict(zip(inputs, ["image"], strict=True)))
     # tf.function sorts the outputs of a dict by key.
-    _rename(model, dict(zip(outputs, ["cams", "probabilities"], strict=True)))
+    _rename(model, dict(zip(outputs, sorted(OUTPUTS), strict=True)))
     path.write_bytes(model.SerializeToString())
 
 
@@ -188,4 +204,4 @@ def _rename(model: Any, names: dict[str, str]) -> None:
 def _normalised(maps: np.ndarray) -> np.ndarray:
     """Maps divided by their maximum; one a thousand times weaker than the image's strongest is noise."""
     top = maps.max(axis=(2, 3), keepdims=True)
-    return np.asarray(maps / np.maximum(top, 1e-3 * top.max(axis=1, keepdims=True) + _TINY))
+    return np.asarray(maps / np.maximum(top, 1e-3 * top.max(axis=1, keepdims=True) + TINY))

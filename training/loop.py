@@ -5,132 +5,107 @@ code here, so that a stopped run goes on from its last finished epoch. Draws are
 an unbroken run; augmentation and dropout start their random streams anew.
 """
 
-import csv
-import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
+from scipy.special import log_softmax
 
 from models.errors import DermaserveError
-from training.augment import Augment
-from training.batches import batches, class_weights, draws_per_epoch, log_prior_shift
-from training.networks import build_network, set_trainable
-from training.recipe import Augmentation, MemberRecipe, Phase, Recipe
-from training.run import write_json
+from training.batches import Subset, batches, log_prior_shift, prefetch
+from training.networks import build_network, fixed_size, set_trainable
+from training.recipe import MemberRecipe, Phase, Recipe, RecipeError
+from training.run import Run
+from training.state import State, commit, read_state
+from training.trainer import compile_trainer, steps_per_epoch
+
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 NETWORK = "network.keras"
 BEST = "best.weights.h5"
-_HISTORY = (
-    "phase",
-    "epoch",
-    "seconds",
-    "learning_rate",
-    "train_loss",
-    "loss",
-    "accuracy",
-    "balanced_accuracy",
-)
 
 
 class TrainingError(DermaserveError):
     """Training cannot go on; the message says where it stands."""
 
 
-@dataclass
-class State:
-    """Where a run stands. ``state.json`` holds it, and writing that is what ends an epoch."""
+def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "float32") -> keras.Model:
+    """Train ``member`` of ``run`` in its folder, resuming what is there, and return it at its best.
 
-    phase: int = 0
-    epoch: int = 0  # epochs of this phase that are done
-    best: float = math.inf  # of the monitored figure, signed so that smaller is better
-    since_best: int = 0
-    since_drop: int = 0
-    rate_factor: float = 1.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    @property
-    def weights(self) -> str:
-        """File with network and optimizer as they were at this state."""
-        return f"last-{self.phase}-{self.epoch}.weights.h5"
-
-    @property
-    def average(self) -> str:
-        """File with the averaged network as it was at this state; only where the recipe averages."""
-        return f"average-last-{self.phase}-{self.epoch}.weights.h5"
-
-
-def train_member(
-    recipe: Recipe,
-    member: MemberRecipe,
-    pixels: Any,
-    labels: dict[str, np.ndarray],
-    classes: int,
-    folder: Path,
-    seed: int,
-) -> keras.Model:
-    """Train ``member`` in ``folder``, resuming what is there, and return it with its best weights.
+    Leaves ``history.csv``, ``network.keras`` at the end (always in float32), and what a resume needs.
 
     Args:
-        recipe, member: what to train.
-        pixels: ``pixels(part, size)`` gives uint8 ``[N, size, size, 3]`` for train and validation.
-        labels: int ``[N]`` for "train" and "validation".
-        classes: number of classes K.
-        folder: receives ``history.csv``, ``network.keras`` at the end, and what a resume needs.
-        seed: of initialisation, draws and augmentation.
+        run: the run.
+        member: one of its recipe's.
+        precision: Keras' dtype policy for the training; validation uses it as well.
 
     Raises:
         TrainingError: the loss is no longer finite.
+        RecipeError: the starting weights do not fit, or a phase has a size that the network cannot take.
     """
+    recipe, folder = run.recipe, run.folder / member.name
     if (folder / NETWORK).is_file():
         return keras.saving.load_model(folder / NETWORK)
+    _check_sizes(recipe, member)
     folder.mkdir(parents=True, exist_ok=True)
-    state = _read_state(folder)
-    keras.utils.set_random_seed(seed)
-    network = build_network(member, classes)
+    state = read_state(folder)
+    chosen = {part: run.chosen(member, part) for part in ("train", "validation")}
+    labels = {part: run.member_labels(member, part) for part in chosen}
+    classes = run.class_count(member)
+    build = partial(
+        build_network,
+        member,
+        classes,
+        size=recipe.size,
+        channels=recipe.channels,
+        statistics=_statistics(run) if member.scaling == "z_score" else None,
+    )
+    keras.utils.set_random_seed(run.seed)
+    keras.config.set_dtype_policy(precision)
+    network = build()
     shift = log_prior_shift(labels["train"], recipe, classes)
     for index, phase in enumerate(member.phases):
         if index < state.phase:
             continue
-        size = phase.image_size or recipe.image_size
-        train_pixels, valid_pixels = pixels("train", size), pixels("validation", size)
+        size = recipe.phase_size(phase)
+        pixels = {part: Subset(run.pixels(part, size), chosen[part]) for part in chosen}
+        validate = partial(_validate, recipe, pixels["validation"], labels["validation"], classes, shift)
         if index > 0:
             network.load_weights(folder / BEST)  # each phase starts from the best of the one before
         # Compiling anew makes Keras read the changed `trainable` and gives a fresh optimizer.
         set_trainable(network, phase)
-        augmentation = member.augmentation or recipe.augmentation
-        trainer = _compile(recipe, phase, network, augmentation, size, labels["train"], classes, seed + index)
+        trainer = compile_trainer(recipe, member, phase, network, labels["train"], classes, run.seed + index)
         # What is validated and kept: the moving average of the weights where the recipe has one.
-        kept = build_network(member, classes) if recipe.ema else network
+        kept = build() if recipe.ema else network
         if state.epoch > 0:
             trainer.load_weights(folder / state.weights)
             if recipe.ema:
                 kept.load_weights(folder / state.average)
-        elif index > 0:  # this phase's epochs have to beat what it began with, at its own size
-            logits = predict_logits(network, valid_pixels, recipe.batch_size) - shift
-            state.best = _monitored(recipe, _validate(logits, labels["validation"], classes))
-        if recipe.ema and state.epoch == 0:
-            kept.set_weights(network.get_weights())
+        else:
+            if recipe.ema:
+                kept.set_weights(network.get_weights())
+            if index > 0:  # this phase's epochs have to beat what it began with, at its own size
+                state.best = _monitored(recipe, validate(network))
+        after_step = partial(_average, network, kept, recipe.ema) if recipe.ema else None
         while state.epoch < phase.epochs and state.since_best < phase.stop_patience:
             started = time.monotonic()
             if phase.schedule != "cosine":
                 trainer.optimizer.learning_rate = phase.learning_rate * state.rate_factor
             epoch_id = 1000 * index + state.epoch
-            drawn = batches(train_pixels, labels["train"], recipe, classes, seed, epoch_id)
-            average = partial(_average, network, kept, recipe.ema) if recipe.ema else None
-            train_loss = _one_epoch(trainer, drawn, _steps(recipe, labels["train"]), average)
-            logits = predict_logits(kept, valid_pixels, recipe.batch_size) - shift
-            figures = _validate(logits, labels["validation"], classes) | {
+            drawn = batches(pixels["train"], labels["train"], recipe, classes, run.seed, epoch_id)
+            train_loss, waited = _one_epoch(
+                trainer, drawn, steps_per_epoch(recipe, labels["train"]), after_step
+            )
+            figures = validate(kept) | {
                 "phase": index,
                 "epoch": state.epoch,
                 "seconds": time.monotonic() - started,
+                "input_wait": waited,
                 "learning_rate": float(keras.ops.convert_to_tensor(trainer.optimizer.learning_rate)),
                 "train_loss": train_loss,
             }
@@ -145,10 +120,12 @@ def train_member(
             _save_weights(trainer, folder / state.weights)
             if recipe.ema:
                 _save_weights(kept, folder / state.average)
-            _commit(folder, state)
+            commit(folder, state)
             _print_progress(member, phase, index, state, figures)
         state = State(phase=index + 1, history=state.history)
-        _commit(folder, state)
+        commit(folder, state)
+    keras.config.set_dtype_policy("float32")
+    network = build()
     network.load_weights(folder / BEST)
     part = folder / "part.keras"
     network.save(part)
@@ -156,7 +133,7 @@ def train_member(
     return network
 
 
-def predict_logits(network: keras.Model, pixels: np.ndarray, batch_size: int) -> np.ndarray:
+def predict_logits(network: keras.Model, pixels: Any, batch_size: int) -> np.ndarray:
     """Logits float64 ``[N, K]`` of uint8 images ``[N, H, W, C]``."""
     parts = [
         keras.ops.convert_to_numpy(
@@ -167,44 +144,12 @@ def predict_logits(network: keras.Model, pixels: np.ndarray, batch_size: int) ->
     return np.concatenate(parts).astype(np.float64)
 
 
-def _compile(
-    recipe: Recipe,
-    phase: Phase,
-    network: keras.Model,
-    augmentation: Augmentation,
-    size: int,
-    labels: np.ndarray,
-    classes: int,
-    seed: int,
-) -> keras.Model:
-    trainer = keras.Sequential(
-        [keras.Input((size, size, 3), dtype="uint8"), Augment(augmentation, seed), network]
-    )
-    rate: Any = phase.learning_rate
-    if phase.schedule == "cosine":
-        steps = phase.epochs * _steps(recipe, labels)
-        warmup = max(1, int(phase.warmup * steps))
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0, steps - warmup, alpha=0.01, warmup_target=phase.learning_rate, warmup_steps=warmup
-        )
-    trainer.compile(
-        optimizer=keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, global_clipnorm=1.0),
-        loss=keras.losses.CategoricalFocalCrossentropy(
-            alpha=class_weights(labels, recipe, classes).tolist(), gamma=recipe.focal_gamma, from_logits=True
-        ),
-        # XLA makes TensorFlow's CPU training about seven times slower (measured), and JAX needs it.
-        jit_compile=keras.backend.backend() == "jax",
-    )
-    # Built now: state can only be loaded into an optimizer that has its variables.
-    trainer.optimizer.build(network.trainable_variables)
-    return trainer
-
-
-def _validate(logits: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, float]:
+def _validate(
+    recipe: Recipe, pixels: Any, labels: np.ndarray, classes: int, shift: np.ndarray, network: keras.Model
+) -> dict[str, float]:
     """Cross entropy, accuracy and balanced accuracy at the training data's prevalence."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    hits = logits.argmax(axis=1) == labels
+    log_p = log_softmax(predict_logits(network, pixels, recipe.batch_size) - shift, axis=1)
+    hits = log_p.argmax(axis=1) == labels
     recalls = [hits[labels == code].mean() for code in range(classes) if (labels == code).any()]
     return {
         "loss": float(-log_p[np.arange(len(labels)), labels].mean()),
@@ -213,18 +158,45 @@ def _validate(logits: np.ndarray, labels: np.ndarray, classes: int) -> dict[str,
     }
 
 
+def _statistics(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of the training pixels, float64 ``[C]``."""
+    pixels = run.pixels("train", run.recipe.size)
+    total, squares = np.zeros(run.recipe.channels), np.zeros(run.recipe.channels)
+    for start in range(0, len(pixels), 256):
+        chunk = pixels[start : start + 256].astype(np.float64)
+        total += chunk.mean(axis=(1, 2)).sum(axis=0)
+        squares += (chunk**2).mean(axis=(1, 2)).sum(axis=0)
+    mean = total / len(pixels)
+    return mean, squares / len(pixels) - mean**2
+
+
+def _check_sizes(recipe: Recipe, member: MemberRecipe) -> None:
+    reason = fixed_size(member)
+    for phase in member.phases:
+        if reason and recipe.phase_size(phase) != recipe.size:
+            raise RecipeError(
+                f"{member.name}: {reason}, so every phase needs images of {recipe.size}, "
+                f"got {recipe.phase_size(phase)}"
+            )
+
+
 def _one_epoch(
     trainer: keras.Model, drawn: Iterable[Any], steps: int, after_step: Callable[[], None] | None
-) -> float:
-    """Train on every batch and return the mean loss; a progress bar where a person watches.
+) -> tuple[float, float]:
+    """Train on every batch; the mean loss, and the seconds spent waiting for batches.
 
     Batch by batch rather than through ``fit``: for any Python source of data that goes through
     TensorFlow's generator data set, which makes the allocator return its memory after every step;
     on two cores the share of time spent in the kernel was 31 % with it and 13 % without (seen once).
     """
+    # A progress bar where a person watches.
     bar = keras.utils.Progbar(steps, stateful_metrics=["loss"]) if sys.stderr.isatty() else None
-    total, count = 0.0, 0
-    for step, (images, targets) in enumerate(drawn, start=1):
+    total, count, waited = 0.0, 0, 0.0
+    source = prefetch(drawn)
+    for step in range(1, steps + 1):
+        started = time.monotonic()
+        images, targets = next(source)
+        waited += time.monotonic() - started
         loss = float(trainer.train_on_batch(images, targets))
         if not np.isfinite(loss):
             raise TrainingError(f"the loss is {loss} at step {step}; try a lower learning rate")
@@ -233,7 +205,7 @@ def _one_epoch(
             after_step()
         if bar:
             bar.update(step, [("loss", total / count)])
-    return total / count
+    return total / count, waited
 
 
 def _average(network: keras.Model, average: keras.Model, keep: float) -> None:
@@ -247,33 +219,11 @@ def _monitored(recipe: Recipe, figures: dict[str, float]) -> float:
     return figures["loss"] if recipe.monitor == "loss" else -figures["balanced_accuracy"]
 
 
-def _steps(recipe: Recipe, labels: np.ndarray) -> int:
-    """Training steps of one epoch."""
-    return -(-draws_per_epoch(len(labels), recipe) // recipe.batch_size)
-
-
 def _save_weights(model: keras.Model, path: Path) -> None:
     """Save a model's weights, and its optimizer's if it has one, whole or not at all."""
     part = path.with_name(f"part-{path.name}")
     model.save_weights(part)
     part.replace(path)
-
-
-def _read_state(folder: Path) -> State:
-    file = folder / "state.json"
-    return State(**json.loads(file.read_text())) if file.is_file() else State()
-
-
-def _commit(folder: Path, state: State) -> None:
-    """Make ``state`` the one to resume from; history and clean-up follow from it."""
-    write_json(folder / "state.json", asdict(state))
-    with (folder / "history.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, _HISTORY)
-        writer.writeheader()
-        writer.writerows(state.history)
-    for weights in folder.glob("*last-*.weights.h5"):
-        if weights.name not in (state.weights, state.average):
-            weights.unlink()
 
 
 def _print_progress(

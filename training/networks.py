@@ -99,7 +99,9 @@ def _backbone(member: MemberRecipe, size: tuple[int, int], channels: int) -> ker
         return build_scratch(kind, channels, name=BACKBONE)
     if isinstance(kind, VisionTransformer):
         if min(size) < kind.patch:
-            raise RecipeError(f"{member.name}: images of {size} pixels are smaller than a patch of {kind.patch}")
+            raise RecipeError(
+                f"{member.name}: images of {size} pixels are smaller than a patch of {kind.patch}"
+            )
         if member.starting_weights == "imagenet":
             raise RecipeError(
                 f"starting weights of {member.name}: Keras has none to download for a vision transformer; "
@@ -122,7 +124,9 @@ def _scaled(x: Any, member: MemberRecipe, statistics: tuple[np.ndarray, np.ndarr
         return pretrained_scaling(member.backbone, x)
     if member.scaling == "z_score":
         # Until it is given the training data's figures, a plausible scale; they are saved with the weights.
-        mean, variance = statistics if statistics else (np.full(x.shape[-1], 127.5), np.full(x.shape[-1], 64.0**2))
+        mean, variance = (
+            statistics if statistics else (np.full(x.shape[-1], 127.5), np.full(x.shape[-1], 64.0**2))
+        )
         if len(mean) != x.shape[-1]:  # one grey channel, shown three times
             mean, variance = np.repeat(mean, x.shape[-1]), np.repeat(variance, x.shape[-1])
         return keras.layers.Normalization(mean=mean, variance=variance, name="scale")(x)

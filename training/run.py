@@ -5,8 +5,9 @@ environment.json    git revisions that trained it, seed, backend, versions
 split.csv           which image was in which part
 <member>/           network.keras history.csv curves.png, and what a resume needs
 calibration.json    temperatures, decision rule, malignancy threshold (validation only)
-*_logits-*.npy      the members' answers on validation and, once, on test
-evaluation/         metrics.json report.md and plots
+*_answers-*.npz     the members' answers to some of train, to validation and, once, to test
+safeguards.*        prediction sets, out-of-distribution score, image quality, drift reference
+evaluation/         metrics.json test.npz validation.npz report.md and plots
 bundle/             the exported model
 """
 
@@ -23,12 +24,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from training.data import CODES, Row, read_dataset
+from training.data import DataError, Row, read_dataset
 from training.pixels import load_pixels
-from training.recipe import Augmentation, MemberRecipe, Phase, Recipe, RecipeError
+from training.recipe import MemberRecipe, Recipe, RecipeError
 from training.split import read_split, rows_of, write_split
+from training.tasks import Classes, classes_of
 
+_RECIPE = TypeAdapter(Recipe)
 _PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "tf2onnx", "onnxruntime")
 
 
@@ -90,7 +94,7 @@ class Run:
         environment = read_json(folder / "environment.json")
         return Run(
             folder=folder,
-            recipe=_recipe_from(read_json(folder / "recipe.json")),
+            recipe=_RECIPE.validate_python(read_json(folder / "recipe.json")),
             data=Path(environment["data"]),
             seed=environment["seed"],
             cache=Path(environment["cache"]),
@@ -115,23 +119,64 @@ class Run:
         """All rows of the data set."""
         return read_dataset(self.data)
 
+    @property
+    def classes(self) -> Classes:
+        """The classes of the recipe's task."""
+        return classes_of(self.recipe.task)
+
     def part(self, part: str) -> list[Row]:
-        """Rows of one part of the split."""
-        return rows_of(self.rows, read_split(self.folder / "split.csv", self.rows), part)
+        """Rows of one part of the split, at the recipe's sites.
+
+        Raises:
+            DataError: a class of the task has no image among them.
+        """
+        sites = self.recipe.sites
+        rows = rows_of(self.rows, read_split(self.folder / "split.csv", self.rows), part)
+        rows = [row for row in rows if not sites or row.localization in sites]
+        found = self.classes.indices([row.dx for row in rows])
+        missing = [code for index, code in enumerate(self.classes.codes) if index not in found]
+        if missing:
+            where = f" at {', '.join(sites)}" if sites else ""
+            raise DataError(f"{part}: no image of {', '.join(missing)}{where}; every class needs some")
+        return rows
 
     def labels(self, part: str) -> np.ndarray:
         """Class indices int ``[N]`` of one part."""
-        return np.array([row.label for row in self.part(part)])
+        return self.classes.indices([row.dx for row in self.part(part)])
 
-    def pixels(self, part: str, size: int) -> np.ndarray:
-        """Images uint8 ``[N, size, size, 3]`` of one part."""
-        return load_pixels(self.part(part), height=size, width=size, cache=self.cache)
+    def pixels(self, part: str, size: tuple[int, int]) -> np.ndarray:
+        """Images uint8 ``[N, height, width, C]`` of one part."""
+        height, width = size
+        return load_pixels(
+            self.part(part), height=height, width=width, color=self.recipe.color, cache=self.cache
+        )
+
+    def chosen(self, member: MemberRecipe, part: str) -> np.ndarray:
+        """Which images of a part ``member`` trains on, as indices: all, or those of its classes."""
+        labels = self.labels(part)
+        if not member.classes:
+            return np.arange(len(labels))
+        wanted = [self.classes.codes.index(code) for code in member.classes]
+        return np.flatnonzero(np.isin(labels, wanted))
+
+    def member_labels(self, member: MemberRecipe, part: str) -> np.ndarray:
+        """Indices into the member's own classes, int, of the images in ``chosen``."""
+        labels = self.labels(part)[self.chosen(member, part)]
+        if not member.classes:
+            return labels
+        wanted = [self.classes.codes.index(code) for code in member.classes]
+        return np.array([wanted.index(label) for label in labels])
+
+    def class_count(self, member: MemberRecipe) -> int:
+        """Number of classes that ``member`` answers."""
+        return len(member.classes) or len(self.classes.codes)
 
     @property
     def training_prior(self) -> dict[str, float]:
         """Share of each class among the training images."""
-        counts = np.bincount(self.labels("train"), minlength=len(CODES))
-        return {code: float(n) for code, n in zip(CODES, counts / counts.sum(), strict=True)}
+        codes = self.classes.codes
+        counts = np.bincount(self.labels("train"), minlength=len(codes))
+        return {code: float(n) for code, n in zip(codes, counts / counts.sum(), strict=True)}
 
 
 def git_revision() -> str:
@@ -169,23 +214,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _recipe_from(content: dict[str, Any]) -> Recipe:
-    def augmentation(found: dict[str, Any] | None) -> Augmentation | None:
-        return Augmentation(**found) if found else None
-
-    members = tuple(
-        MemberRecipe(
-            **{
-                **member,
-                "phases": tuple(Phase(**phase) for phase in member["phases"]),
-                "augmentation": augmentation(member.get("augmentation")),
-            }
-        )
-        for member in content["members"]
-    )
-    return Recipe(**{**content, "members": members, "augmentation": Augmentation(**content["augmentation"])})
 
 
 def image_counts(parts: Mapping[str, Sequence[Row]]) -> tuple[dict[str, int], dict[str, int]]:
