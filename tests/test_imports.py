@@ -20,7 +20,7 @@ HOMES = {
     "keras": ("training/",),
     "tf2onnx": ("training/",),
     "onnx": ("training/",),
-    "onnxruntime": ("service/predictor.py", "training/export.py"),
+    "onnxruntime": ("service/predictor.py", "training/graph.py"),
     "fastapi": ("service/routes.py", "service/app.py", "service/problems.py", "service/pages.py"),
     "uvicorn": ("service/server.py",),
     "prometheus_client": ("service/metrics.py", "service/routes.py"),

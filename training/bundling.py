@@ -25,13 +25,14 @@ from models.bundle import (
     save_bundle,
 )
 from training.evaluate import Fitted
-from training.export import OUTPUTS, check_parity, export_onnx
+from training.export import check_parity, export_onnx
+from training.graph import OUTPUTS
 from training.model_card import write_model_card
 from training.prepare import SPLIT_NAME
 from training.recipe import RecipeError
 from training.run import Run, git_revision, image_counts, read_json
 from training.safeguards import safeguard_fields
-from training.split import PARTS
+from training.split import PARTS, write_split
 from training.statements import CITATION, INTENDED_USE, LICENCE, LICENCE_TEXT, LIMITS
 
 _PARITY_IMAGES = 28
@@ -70,7 +71,7 @@ def write_bundle(
     chosen = np.linspace(0, len(pixels) - 1, min(_PARITY_IMAGES, len(pixels))).astype(int)
     parity = check_parity(graph, networks, calibration, outliers, np.asarray(pixels[chosen]))
     shutil.copytree(scored, staging / "report", ignore=shutil.ignore_patterns("*.part", "*.npz"))
-    shutil.copy(run.folder / "split.csv", staging / SPLIT_NAME)
+    _write_used_split(run, staging / SPLIT_NAME)
     for member in recipe.members:
         curves = run.folder / member.name / "curves.png"
         if curves.is_file():
@@ -82,6 +83,13 @@ def write_bundle(
     shutil.rmtree(folder, ignore_errors=True)
     staging.replace(folder)
     return load_bundle(folder)
+
+
+def _write_used_split(run: Run, path: Path) -> None:
+    """Which images were in which part, for ``evaluate --bundle``; only those that the recipe used."""
+    rows = {part: run.part(part) for part in PARTS}
+    split = {row.image_id: part for part, found in rows.items() for row in found}
+    write_split(path, [row for part in PARTS for row in rows[part]], split)
 
 
 def _manifest(

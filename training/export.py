@@ -13,7 +13,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import onnxruntime
 import tensorflow as tf
 import tf2onnx
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -22,13 +21,13 @@ from models.errors import DermaserveError
 from training.answers import predict
 from training.calibration import Calibration
 from training.combination import TINY
+from training.graph import OUTPUTS, run_graph
 from training.heads import HeadGraph
 from training.joining import join
 from training.networks import FEATURES
 from training.out_of_distribution import OutOfDistribution
 
 OPSET = 17
-OUTPUTS = ("probabilities", "cams", "disagreement", "ood_score")
 PROBABILITY_TOLERANCE = 1e-4
 HEATMAP_TOLERANCE = 1e-3
 
@@ -104,28 +103,18 @@ def check_parity(
     Raises:
         ExportError: a difference is over its tolerance.
     """
-    options = onnxruntime.SessionOptions()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     answers = predict(networks, images, batch_size=7)
     members = calibration.member_probabilities(answers.logits)
-    score = outliers.score(answers.pooled)
     expected = {
         "probabilities": calibration.combination(members),
         "disagreement": calibration.combination.disagreement(members),
-        # Relative: the score has no fixed range.
-        "ood_score": score,
+        "ood_score": outliers.score(answers.pooled),
     }
     differences = {}
     for batch in (1, 7):
-        runs = [
-            session.run(OUTPUTS, {"image": images[start : start + batch]})
-            for start in range(0, len(images), batch)
-        ]
-        found = {
-            name: np.concatenate(parts) for name, parts in zip(OUTPUTS, zip(*runs, strict=True), strict=True)
-        }
+        found = run_graph(path, images, batch_size=batch)
         for name, values in expected.items():
-            scale = np.abs(values).max() if name == "ood_score" else 1.0
+            scale = np.abs(values).max() if name == "ood_score" else 1.0  # it has no fixed range
             difference = float(np.abs(found[name] - values).max() / scale)
             if not difference <= PROBABILITY_TOLERANCE:  # also true for NaN
                 raise ExportError(

@@ -9,6 +9,7 @@ import numpy as np
 from models.labels import HAM10000_LABELS, Label
 
 Task = Literal["diagnosis", "malignancy"]
+TASKS: tuple[Task, ...] = ("diagnosis", "malignancy")
 
 _BINARY = (Label("benign", "Benign lesion", False), Label("malignant", "Malignant lesion", True))
 

@@ -1,4 +1,4 @@
-"""``evaluate``: calibrate on validation and score the test part of a run, or score a finished bundle again."""
+"""``evaluate``: calibrate on validation and score the test part of a run; or score a bundle again."""
 
 import argparse
 from pathlib import Path

@@ -57,7 +57,7 @@ def _take(run: Any, name: str, other: Any) -> None:
     )
     if not same:
         raise RecipeError(
-            f"{other.folder}: its {name} has another backbone, task, size, colour or split; it cannot be taken"
+            f"{other.folder}: its {name} has another backbone, task, size, colour or split"
         )
     source, target = other.folder / name, run.folder / name
     if not (source / "network.keras").is_file():
