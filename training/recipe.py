@@ -86,6 +86,9 @@ class VisionTransformer:
 class Pixels:
     """No backbone: the head reads the scaled pixels themselves."""
 
+    # A dataclass without fields could not be told from the others when a recipe is read from JSON.
+    kind: Literal["pixels"] = "pixels"
+
 
 Pretrained = Literal[
     "densenet121",

@@ -1,0 +1,15 @@
+"""Five blocks of 32 to 512, one hidden layer of 1024, from scratch.
+
+    python -m training run --recipe keras_cnn/model_5 --data DIR --out runs/NAME
+
+Adam at 1e-4, up to 200 epochs, the rate lowered on a plateau, early stopping; 100 × 75 pixels.
+
+Differs: split by lesion, not by image.
+
+Published, on a split by image (it flatters): macro F1 0.47, accuracy 0.75.
+Measured here: not trained here.
+"""
+
+from training.recipes.keras_cnn._common import network
+
+RECIPE = network("keras_cnn/model_5", filters=(32, 64, 128, 256, 512), hidden=1024)

@@ -1,0 +1,1 @@
+"""The repository "Skin-Cancer-Classification-TL": small images, plain and pretrained networks."""
