@@ -1,6 +1,10 @@
-"""The pictures of a run, a data set and an evaluation, as PNG files."""
+"""The pictures of a run, a data set and an evaluation.
+
+``plot_...`` writes a PNG file, ``draw_...`` gives the figure.
+"""
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,38 +49,53 @@ def plot_data(path: Path, rows: Sequence[Row], split: Mapping[str, str]) -> None
 
 def plot_curves(path: Path, history: Path) -> None:
     """Loss and accuracies over the epochs of one member, phases marked."""
-    with history.open(newline="", encoding="utf-8") as stream:
-        records = list(csv.DictReader(stream))
-    epochs = np.arange(1, len(records) + 1)
+    draw_curves(read_history(history)).savefig(path, **_SIZE)
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The epochs of a ``history.csv``."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+
+
+def draw_curves(history: Sequence[Mapping[str, float]]) -> Figure:
+    """The figure of ``plot_curves``."""
+    epochs = np.arange(1, len(history) + 1)
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axis, names in ((left, ("train_loss", "loss")), (right, ("accuracy", "balanced_accuracy"))):
         for name in names:
             label = {"loss": "validation loss"}.get(name, name.replace("_", " "))
-            axis.plot(epochs, [float(record[name]) for record in records], marker="o", label=label)
-        for index in range(1, len(records)):
-            if records[index]["phase"] != records[index - 1]["phase"]:
+            axis.plot(epochs, [record[name] for record in history], marker="o", markersize=3, label=label)
+        for index in range(1, len(history)):
+            if history[index]["phase"] != history[index - 1]["phase"]:
                 axis.axvline(index + 0.5, color="grey", linestyle=":", linewidth=1)
         axis.set(xlabel="epoch (dotted: a new phase)")
         axis.legend()
     left.set(title="loss (train: augmented, as drawn; validation: true prevalence)")
     left.title.set_fontsize(9)
     right.set(title="validation accuracy (arg-max)")
-    figure.savefig(path, **_SIZE)
+    return figure
 
 
 def plot_confusion(path: Path, predictions: Predictions) -> None:
     """Counts, coloured by the share of the true class."""
+    draw_confusion(predictions).savefig(path, **_SIZE)
+
+
+def draw_confusion(predictions: Predictions, *, shares: bool = False) -> Figure:
+    """The figure of ``plot_confusion``; with ``shares``, the share stands above each count."""
     codes = predictions.codes
     counts = confusion_matrix(predictions.labels, predictions.decided, labels=np.arange(len(codes)))
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(6, 5.2), layout="constrained")
     axis = figure.subplots()
-    image = axis.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    image = axis.imshow(share, vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(image, label="share of the true class")
     for row, column in np.ndindex(*counts.shape):
-        color = "white" if shares[row, column] > 0.55 else "black"
-        axis.text(column, row, str(counts[row, column]), ha="center", va="center", color=color)
+        color = "white" if share[row, column] > 0.55 else "black"
+        text = f"{share[row, column]:.2f}\n{counts[row, column]}" if shares else str(counts[row, column])
+        axis.text(column, row, text, ha="center", va="center", color=color)
     axis.set(
         xticks=range(len(codes)),
         yticks=range(len(codes)),
@@ -85,20 +104,36 @@ def plot_confusion(path: Path, predictions: Predictions) -> None:
         xlabel="label by the decision rule",
         ylabel="diagnosis",
     )
-    figure.savefig(path, **_SIZE)
+    return figure
 
 
 def plot_f1(path: Path, f1_by_model: Mapping[str, Sequence[float]], codes: Sequence[str]) -> None:
     """Per-class F1 of each member and of the ensemble, side by side."""
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    draw_bars(f1_by_model, codes, "F1").savefig(path, **_SIZE)
+
+
+def draw_bars(values_by_model: Mapping[str, Sequence[float]], ticks: Sequence[str], label: str) -> Figure:
+    """One group of bars for each tick, one bar in it for each model; values in [0, 1], NaN for none."""
+    width = 0.8 / len(values_by_model)
+    columns = min(len(values_by_model), 4)
+    figure = Figure(figsize=(max(9.0, 0.22 * len(values_by_model) * len(ticks)), 3.8), layout="constrained")
     axis = figure.subplots()
-    width = 0.8 / len(f1_by_model)
-    for index, (name, values) in enumerate(f1_by_model.items()):
-        bars = axis.bar(np.arange(len(codes)) + index * width, values, width, label=name)
-        axis.bar_label(bars, fmt="%.2f", fontsize=6)
-    axis.set(xticks=np.arange(len(codes)) + 0.4 - width / 2, xticklabels=codes, ylabel="F1", ylim=(0, 1.05))
-    axis.legend(ncols=len(f1_by_model), loc="upper center", bbox_to_anchor=(0.5, 1.14), frameon=False)
-    figure.savefig(path, **_SIZE)
+    for index, (name, values) in enumerate(values_by_model.items()):
+        bars = axis.bar(
+            np.arange(len(ticks)) + index * width, values, width, label=name, color=model_color(index)
+        )
+        turned = 90 if len(values_by_model) > 4 else 0
+        axis.bar_label(bars, fmt="%.2f", fontsize=6, rotation=turned, padding=2 if turned else 0)
+    middle = 0.4 - width / 2
+    axis.set(xticks=np.arange(len(ticks)) + middle, xticklabels=ticks, ylabel=label, ylim=(0, 1.12))
+    figure.legend(ncols=columns, loc="outside upper center", frameon=False)
+    return figure
+
+
+def model_color(index: int) -> Any:
+    """The colour of the ``index``-th model, the same in every plot; they repeat after twenty."""
+    # First the ten strong colours of the palette, then their ten light ones.
+    return matplotlib.colormaps["tab20"]((2 * index) % 20 + (index // 10) % 2)
 
 
 def plot_roc(path: Path, predictions: Predictions, figures: Mapping[str, float]) -> None:
@@ -124,6 +159,11 @@ def plot_roc(path: Path, predictions: Predictions, figures: Mapping[str, float])
 
 def plot_reliability(path: Path, predictions: Predictions, ece: float, bins: int = 15) -> None:
     """How often the most probable class is right, by how probable it was said to be."""
+    draw_reliability(predictions, ece, bins).savefig(path, **_SIZE)
+
+
+def draw_reliability(predictions: Predictions, ece: float, bins: int = 15) -> Figure:
+    """The figure of ``plot_reliability``."""
     confidence = predictions.probabilities.max(axis=1)
     correct = predictions.probabilities.argmax(axis=1) == predictions.labels
     index = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -136,4 +176,11 @@ def plot_reliability(path: Path, predictions: Predictions, ece: float, bins: int
     upper.plot([0, 1], [0, 1], color="black", linestyle=":")
     upper.set(ylabel="share right", title=f"expected calibration error {ece:.3f}", ylim=(0, 1))
     lower.set(xlabel="probability of the most probable class", ylabel="images", xlim=(0, 1))
-    figure.savefig(path, **_SIZE)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", **_SIZE)
+    return buffer.getvalue()
