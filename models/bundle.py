@@ -8,169 +8,72 @@ A bundle is a folder::
     report/          the evaluation that the manifest's figures come from
 
 ``save_bundle`` writes the manifest with the sha256 of every other file; ``load_bundle`` checks
-all of them, so that a service never answers from an altered or half-copied model.
+all of them, so that a service never answers from an altered or half-copied model. The parts of
+the manifest are importable from here, whichever file of the contract defines them.
 """
 
 import hashlib
 import json
-import math
 from pathlib import Path
-from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from models.errors import BundleError
-from models.preprocess import Color
+from models.fields import Interval, Strict, Unit
+from models.manifest import (
+    REQUIRED_OUTPUTS,
+    SCHEMA_VERSION,
+    ClassInfo,
+    Combination,
+    DataSummary,
+    DecisionRule,
+    InputSpec,
+    Manifest,
+    Member,
+    OperatingPoint,
+)
+from models.safeguards import (
+    CONFIDENCE_BINS,
+    Disagreement,
+    DriftReference,
+    OutOfDistribution,
+    PredictionSets,
+    QualityLimits,
+    Subgroup,
+)
 
-SCHEMA_VERSION: Literal[1] = 1
+__all__ = [
+    "CONFIDENCE_BINS",
+    "MANIFEST_NAME",
+    "MODEL_NAME",
+    "REQUIRED_OUTPUTS",
+    "SCHEMA_VERSION",
+    "Bundle",
+    "ClassInfo",
+    "Combination",
+    "DataSummary",
+    "DecisionRule",
+    "Disagreement",
+    "DriftReference",
+    "InputSpec",
+    "Interval",
+    "Manifest",
+    "Member",
+    "OperatingPoint",
+    "OutOfDistribution",
+    "PredictionSets",
+    "QualityLimits",
+    "Subgroup",
+    "Unit",
+    "load_bundle",
+    "save_bundle",
+]
+
 MANIFEST_NAME = "manifest.json"
 MODEL_NAME = "model.onnx"
 
-Unit = Annotated[float, Field(ge=0.0, le=1.0)]
-"""A share or probability."""
 
-
-class _Strict(BaseModel):
-    """No unknown fields, no changes after loading, no NaN or infinity."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ClassInfo(_Strict):
-    """One output class, in the order of the graph's columns."""
-
-    code: str = Field(min_length=1, examples=["mel"])
-    name: str = Field(min_length=1, examples=["Melanoma"])
-    malignant: bool = Field(description="Whether its probability counts towards malignancy.")
-
-
-class InputSpec(_Strict):
-    """What the graph reads: uint8 ``[N, height, width, channels]``, N free."""
-
-    name: str = "image"
-    height: int = Field(gt=0, le=4096)
-    width: int = Field(gt=0, le=4096)
-    color: Color = "rgb"
-    crop: Literal["centre"] = Field(
-        default="centre", description="Largest centred rectangle of the input's aspect ratio."
-    )
-
-    @property
-    def channels(self) -> int:
-        """3 for RGB, 1 for grey."""
-        return 3 if self.color == "rgb" else 1
-
-
-class Member(_Strict):
-    """One network of the ensemble."""
-
-    name: str = Field(examples=["mobilenet_v2"])
-    weight: Unit = Field(description="Share in the weighted mean of probabilities.")
-    temperature: float = Field(gt=0, description="Divides the logits before the softmax.")
-    parameters: int = Field(gt=0)
-
-
-class DecisionRule(_Strict):
-    """How ``prediction.label`` follows from the probabilities.
-
-    The label is the class with the largest ``p / prior ** tau``; ``tau`` 0 is arg-max and 1
-    removes the training prior (Menon et al., "Long-tail learning via logit adjustment",
-    ICLR 2021, eq. 9).
-    """
-
-    tau: float = Field(ge=0.0, le=2.0)
-    prior: dict[str, Unit] = Field(description="Prevalence of each class in the training data.")
-
-
-class Interval(_Strict):
-    """A measured figure with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class OperatingPoint(_Strict):
-    """The malignancy threshold, chosen on validation data, and what it gave there."""
-
-    threshold: Unit
-    target_sensitivity: Unit
-    sensitivity: Interval
-    specificity: Interval
-
-
-class DataSummary(_Strict):
-    """What the model was trained and measured on."""
-
-    name: str
-    images: dict[str, int] = Field(description="Number of images in each part of the split.")
-    lesions: dict[str, int] = Field(description="Number of lesions in each part of the split.")
-    citation: str
-    licence: str
-
-
-class Manifest(_Strict):
-    """The contents of ``manifest.json``."""
-
-    schema_version: Literal[1] = SCHEMA_VERSION
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", examples=["ham10000-ensemble"])
-    version: str = Field(pattern=r"^\d+\.\d+\.\d+$", examples=["1.0.0"])
-    created: str = Field(description="UTC date of the export, ISO 8601.")
-    git_revision: str = Field(description="Revision of the code that exported it.")
-    training_git_revisions: tuple[str, ...] = Field(
-        description="Revisions of the code that trained it; several where the training was resumed."
-    )
-    recipe: str = Field(description="Name of the training recipe.")
-    classes: tuple[ClassInfo, ...] = Field(min_length=2)
-    input: InputSpec
-    outputs: tuple[str, ...] = Field(description="Names of the graph's outputs.")
-    members: tuple[Member, ...] = Field(min_length=1)
-    decision_rule: DecisionRule
-    operating_point: OperatingPoint
-    metrics: dict[str, Interval] = Field(description="Measured once, on the test part.")
-    data: DataSummary
-    licence: str = Field(description="Licence of the model itself.")
-    citation: str
-    intended_use: str
-    limits: tuple[str, ...]
-    files: dict[str, str] = Field(
-        default_factory=dict, description="sha256 of every other file of the bundle, by path."
-    )
-
-    @property
-    def codes(self) -> tuple[str, ...]:
-        """Class codes in the order of the graph's columns."""
-        return tuple(c.code for c in self.classes)
-
-    @property
-    def malignant(self) -> tuple[str, ...]:
-        """Codes of the malignant classes."""
-        return tuple(c.code for c in self.classes if c.malignant)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        codes = self.codes
-        if len(set(codes)) != len(codes):
-            raise ValueError(f"classes: codes must differ, got {', '.join(codes)}")
-        if not self.malignant or len(self.malignant) == len(codes):
-            raise ValueError("classes: some, and not all, must be malignant")
-        prior = self.decision_rule.prior
-        if set(prior) != set(codes):
-            raise ValueError(
-                f"decision_rule.prior: expected the classes {', '.join(codes)}, got {', '.join(prior)}"
-            )
-        if not math.isclose(sum(prior.values()), 1.0, abs_tol=1e-3) or min(prior.values()) <= 0:
-            raise ValueError("decision_rule.prior: expected positive shares that sum to 1")
-        weight = sum(m.weight for m in self.members)
-        if not math.isclose(weight, 1.0, abs_tol=1e-6):
-            raise ValueError(f"members: weights must sum to 1, got {weight:g}")
-        missing = {"probabilities", "cams"} - set(self.outputs)
-        if missing:
-            raise ValueError(f"outputs: {', '.join(sorted(missing))} missing")
-        return self
-
-
-class Bundle(_Strict):
+class Bundle(Strict):
     """A verified bundle on disk."""
 
     path: Path
@@ -199,9 +102,7 @@ def load_bundle(path: Path) -> Bundle:
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise BundleError(f"{manifest_path}: {field}: {first['msg']}") from error
+        raise BundleError(f"{manifest_path}: {_reason(error)}") from error
     if MODEL_NAME not in manifest.files:
         raise BundleError(f"{manifest_path}: files: {MODEL_NAME} missing")
     root = path.resolve()
@@ -235,6 +136,19 @@ def save_bundle(path: Path, manifest: Manifest) -> Bundle:
     text = json.dumps(complete.model_dump(mode="json"), indent=2, ensure_ascii=False)
     (path / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
     return load_bundle(path)
+
+
+def _reason(error: ValidationError) -> str:
+    """What is wrong with a manifest; of a manifest of another schema, only that."""
+    errors = error.errors()
+    for found in errors:
+        if found["loc"] == ("schema_version",):
+            return (
+                f"schema_version: expected {SCHEMA_VERSION}, got {found['input']!r}; "
+                "export the bundle again, with `python -m training export` of this revision"
+            )
+    field = ".".join(str(part) for part in errors[0]["loc"]) or "manifest"
+    return f"{field}: {errors[0]['msg']}"
 
 
 def _sha256(file: Path) -> str:

@@ -11,26 +11,35 @@ from numpy.typing import NDArray
 
 from models.bundle import Manifest
 from models.preprocess import Decoded, decode
+from models.quality import Quality, measure_quality
 from service.batcher import Batcher
 from service.budget import Budget
+from service.cautions import EMPTY_HEATMAP, Caution, cautions
 from service.decision import Decision, decide
 from service.errors import InferenceFailed, Overloaded
 from service.gradcam import Overlay, draw_overlay
 from service.metrics import Metrics
+from service.uncertainty import Uncertainty, judge
 from service.workers import Workers
 
 if TYPE_CHECKING:  # the predictor brings ONNX Runtime, which is loaded only with a bundle
     from service.predictor import Predictor
 
-Row = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""One image's probabilities ``[classes]`` and cams ``[classes, h, w]``."""
+
+class Row(NamedTuple):
+    """What the graph says of one image; see ``service.predictor.Outputs``."""
+
+    probabilities: NDArray[np.float32]
+    cams: NDArray[np.float32]
+    disagreement: float
+    ood_score: float
 
 
-class Caution(NamedTuple):
-    """What a reader should know of an answer: a stable code and words for people."""
+class Prepared(NamedTuple):
+    """An image as the model reads it, and how good a picture it is."""
 
-    code: str
-    detail: str
+    image: Decoded
+    quality: Quality
 
 
 class Classified(NamedTuple):
@@ -44,6 +53,7 @@ class Classified(NamedTuple):
     pixels: NDArray[np.uint8]
     cams: NDArray[np.float32]
     decision: Decision
+    uncertainty: Uncertainty
     cautions: tuple[Caution, ...]
 
 
@@ -89,44 +99,52 @@ class Classifier:
         """Whether images are still being worked on."""
         return self._batcher.alive
 
-    async def decode(self, data: bytes) -> Decoded:
-        """Decode one image file in a thread.
+    async def prepare(self, data: bytes) -> Prepared:
+        """Decode one image file and measure its quality, in a thread.
 
         Raises:
             ImageError: it cannot be used.
             Overloaded: there is no memory for it.
         """
-        return await self._workers.run(self._timed_decode, data)
+        return await self._workers.run(self._timed_prepare, data)
 
-    async def classify(self, image: Decoded, *, deadline: float) -> Classified:
+    async def classify(self, prepared: Prepared, *, deadline: float) -> Classified:
         """Queue one image and decide on what the model says.
 
         Args:
-            image: from ``decode``.
+            prepared: from ``prepare``.
             deadline: on the clock of ``time.monotonic``; the image is not run after it.
 
         Raises:
             NotReady, DeadlinePassed, InferenceFailed: it got no answer.
         """
-        future = self._batcher.submit(image.pixels, deadline=deadline)
-        probabilities, cams = await asyncio.wrap_future(future)
-        decision = decide(self.manifest, probabilities)
+        image, quality = prepared
+        row = await asyncio.wrap_future(self._batcher.submit(image.pixels, deadline=deadline))
+        decision = decide(self.manifest, row.probabilities)
+        uncertainty = judge(decision.probabilities.values(), row.disagreement, row.ood_score)
+        warnings = cautions(self.manifest, image, quality, uncertainty)
         self._metrics.predictions.labels(decision.label, decision.flag).inc()
-        return Classified(image.pixels, cams, decision, self._cautions(image))
+        for caution in warnings:
+            self._metrics.warnings.labels(caution.code).inc()
+        return Classified(image.pixels, row.cams, decision, uncertainty, warnings)
 
     async def overlay(self, classified: Classified, code: str) -> Overlay:
         """Draw the overlay for the class ``code`` in a thread."""
         heatmap = classified.cams[self.manifest.codes.index(code)]
-        return await self._workers.run(draw_overlay, classified.pixels, heatmap)
+        overlay = await self._workers.run(draw_overlay, classified.pixels, heatmap)
+        if overlay.empty:
+            self._metrics.warnings.labels(EMPTY_HEATMAP.code).inc()
+        return overlay
 
     def close(self, timeout: float) -> None:
         """Answer everything queued, for at most ``timeout`` seconds."""
         self._batcher.close(timeout)
 
-    def _timed_decode(self, data: bytes) -> Decoded:
+    def _timed_prepare(self, data: bytes) -> Prepared:
         start = time.monotonic()
         try:
-            return self._decode(data)
+            image = self._decode(data)
+            return Prepared(image, measure_quality(image.pixels))
         except MemoryError as error:
             self._metrics.refused("memory")
             raise Overloaded(
@@ -134,26 +152,6 @@ class Classifier:
             ) from error
         finally:
             self._metrics.decoding.observe(time.monotonic() - start)
-
-    def _cautions(self, image: Decoded) -> tuple[Caution, ...]:
-        spec = self.manifest.input
-        cautions = []
-        if image.width < spec.width or image.height < spec.height:
-            cautions.append(
-                Caution(
-                    "low_resolution",
-                    f"The image is {image.width} x {image.height} pixels, smaller than the "
-                    f"{spec.width} x {spec.height} that the model reads; it was enlarged.",
-                )
-            )
-        if image.several_frames:
-            cautions.append(
-                Caution(
-                    "multiple_frames",
-                    "The file holds several frames or pages; only the first one was used.",
-                )
-            )
-        return tuple(cautions)
 
 
 def _run(predictor: "Predictor", images: Sequence[NDArray[np.uint8]]) -> list[Row]:
@@ -164,4 +162,7 @@ def _run(predictor: "Predictor", images: Sequence[NDArray[np.uint8]]) -> list[Ro
         # ONNX Runtime's exceptions share no public base; each means that this batch has no answer.
         raise InferenceFailed("the model could not be run") from error
     # Copies: a view would keep the whole batch's maps alive for the slowest of its clients.
-    return [(p.copy(), c.copy()) for p, c in zip(outputs.probabilities, outputs.cams, strict=True)]
+    return [
+        Row(probabilities.copy(), cams.copy(), float(disagreement), float(ood_score))
+        for probabilities, cams, disagreement, ood_score in zip(*outputs, strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""From probabilities to a label and a malignancy flag, as the bundle's manifest says."""
+"""From probabilities to a label, a set and a malignancy flag, as the bundle's manifest says."""
 
 from typing import Literal, NamedTuple
 
@@ -15,18 +15,21 @@ class Decision(NamedTuple):
     Attributes:
         probabilities: by class code, summing to 1.
         label: code of the class that the decision rule picks.
+        prediction_set: codes of the classes that cannot be ruled out, by falling probability; the
+            label is always among them.
         malignancy: sum of the malignant classes' probabilities.
         flag: whether that reaches the operating point's threshold.
     """
 
     probabilities: dict[str, float]
     label: str
+    prediction_set: tuple[str, ...]
     malignancy: float
     flag: Literal["malignant", "benign"]
 
 
 def decide(manifest: Manifest, row: NDArray[np.float32]) -> Decision:
-    """Apply the decision rule and the operating point to ``row``, float32 ``[classes]``.
+    """Apply the manifest's rule, set thresholds and operating point to ``row``, float32 ``[classes]``.
 
     Raises:
         InferenceFailed: ``row`` holds no probabilities. No answer is better than a made-up one.
@@ -42,4 +45,12 @@ def decide(manifest: Manifest, row: NDArray[np.float32]) -> Decision:
     probabilities = dict(zip(manifest.codes, values.tolist(), strict=True))
     malignancy = min(1.0, sum(probabilities[code] for code in manifest.malignant))
     reached = malignancy >= manifest.operating_point.threshold
-    return Decision(probabilities, label, malignancy, "malignant" if reached else "benign")
+    flag: Literal["malignant", "benign"] = "malignant" if reached else "benign"
+    return Decision(probabilities, label, _prediction_set(manifest, probabilities, label), malignancy, flag)
+
+
+def _prediction_set(manifest: Manifest, probabilities: dict[str, float], label: str) -> tuple[str, ...]:
+    """Every class that reaches its threshold, and the label: a set is never empty."""
+    thresholds = manifest.prediction_sets.thresholds
+    members = [code for code, p in probabilities.items() if p >= thresholds[code] or code == label]
+    return tuple(sorted(members, key=probabilities.__getitem__, reverse=True))

@@ -7,13 +7,14 @@ from service.problems import MEDIA_TYPE
 from service.schemas import Problem
 from service.upload import MAX_IMAGES, RAW_TYPES
 
-API_VERSION = "1.0.0"
+API_VERSION = "1.1.0"
 
 TITLE = "dermaserve"
 
 DESCRIPTION = """
 Classifies dermatoscopic images of skin lesions: calibrated class probabilities, a malignancy flag
-at a stated operating point, and overlays of what spoke for a class.
+at a stated operating point, the set of classes that cannot be ruled out, warnings of images that the
+model should not be trusted with, and overlays of what spoke for a class.
 
 **Intended use: research and education. Not a medical device, not for diagnosis.** What the served
 model is for, what it was trained on, how good it was measured to be and where its limits are:

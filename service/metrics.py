@@ -45,6 +45,7 @@ class Metrics:
         self.predictions = counter(
             "predictions_total", "Images answered, by predicted class and flag.", "label", "flag"
         )
+        self.warnings = counter("warnings_total", "Warnings in answers, by code.", "code")
         self._requests = counter("requests_total", "Requests, by route and status.", "route", "status")
         self._latency = histogram(
             "request_duration_seconds", "From request to answer, by route.", _LATENCY, "route", "status"
@@ -53,7 +54,9 @@ class Metrics:
         self._wait = histogram("queue_wait_seconds", "From queueing an image to its batch's start.", _SHORT)
         self._batch = histogram("batch_size", "Images per inference.", _BATCH)
         self._inference = histogram("inference_duration_seconds", "One inference of a batch.", _SHORT)
-        self.decoding = histogram("decode_duration_seconds", "Decoding and cropping one image.", _SHORT)
+        self.decoding = histogram(
+            "decode_duration_seconds", "Decoding, cropping and measuring one image.", _SHORT
+        )
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """A request to the template ``route`` was answered with ``status``."""

@@ -23,15 +23,19 @@ logger = logging.getLogger(__name__)
 
 
 class Outputs(NamedTuple):
-    """What the graph says of a batch.
+    """What the graph says of a batch; the fields are named as the graph's outputs.
 
     Attributes:
         probabilities: float32 ``[n, classes]``.
         cams: float32 ``[n, classes, h, w]``, not negative; one class activation map per class.
+        disagreement: float32 ``[n]``, 0..1; how far the members are apart.
+        ood_score: float32 ``[n]``; higher is less like the training data.
     """
 
     probabilities: NDArray[np.float32]
     cams: NDArray[np.float32]
+    disagreement: NDArray[np.float32]
+    ood_score: NDArray[np.float32]
 
 
 class Predictor:
@@ -75,8 +79,8 @@ class Predictor:
             padding = _buckets(count)[-1] - count
             batch = np.pad(batch, [(0, padding), (0, 0), (0, 0), (0, 0)])
         name = self._bundle.manifest.input.name
-        probabilities, cams = self._session.run(["probabilities", "cams"], {name: batch})
-        return Outputs(probabilities[:count], cams[:count])
+        found = self._session.run(list(Outputs._fields), {name: batch})
+        return Outputs(*(output[:count] for output in found))
 
     def _verify(self) -> None:
         manifest = self._bundle.manifest
@@ -89,11 +93,14 @@ class Predictor:
         missing = set(manifest.outputs) - set(outputs)
         if missing:
             raise BundleError(f"{where}: outputs: {', '.join(sorted(missing))} missing")
-        expected = [
-            (inputs[spec.name], "tensor(uint8)", [None, spec.height, spec.width, spec.channels]),
-            (outputs["probabilities"], "tensor(float)", [None, classes]),
-            (outputs["cams"], "tensor(float)", [None, classes, None, None]),
-        ]
+        shapes: dict[str, list[int | None]] = {
+            "probabilities": [None, classes],
+            "cams": [None, classes, None, None],
+            "disagreement": [None],
+            "ood_score": [None],
+        }
+        expected = [(inputs[spec.name], "tensor(uint8)", [None, spec.height, spec.width, spec.channels])]
+        expected += [(outputs[name], "tensor(float)", shape) for name, shape in shapes.items()]
         for node, dtype, shape in expected:
             if node.type != dtype:
                 raise BundleError(f"{where}: {node.name}: expected {dtype}, found {node.type}")
@@ -104,12 +111,15 @@ class Predictor:
             raise BundleError(f"{where}: {spec.name}: the batch size must be free")
         # Symbolic shapes prove little: let the graph show what it gives for two images.
         found = self.run(np.zeros((2, spec.height, spec.width, spec.channels), np.uint8))
-        if found.probabilities.shape != (2, classes):
-            raise BundleError(f"{where}: probabilities: a batch of 2 gave {found.probabilities.shape}")
-        if found.cams.ndim != 4 or found.cams.shape[:2] != (2, classes):
-            raise BundleError(f"{where}: cams: a batch of 2 gave {found.cams.shape}")
+        for name, output in found._asdict().items():
+            if not _fits(list(output.shape), [2, *shapes[name][1:]]):
+                raise BundleError(f"{where}: {name}: a batch of 2 gave {output.shape}")
+            if not np.isfinite(output).all():
+                raise BundleError(f"{where}: {name}: holds values that are no numbers")
         if not np.allclose(found.probabilities.sum(axis=1), 1.0, atol=1e-3):
             raise BundleError(f"{where}: probabilities: do not sum to 1")
+        if found.disagreement.min() < -1e-3 or found.disagreement.max() > 1 + 1e-3:
+            raise BundleError(f"{where}: disagreement: not between 0 and 1")
 
 
 def _open(bundle: Bundle, device: Device, intra_op_threads: int) -> Any:

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Query, Request, Response
 from prometheus_client.exposition import choose_encoder
 
 from models.errors import DermaserveError
-from models.preprocess import Decoded
-from service.classifier import Caution, Classified, Classifier
+from service.cautions import EMPTY_HEATMAP
+from service.classifier import Classified, Classifier, Prepared
 from service.docs import BATCH_BODY, IMAGE_BODY, IMAGE_ERRORS, errors
 from service.errors import DeadlinePassed, InvalidRequest
 from service.problems import problem_of
@@ -27,18 +27,22 @@ from service.schemas import (
     ModelName,
     PredictedClass,
     Prediction,
+    PredictionSet,
     Problem,
     Ready,
+    Uncertainty,
 )
 from service.upload import expected_size, read_image, read_images
 from service.workers import cancelled_by_disconnect
 
 GradCamClass = Annotated[
     str | None,
-    Query(description="Class code to explain; default the predicted one.", examples=["mel"], max_length=64),
+    # No example: it would stand in Swagger UI's form, and not every model has that class.
+    Query(
+        description="Code of the class to explain, of those in `GET /model`; default the predicted one.",
+        max_length=64,
+    ),
 ]
-
-_EMPTY_HEATMAP = Caution("empty_heatmap", "Nothing in the image spoke for this class: no place is marked.")
 
 
 def build_router(runtime: Runtime) -> APIRouter:
@@ -64,12 +68,12 @@ def build_router(runtime: Runtime) -> APIRouter:
     def _deadline(request: Request) -> float:
         return float(request.state.started) + runtime.settings.request_timeout
 
-    async def decoded(request: Request, classifier: Classifier) -> Decoded:
+    async def prepared(request: Request, classifier: Classifier) -> Prepared:
         """Receive and decode. The file's bytes die with this call, long before the answer."""
         with runtime.gate.reserve(expected_size(request, limit)):
             data = await read_image(request, limit)
             async with cancelled_by_disconnect(request.receive):
-                return await classifier.decode(data)
+                return await classifier.prepare(data)
 
     @router.post(
         "/predict",
@@ -85,7 +89,7 @@ def build_router(runtime: Runtime) -> APIRouter:
         gradcam_class: GradCamClass = None,
     ) -> Prediction:
         async with accepted(request, gradcam_class) as classifier:
-            image = await decoded(request, classifier)
+            image = await prepared(request, classifier)
             async with cancelled_by_disconnect(request.receive):
                 found = await classifier.classify(image, deadline=_deadline(request))
                 prediction = _prediction(classifier, found, request.state.request_id)
@@ -95,7 +99,7 @@ def build_router(runtime: Runtime) -> APIRouter:
                     data = base64.b64encode(overlay.png).decode()
                     prediction.gradcam = GradCam(label=code, data=data)
                     if overlay.empty:
-                        prediction.warnings.append(ImageWarning(**_EMPTY_HEATMAP._asdict()))
+                        prediction.warnings.append(ImageWarning(**EMPTY_HEATMAP._asdict()))
                 return prediction
 
     @router.post(
@@ -118,7 +122,7 @@ def build_router(runtime: Runtime) -> APIRouter:
                 async with turns:
                     data, images[index] = images[index], b""
                     try:
-                        image = await classifier.decode(data)
+                        image = await classifier.prepare(data)
                         del data
                         found = await classifier.classify(image, deadline=_deadline(request))
                     except DermaserveError as error:
@@ -146,7 +150,7 @@ def build_router(runtime: Runtime) -> APIRouter:
                 "headers": {
                     "X-Gradcam-Label": {"description": "The class shown.", "schema": {"type": "string"}},
                     "X-Gradcam-Empty": {
-                        "description": f"`true` or absent. {_EMPTY_HEATMAP.detail}",
+                        "description": f"`true` or absent. {EMPTY_HEATMAP.detail}",
                         "schema": {"type": "string", "enum": ["true"]},
                     },
                 },
@@ -156,7 +160,7 @@ def build_router(runtime: Runtime) -> APIRouter:
     )
     async def gradcam(request: Request, gradcam_class: GradCamClass = None) -> Response:
         async with accepted(request, gradcam_class) as classifier:
-            image = await decoded(request, classifier)
+            image = await prepared(request, classifier)
             async with cancelled_by_disconnect(request.receive):
                 found = await classifier.classify(image, deadline=_deadline(request))
                 code = gradcam_class or found.decision.label
@@ -229,6 +233,12 @@ def _prediction(classifier: Classifier, found: Classified, request_id: str) -> P
             flag=decision.flag,
             probability=decision.malignancy,
             threshold=manifest.operating_point.threshold,
+        ),
+        prediction_set=PredictionSet(
+            coverage=manifest.prediction_sets.coverage, labels=list(decision.prediction_set)
+        ),
+        uncertainty=Uncertainty(
+            **found.uncertainty._asdict(), ood_threshold=manifest.out_of_distribution.threshold
         ),
         warnings=[ImageWarning(**caution._asdict()) for caution in found.cautions],
         gradcam=None,

@@ -4,7 +4,22 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.bundle import ClassInfo, DecisionRule, InputSpec, Interval, OperatingPoint
+from models.bundle import (
+    ClassInfo,
+    Combination,
+    DecisionRule,
+    Disagreement,
+    DriftReference,
+    InputSpec,
+    Interval,
+    Member,
+    OperatingPoint,
+    OutOfDistribution,
+    PredictionSets,
+    QualityLimits,
+    Subgroup,
+)
+from service.cautions import BLURRED, CODES
 
 
 class ModelName(BaseModel):
@@ -32,13 +47,53 @@ class Malignancy(BaseModel):
     threshold: float = Field(ge=0, le=1, description="Chosen on validation data for sensitivity.")
 
 
+class PredictionSet(BaseModel):
+    """The classes that the answer cannot rule out, see `prediction_sets` of `GET /model`."""
+
+    coverage: float = Field(
+        gt=0,
+        lt=1,
+        description="Share of images like the validation images whose set is meant to hold their true class.",
+    )
+    labels: list[str] = Field(
+        min_length=1,
+        description="Codes by falling probability. The predicted label is always among them: a set that "
+        "would be empty by its thresholds holds the label alone.",
+    )
+
+
+class Uncertainty(BaseModel):
+    """How sure the answer is."""
+
+    entropy: float = Field(
+        ge=0,
+        le=1,
+        description="Shannon entropy of the probabilities over that of equal ones: 0 when one class is "
+        "certain, 1 when all are equally likely.",
+    )
+    disagreement: float = Field(
+        ge=0,
+        le=1,
+        description="Weighted mean of the total variation distances between the probabilities of the "
+        "ensemble's members and its own: 0 when all agree.",
+    )
+    ood_score: float = Field(
+        description="How unlike the training data the image is, by the method that `GET /model` names; "
+        "higher is stranger."
+    )
+    ood_threshold: float = Field(description="Over it the answer has the warning `out_of_distribution`.")
+
+
 class ImageWarning(BaseModel):
     """What a reader should know of this image."""
 
     model_config = ConfigDict(title="Warning")
 
-    code: str = Field(examples=["low_resolution"])
-    detail: str
+    code: str = Field(
+        description=f"One of {', '.join(f'`{code}`' for code in CODES)}; more may come.",
+        examples=["blurred"],
+    )
+    detail: str = Field(description="What was seen and what to do, for people.")
 
 
 class GradCam(BaseModel):
@@ -62,7 +117,13 @@ class Prediction(BaseModel):
                 },
                 "prediction": {"label": "mel", "name": "Melanoma", "probability": 0.62},
                 "malignancy": {"flag": "malignant", "probability": 0.65, "threshold": 0.21},
-                "warnings": [],
+                "prediction_set": {"coverage": 0.9, "labels": ["mel", "nv"]},
+                "uncertainty": {
+                    "entropy": 0.50, "disagreement": 0.08, "ood_score": -6.2, "ood_threshold": -3.1
+                },
+                "warnings": [
+                    {"code": BLURRED.code, "detail": BLURRED.detail}
+                ],
                 "gradcam": None,
             }
         }
@@ -76,6 +137,8 @@ class Prediction(BaseModel):
     )
     prediction: PredictedClass
     malignancy: Malignancy
+    prediction_set: PredictionSet
+    uncertainty: Uncertainty
     warnings: list[ImageWarning] = Field(description="Empty when there is nothing to say.")
     gradcam: GradCam | None = Field(description="Null unless asked for.")
 
@@ -107,9 +170,22 @@ class ModelCard(BaseModel):
     classes: list[ClassInfo]
     malignant: list[str] = Field(description="Codes of the malignant classes.")
     input: InputSpec
+    members: list[Member]
+    combination: Combination = Field(
+        description="How the members become one answer: the weighted `mean` of their probabilities, a "
+        "majority `vote`, or `specialists` that decide again between classes that the first member confuses."
+    )
     decision_rule: DecisionRule
     operating_point: OperatingPoint
+    prediction_sets: PredictionSets
+    out_of_distribution: OutOfDistribution
+    disagreement: Disagreement
+    quality: QualityLimits
     metrics: dict[str, Interval] = Field(description="Measured once, on the test part.")
+    subgroups: list[Subgroup] = Field(
+        description="The same for groups of the test images; empty where the data names none."
+    )
+    drift_reference: DriftReference
     licence: str
     citation: str
     intended_use: str

@@ -3,15 +3,17 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 
 from service.app import create_app
+from service.predictor import Outputs
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -68,6 +70,16 @@ async def _later(chunks: Iterator[bytes]) -> Any:
     for chunk in chunks:
         await asyncio.sleep(0.001)  # a client that never waits would keep the loop to itself
         yield chunk
+
+
+def said(probabilities: Sequence[float], *, disagreement: float = 0.0, ood_score: float = 0.0) -> Outputs:
+    """What a graph says of one image, with maps of nothing: for tests that set it in ``Predictor.run``."""
+    return Outputs(
+        np.array([probabilities], np.float32),
+        np.zeros((1, len(probabilities), 7, 7), np.float32),
+        np.array([disagreement], np.float32),
+        np.array([ood_score], np.float32),
+    )
 
 
 def settings_for(bundle: Path, **changes: Any) -> Settings:

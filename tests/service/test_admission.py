@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.predictor import Outputs, Predictor
 from tests.service.conftest import JPEG, assert_problem
-from tests.service.door import Door, running, wait_for
+from tests.service.door import Door, running, said, wait_for
 
 
 class Slow:
@@ -129,13 +129,18 @@ def test_a_failing_batch_of_several_is_tried_singly(tiny: Path, slow: Slow, jpeg
     assert slow.sizes == [1, 4, 1, 1, 1, 1]
 
 
-def test_output_that_is_no_probability_is_500(
+def test_output_that_no_graph_may_give_is_500(
     tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running(tiny) as client:
-        nan = Outputs(np.full((1, 7), np.nan, np.float32), np.zeros((1, 7, 7, 7), np.float32))
-        monkeypatch.setattr(Predictor, "run", lambda *_: nan)
-        assert_problem(client.post("/predict", content=jpeg, headers=JPEG), 500, "internal-error")
+        for broken in (
+            said([np.nan] * 7),
+            said([1 / 7] * 7, disagreement=np.nan),
+            said([1 / 7] * 7, disagreement=1.1),
+            said([1 / 7] * 7, ood_score=np.inf),
+        ):
+            monkeypatch.setattr(Predictor, "run", lambda *_, found=broken: found)
+            assert_problem(client.post("/predict", content=jpeg, headers=JPEG), 500, "internal-error")
 
 
 def test_work_of_a_client_that_went_away_is_cancelled(tiny: Path, slow: Slow, jpeg: bytes) -> None:

@@ -1,12 +1,14 @@
 """A bundle that is not exactly what its manifest says is never served."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from models.bundle import MANIFEST_NAME, MODEL_NAME, load_bundle, save_bundle
 from models.errors import BundleError
@@ -56,18 +58,45 @@ def no_softmax() -> onnx.ModelProto:
     return model
 
 
+def shifted(output: str, constant: str, amount: float) -> onnx.ModelProto:
+    """The graph with ``amount`` added to one output, for which a scalar constant is made use of."""
+    model = tiny_graph()
+    array = next(array for array in model.graph.initializer if array.name == constant)
+    array.CopyFrom(numpy_helper.from_array(np.array(amount, np.float32), constant))
+    node = next(node for node in model.graph.node if node.output[0] == output)
+    node.output[0] = "unshifted"
+    model.graph.node.append(onnx.helper.make_node("Add", ["unshifted", constant], [output]))
+    return model
+
+
+def columns() -> onnx.ModelProto:
+    """The graph whose ``disagreement`` is ``[N, 1]`` instead of ``[N]``."""
+    model = tiny_graph()
+    node = next(node for node in model.graph.node if node.output[0] == "double")
+    next(attribute for attribute in node.attribute if attribute.name == "keepdims").i = 1
+    value = next(value for value in model.graph.output if value.name == "disagreement")
+    value.type.tensor_type.shape.dim.add().dim_value = 1
+    return model
+
+
 @pytest.mark.parametrize(
     ("build", "field"),
     [
         (lambda: renamed("image", "picture"), "input: expected image, found picture"),
         (lambda: renamed("probabilities", "scores2"), "outputs: probabilities missing"),
-        (lambda: renamed("cams", "maps"), "outputs: cams missing"),
+        (lambda: renamed("cams", "pictures"), "outputs: cams missing"),
+        (lambda: renamed("disagreement", "spread"), "outputs: disagreement missing"),
+        (lambda: renamed("ood_score", "energy"), "outputs: ood_score missing"),
         (lambda: tiny_graph(classes=2), "probabilities: expected shape"),
         (lambda: tiny_graph(height=100, width=125), "image: expected shape"),
         (lambda: tiny_graph(color="grey"), "image: expected shape"),
         (fixed_batch, "image: the batch size must be free"),
         (float_input, "image: expected tensor(uint8)"),
         (no_softmax, "probabilities: do not sum to 1"),
+        (columns, "disagreement: expected shape ['any'], found ['N', 1]"),
+        (lambda: shifted("disagreement", "half", -0.5), "disagreement: not between 0 and 1"),
+        (lambda: shifted("disagreement", "half", 1.5), "disagreement: not between 0 and 1"),
+        (lambda: shifted("ood_score", "skin", math.nan), "ood_score: holds values that are no numbers"),
     ],
 )
 def test_a_graph_that_differs_from_the_manifest_is_refused_naming_the_field(
@@ -104,8 +133,6 @@ def test_a_service_with_a_bad_bundle_never_becomes_ready_nor_answers(tmp_path: P
 
 
 def test_warm_up_and_padding_keep_rows_in_place(tiny: Path) -> None:
-    import numpy as np
-
     predictor = Predictor(load_bundle(tiny), device="cpu", intra_op_threads=1)
     images = np.random.default_rng(0).integers(0, 255, (5, 224, 224, 3), dtype=np.uint8)
     plain = predictor.run(images)
@@ -114,6 +141,10 @@ def test_warm_up_and_padding_keep_rows_in_place(tiny: Path) -> None:
     assert padded.probabilities.shape == (5, 7)
     np.testing.assert_allclose(padded.probabilities, plain.probabilities, atol=1e-6)
     np.testing.assert_allclose(padded.cams, plain.cams, atol=1e-5)
+    np.testing.assert_allclose(padded.disagreement, plain.disagreement, atol=1e-6)
+    np.testing.assert_allclose(padded.ood_score, plain.ood_score, atol=1e-6)
+    assert plain.disagreement.min() > 0
+    assert plain.ood_score.shape == (5,)
 
 
 def test_the_shipped_bundle_verifies_and_answers(shipped_bundle: Path, jpeg: bytes) -> None:
@@ -127,9 +158,14 @@ def test_the_shipped_bundle_verifies_and_answers(shipped_bundle: Path, jpeg: byt
     json.dumps(card)
 
 
-def test_the_shipped_bundle_answers_real_images(shipped_bundle: Path, ham10000: Path) -> None:
+def test_the_shipped_bundle_answers_real_images_and_warns_of_few(
+    shipped_bundle: Path, ham10000: Path
+) -> None:
+    answers = []
     with running(shipped_bundle) as client:
-        for path in sorted((ham10000 / "originals").glob("*.jpg"))[:8]:
+        for path in sorted((ham10000 / "originals").glob("*.jpg"))[:32]:
             response = client.post("/predict", content=path.read_bytes(), headers=JPEG)
             assert response.status_code == 200
-            assert response.json()["warnings"] == []
+            answers.append(response.json())
+    warned = [answer["warnings"] for answer in answers if answer["warnings"]]
+    assert len(warned) <= len(answers) / 4, warned  # the limits are quantiles: some images pass one

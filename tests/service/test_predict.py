@@ -5,15 +5,14 @@ import io
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from models.bundle import DecisionRule, load_bundle
 from models.labels import HAM10000_LABELS, Label
-from service.predictor import Outputs, Predictor
+from service.predictor import Predictor
 from tests.service.conftest import JPEG, assert_problem, encoded
-from tests.service.door import Door, running
+from tests.service.door import Door, running, said
 from tests.tiny_bundle import write_tiny_bundle
 
 
@@ -27,6 +26,8 @@ def test_answers_as_the_contract_states(client: Door, jpeg: bytes) -> None:
         "probabilities",
         "prediction",
         "malignancy",
+        "prediction_set",
+        "uncertainty",
         "warnings",
         "gradcam",
     ]
@@ -139,8 +140,7 @@ def test_gradcam_route_answers_a_picture_and_names_its_class(client: Door, jpeg:
 def test_an_overlay_of_nothing_says_so_in_a_header(
     client: Door, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nothing = Outputs(np.full((1, 7), 1 / 7, np.float32), np.zeros((1, 7, 7, 7), np.float32))
-    monkeypatch.setattr(Predictor, "run", lambda *_: nothing)
+    monkeypatch.setattr(Predictor, "run", lambda *_: said([1 / 7] * 7))
     assert client.post("/gradcam", content=jpeg, headers=JPEG).headers["x-gradcam-empty"] == "true"
 
 

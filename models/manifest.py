@@ -1,0 +1,184 @@
+"""The manifest of a bundle: what the graph is, how to decide with it, how good it was measured to be."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from models.fields import Interval, Strict, Unit, check_keys, check_shares
+from models.preprocess import Color
+from models.safeguards import (
+    Disagreement,
+    DriftReference,
+    OutOfDistribution,
+    PredictionSets,
+    QualityLimits,
+    Subgroup,
+)
+
+SCHEMA_VERSION: Literal[2] = 2
+
+REQUIRED_OUTPUTS = ("probabilities", "cams", "disagreement", "ood_score")
+"""What every graph gives, see ``Manifest.outputs``."""
+
+MIN_SIDE = 3
+"""Pixels: sharpness is measured with a 3 x 3 kernel."""
+
+
+Combination = Literal["mean", "vote", "specialists"]
+"""How the members become one answer: the weighted mean of their probabilities, a majority vote, or
+specialists that decide again between the classes that the first member confuses."""
+
+
+class ClassInfo(Strict):
+    """One output class, in the order of the graph's columns."""
+
+    code: str = Field(min_length=1, examples=["mel"])
+    name: str = Field(min_length=1, examples=["Melanoma"])
+    malignant: bool = Field(description="Whether its probability counts towards malignancy.")
+
+
+class InputSpec(Strict):
+    """What the graph reads: uint8 ``[N, height, width, channels]``, N free."""
+
+    name: str = "image"
+    height: int = Field(ge=MIN_SIDE, le=4096)
+    width: int = Field(ge=MIN_SIDE, le=4096)
+    color: Color = "rgb"
+    crop: Literal["centre"] = Field(
+        default="centre", description="Largest centred rectangle of the input's aspect ratio."
+    )
+
+    @property
+    def channels(self) -> int:
+        """3 for RGB, 1 for grey."""
+        return 3 if self.color == "rgb" else 1
+
+
+class Member(Strict):
+    """One network of the ensemble."""
+
+    name: str = Field(examples=["mobilenet_v2"])
+    weight: Unit = Field(description="Share in the combination and in the disagreement.")
+    temperature: float = Field(gt=0, description="Divides the logits before the softmax.")
+    parameters: int = Field(gt=0)
+
+
+class DecisionRule(Strict):
+    """How ``prediction.label`` follows from the probabilities.
+
+    The label is the class with the largest ``p / prior ** tau``; ``tau`` 0 is arg-max and 1
+    removes the training prior (Menon et al., "Long-tail learning via logit adjustment",
+    ICLR 2021, eq. 9).
+    """
+
+    tau: float = Field(ge=0.0, le=2.0)
+    prior: dict[str, Unit] = Field(description="Prevalence of each class in the training data.")
+
+
+class OperatingPoint(Strict):
+    """The malignancy threshold, chosen on validation data, and what it gave there."""
+
+    threshold: Unit
+    target_sensitivity: Unit
+    sensitivity: Interval
+    specificity: Interval
+
+
+class DataSummary(Strict):
+    """What the model was trained and measured on."""
+
+    name: str
+    images: dict[str, int] = Field(description="Number of images in each part of the split.")
+    lesions: dict[str, int] = Field(description="Number of lesions in each part of the split.")
+    citation: str
+    licence: str
+
+
+class Manifest(Strict):
+    """The contents of ``manifest.json``.
+
+    The graph's outputs, float32: ``probabilities`` ``[N, K]``; ``cams`` ``[N, K, h, w]``, one class
+    activation map per class; ``disagreement`` ``[N]`` in 0..1, see ``Disagreement``; ``ood_score``
+    ``[N]``, see ``OutOfDistribution``.
+    """
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", examples=["ham10000-ensemble"])
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$", examples=["1.0.0"])
+    created: str = Field(description="UTC date of the export, ISO 8601.")
+    git_revision: str = Field(description="Revision of the code that exported it.")
+    training_git_revisions: tuple[str, ...] = Field(
+        description="Revisions of the code that trained it; several where the training was resumed."
+    )
+    recipe: str = Field(description="Name of the training recipe.")
+    classes: tuple[ClassInfo, ...] = Field(min_length=2)
+    input: InputSpec
+    outputs: tuple[str, ...] = Field(description="Names of the graph's outputs.")
+    members: tuple[Member, ...] = Field(min_length=1)
+    combination: Combination
+    decision_rule: DecisionRule
+    operating_point: OperatingPoint
+    prediction_sets: PredictionSets
+    out_of_distribution: OutOfDistribution
+    disagreement: Disagreement
+    quality: QualityLimits
+    metrics: dict[str, Interval] = Field(description="Measured once, on the test part.")
+    subgroups: tuple[Subgroup, ...] = Field(
+        description="The same for groups of the test images; empty where the data names none."
+    )
+    drift_reference: DriftReference
+    data: DataSummary
+    licence: str = Field(description="Licence of the model itself.")
+    citation: str
+    intended_use: str
+    limits: tuple[str, ...]
+    files: dict[str, str] = Field(
+        default_factory=dict, description="sha256 of every other file of the bundle, by path."
+    )
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Class codes in the order of the graph's columns."""
+        return tuple(c.code for c in self.classes)
+
+    @property
+    def malignant(self) -> tuple[str, ...]:
+        """Codes of the malignant classes."""
+        return tuple(c.code for c in self.classes if c.malignant)
+
+    @model_validator(mode="after")
+    def _model_is_consistent(self) -> Self:
+        codes = self.codes
+        if len(set(codes)) != len(codes):
+            raise ValueError(f"classes: codes must differ, got {', '.join(codes)}")
+        if not self.malignant or len(self.malignant) == len(codes):
+            raise ValueError("classes: some, and not all, must be malignant")
+        prior = self.decision_rule.prior
+        check_keys("decision_rule.prior", prior, codes)
+        check_shares("decision_rule.prior", prior)
+        if min(prior.values()) <= 0:
+            raise ValueError("decision_rule.prior: expected shares above 0")
+        weight = sum(m.weight for m in self.members)
+        if abs(weight - 1.0) > 1e-6:
+            raise ValueError(f"members: weights must sum to 1, got {weight:g}")
+        missing = [name for name in REQUIRED_OUTPUTS if name not in self.outputs]
+        if missing:
+            raise ValueError(f"outputs: {', '.join(missing)} missing")
+        return self
+
+    @model_validator(mode="after")
+    def _safeguards_are_consistent(self) -> Self:
+        codes, sets = self.codes, self.prediction_sets
+        check_keys("prediction_sets.thresholds", sets.thresholds, codes)
+        check_keys("prediction_sets.measured", sets.measured, ("overall", *codes))
+        if not 1 <= sets.mean_size.value <= len(codes):
+            raise ValueError(
+                "prediction_sets.mean_size: the predicted label always belongs, so expected 1 to "
+                f"{len(codes)}, got {sets.mean_size.value:g}"
+            )
+        check_keys("drift_reference.labels", self.drift_reference.labels, codes)
+        groups = [(group.factor, group.value) for group in self.subgroups]
+        for factor, value in groups:
+            if groups.count((factor, value)) > 1:
+                raise ValueError(f"subgroups: {factor} {value} occurs more than once")
+        return self

@@ -1,0 +1,95 @@
+"""What a reader should know of an image and its answer: one warning for each limit that is passed.
+
+The limits are the bundle's, fitted on its validation data. The words are for a clinician: what was
+seen and what to do, without figures that mean nothing outside this code.
+"""
+
+from typing import NamedTuple
+
+from models.bundle import Manifest
+from models.preprocess import Decoded
+from models.quality import Quality
+from service.uncertainty import Uncertainty
+
+
+class Caution(NamedTuple):
+    """A stable code and words for people."""
+
+    code: str
+    detail: str
+
+
+MULTIPLE_FRAMES = Caution(
+    "multiple_frames", "The file holds several frames or pages; only the first one was used."
+)
+BLURRED = Caution("blurred", "The image looks blurred. If you can, take it again in focus.")
+UNDER_EXPOSED = Caution(
+    "under_exposed",
+    "The image is darker than the model is used to. If you can, take it again with more light.",
+)
+OVER_EXPOSED = Caution(
+    "over_exposed",
+    "The image is brighter than the model is used to, or has burnt-out spots such as reflections. "
+    "If you can, take it again with less light.",
+)
+LOW_CONTRAST = Caution(
+    "low_contrast", "The image has little contrast: what the model looks for may not stand out."
+)
+OUT_OF_DISTRIBUTION = Caution(
+    "out_of_distribution",
+    "The image looks unlike those that the model was trained on. Do not rely on this answer.",
+)
+MEMBERS_DISAGREE = Caution(
+    "members_disagree",
+    "The networks of this model disagree about the image more than they usually do: the answer is uncertain.",
+)
+EMPTY_HEATMAP = Caution("empty_heatmap", "Nothing in the image spoke for this class: no place is marked.")
+
+CODES = (
+    "low_resolution",
+    *(
+        caution.code
+        for caution in (
+            MULTIPLE_FRAMES,
+            BLURRED,
+            UNDER_EXPOSED,
+            OVER_EXPOSED,
+            LOW_CONTRAST,
+            OUT_OF_DISTRIBUTION,
+            MEMBERS_DISAGREE,
+            EMPTY_HEATMAP,
+        )
+    ),
+)
+"""Every code there is."""
+
+
+def cautions(
+    manifest: Manifest, image: Decoded, quality: Quality, uncertainty: Uncertainty
+) -> tuple[Caution, ...]:
+    """The warnings of one image: of its file, of its quality, of its answer."""
+    limits = manifest.quality
+    found = [
+        (image.several_frames, MULTIPLE_FRAMES),
+        (quality.sharpness < limits.sharpness_min, BLURRED),
+        (quality.brightness < limits.brightness_min, UNDER_EXPOSED),
+        (
+            quality.brightness > limits.brightness_max or quality.clipped > limits.clipped_max,
+            OVER_EXPOSED,
+        ),
+        (quality.contrast < limits.contrast_min, LOW_CONTRAST),
+        (uncertainty.ood_score > manifest.out_of_distribution.threshold, OUT_OF_DISTRIBUTION),
+        (uncertainty.disagreement > manifest.disagreement.threshold, MEMBERS_DISAGREE),
+    ]
+    return (*_low_resolution(manifest, image), *(caution for passed, caution in found if passed))
+
+
+def _low_resolution(manifest: Manifest, image: Decoded) -> tuple[Caution, ...]:
+    spec = manifest.input
+    if image.width >= spec.width and image.height >= spec.height:
+        return ()
+    detail = (
+        f"The image is {image.width} x {image.height} pixels, smaller than the "
+        f"{spec.width} x {spec.height} that the model reads; it was enlarged."
+    )
+    return (Caution("low_resolution", detail),)

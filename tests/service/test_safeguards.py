@@ -1,0 +1,212 @@
+"""What an answer says of its own reliability: the set, the uncertainty, the warnings."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageFilter
+
+from models.bundle import DecisionRule, Disagreement, OutOfDistribution, PredictionSets, QualityLimits
+from models.labels import HAM10000_LABELS
+from models.preprocess import decode
+from models.quality import Quality, measure_quality
+from service.cautions import CODES
+from service.predictor import Predictor
+from tests.service.conftest import encoded
+from tests.service.door import Door, running, said
+from tests.service.test_operations import samples
+from tests.synthetic import draw_lesion
+from tests.tiny_bundle import SKIN, tiny_manifest, write_tiny_bundle
+
+CERTAIN = [0, 0, 0, 0, 1, 0, 0]
+EVEN = [1 / 7] * 7
+HALVES = [0.5, 0.5, 0, 0, 0, 0, 0]
+MIXED = [0.02, 0.05, 0.08, 0.0, 0.5, 0.3, 0.05]
+CODES_OF_CLASSES = [label.code for label in HAM10000_LABELS]
+
+
+def answer(client: Door, data: bytes, media_type: str = "image/jpeg") -> dict[str, Any]:
+    response = client.post("/predict", content=data, headers={"content-type": media_type})
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def warned(client: Door, image: Image.Image) -> list[str]:
+    body = answer(client, encoded(image, "PNG"), "image/png")
+    return [warning["code"] for warning in body["warnings"]]
+
+
+def sets(thresholds: Sequence[float]) -> PredictionSets:
+    plain = tiny_manifest("rgb", 224, 224, HAM10000_LABELS).prediction_sets
+    return plain.model_copy(update={"thresholds": dict(zip(CODES_OF_CLASSES, thresholds, strict=True))})
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "expected"),
+    [
+        ([0.1] * 7, ["mel", "nv"]),
+        ([0.05] * 7, ["mel", "nv", "bkl", "bcc", "vasc"]),  # a class belongs from its threshold on
+        ([0.01, 1, 1, 1, 0.1, 1, 1], ["mel", "akiec"]),  # each class has a threshold of its own
+        ([1.0] * 7, ["mel"]),  # no class reaches its own: the label belongs all the same
+        ([1, 1, 1, 1, 1, 0.1, 1], ["mel", "nv"]),
+        ([0.0] * 7, ["mel", "nv", "bkl", "bcc", "vasc", "akiec", "df"]),
+    ],
+)
+def test_a_set_holds_the_label_and_every_class_that_reaches_its_threshold(
+    tmp_path: Path,
+    jpeg: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    thresholds: list[float],
+    expected: list[str],
+) -> None:
+    bundle = write_tiny_bundle(tmp_path, prediction_sets=sets(thresholds))
+    with running(bundle.path) as client:
+        # Of float64, for a probability that equals its threshold.
+        found = said(MIXED)._replace(probabilities=np.array([MIXED], np.float64))
+        monkeypatch.setattr(Predictor, "run", lambda *_: found)
+        assert answer(client, jpeg)["prediction_set"] == {"coverage": 0.9, "labels": expected}
+
+
+def test_a_set_holds_the_label_of_the_decision_rule_even_if_improbable(
+    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prior = {code: 0.004 if code == "vasc" else 0.166 for code in CODES_OF_CLASSES}
+    rule = DecisionRule(tau=1.0, prior=prior)
+    bundle = write_tiny_bundle(tmp_path, decision_rule=rule, prediction_sets=sets([0.2] * 7))
+    with running(bundle.path) as client:
+        monkeypatch.setattr(Predictor, "run", lambda *_: said(MIXED))
+        body = answer(client, jpeg)
+    assert body["prediction"]["label"] == "vasc"
+    assert body["prediction_set"]["labels"] == ["mel", "nv", "vasc"]
+
+
+@pytest.mark.parametrize(("probabilities", "expected"), [(CERTAIN, 0.0), (EVEN, 1.0), (HALVES, 0.3562)])
+def test_entropy_is_0_where_one_class_is_certain_and_1_where_all_are_equal(
+    client: Door,
+    jpeg: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    probabilities: list[float],
+    expected: float,
+) -> None:
+    monkeypatch.setattr(Predictor, "run", lambda *_: said(probabilities, disagreement=0.25, ood_score=-3.5))
+    found = answer(client, jpeg)["uncertainty"]
+    assert found.pop("entropy") == pytest.approx(expected, abs=1e-3)
+    assert found == {"disagreement": 0.25, "ood_score": -3.5, "ood_threshold": 1.0}
+
+
+def test_each_image_of_a_batch_has_its_own_uncertainty_and_warnings(tmp_path: Path, jpeg: bytes) -> None:
+    limit = OutOfDistribution(method="distance from skin", threshold=0.5, quantile=0.99)
+    black = encoded(Image.new("RGB", (300, 300)), "PNG")
+    with running(write_tiny_bundle(tmp_path, out_of_distribution=limit).path) as client:
+        results = client.post("/predict/batch", files=[("files", jpeg), ("files", black)]).json()["results"]
+        single = answer(client, jpeg)
+    for name in ("probabilities", "uncertainty"):
+        assert results[0][name] == pytest.approx(single[name], abs=1e-6)
+    assert results[0]["prediction_set"] == single["prediction_set"]
+    assert results[1]["uncertainty"]["ood_score"] == pytest.approx(SKIN)
+    assert [[w["code"] for w in result["warnings"]] for result in results] == [[], ["out_of_distribution"]]
+
+
+@pytest.mark.parametrize(("disagreement", "expected"), [(0.2, []), (0.21, ["members_disagree"])])
+def test_members_that_disagree_more_than_the_bundle_allows_are_warned_of(
+    tmp_path: Path,
+    jpeg: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    disagreement: float,
+    expected: list[str],
+) -> None:
+    threshold = float(np.float32(0.2))  # as training finds it: one of the graph's own figures
+    bundle = write_tiny_bundle(tmp_path, disagreement=Disagreement(threshold=threshold, quantile=0.95))
+    with running(bundle.path) as client:
+        monkeypatch.setattr(Predictor, "run", lambda *_: said(EVEN, disagreement=disagreement))
+        assert [warning["code"] for warning in answer(client, jpeg)["warnings"]] == expected
+
+
+def limits_of(images: list[Image.Image]) -> QualityLimits:
+    """Limits that these images keep, as training would fit them on many."""
+    found = [measure_quality(decode(encoded(image, "PNG")).pixels) for image in images]
+    low, high = (Quality(*(pick(column) for column in zip(*found, strict=True))) for pick in (min, max))
+    return QualityLimits(
+        sharpness_min=0.9 * low.sharpness,
+        brightness_min=0.9 * low.brightness,
+        brightness_max=1.1 * high.brightness,
+        contrast_min=0.9 * low.contrast,
+        clipped_max=high.clipped + 0.01,
+        quantile=1.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def lesions() -> list[Image.Image]:
+    rng = np.random.default_rng(4)
+    return [draw_lesion(rng, code=code) for code in ("mel", "nv", "bkl")]
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory, lesions: list[Image.Image]) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("strict"), quality=limits_of(lesions)).path
+
+
+def burnt_out(image: Image.Image) -> Image.Image:
+    """A dark picture with a reflection: its mean brightness is usual, its white spot is not."""
+    darker = ImageEnhance.Brightness(image).enhance(0.9)
+    darker.paste("white", (100, 100, 250, 250))
+    return darker
+
+
+def test_usual_images_are_answered_without_a_warning(strict: Path, lesions: list[Image.Image]) -> None:
+    with running(strict) as client:
+        assert [warned(client, image) for image in lesions] == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda image: image.filter(ImageFilter.GaussianBlur(3)), ["blurred"]),
+        (lambda image: ImageEnhance.Brightness(image).enhance(0.5), "under_exposed"),
+        (lambda image: ImageEnhance.Brightness(image).enhance(1.5), "over_exposed"),
+        (burnt_out, ["over_exposed"]),
+        (lambda image: ImageEnhance.Contrast(image).enhance(0.4), "low_contrast"),
+        (lambda image: Image.new("RGB", image.size), ["blurred", "under_exposed", "low_contrast"]),
+    ],
+)
+def test_spoilt_images_are_answered_with_the_warning_of_what_is_wrong(
+    strict: Path,
+    lesions: list[Image.Image],
+    spoil: Callable[[Image.Image], Image.Image],
+    expected: str | list[str],
+) -> None:
+    with running(strict) as client:
+        for lesion in lesions:
+            found = warned(client, spoil(lesion))
+            assert expected in found if isinstance(expected, str) else found == expected
+
+
+def test_warnings_are_plain_sentences_and_counted_by_code(strict: Path, lesions: list[Image.Image]) -> None:
+    black = encoded(Image.new("RGB", (300, 300)), "PNG")
+    with running(strict) as client:
+        warnings = answer(client, black, "image/png")["warnings"]
+        answer(client, encoded(lesions[0], "PNG"), "image/png")
+        counted = samples(client)
+    assert {warning["code"] for warning in warnings} <= set(CODES)
+    for warning in warnings:
+        assert warning["detail"].endswith(".")
+        assert not any(character.isdigit() for character in warning["detail"])
+        assert counted[f"dermaserve_warnings_total code={warning['code']}"] == 1
+    assert "dermaserve_warnings_total code=over_exposed" not in counted
+
+
+def test_the_model_states_the_limits_that_its_warnings_follow(strict: Path) -> None:
+    with running(strict) as client:
+        card = client.get("/model").json()
+    assert set(card["quality"]) == set(QualityLimits.model_fields)
+    assert card["combination"] == "mean"
+    assert card["prediction_sets"]["thresholds"] == dict.fromkeys(CODES_OF_CLASSES, 0.1)
+    assert set(card["prediction_sets"]["measured"]) == {"overall", *CODES_OF_CLASSES}
+    assert card["out_of_distribution"]["method"] == "distance from skin"
+    assert card["disagreement"] == {"threshold": 1.0, "quantile": 0.95}
+    assert [(group["factor"], group["value"]) for group in card["subgroups"]] == [("sex", "female")]
+    assert sum(card["drift_reference"]["confidence"]) == pytest.approx(1)
