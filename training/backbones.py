@@ -55,7 +55,7 @@ def build_scratch(kind: ScratchCNN, channels: int, *, name: str) -> keras.Model:
                 activation="relu",
                 kernel_initializer=kind.initializer,
             )(x)
-        x = pooling()(x)
+        x = pooling(2)(x)
         if block.dropout:
             x = layers.Dropout(block.dropout)(x)
     return keras.Model(inputs, x, name=name)
