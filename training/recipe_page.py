@@ -33,11 +33,8 @@ def recipe_page() -> str:
 
 def published_figures(text: str) -> str:
     """What a recipe's docstring says was published; empty if nothing was."""
-    return (
-        _after(text, "Published, on a split by image (it flatters): ")
-        .partition(" Measured here:")[0]
-        .rstrip(".")
-    )
+    found = _after(text, "Published, on a split by image (it flatters): ")
+    return found.partition(" Measured here:")[0].rstrip(".")
 
 
 def measured_figures(text: str) -> str:
