@@ -15,7 +15,7 @@ CONFIDENCE_BINS = 10
 
 
 class PredictionSets(Strict):
-    """Which classes an answer cannot rule out.
+    """Which classes are kept in an answer, so that the true one is among them at a stated rate.
 
     A class belongs to an image's set when its probability reaches the class's threshold, and the
     predicted label always belongs. Thresholds are those of split conformal prediction,

@@ -15,7 +15,7 @@ class Decision(NamedTuple):
     Attributes:
         probabilities: by class code, summing to 1.
         label: code of the class that the decision rule picks.
-        prediction_set: codes of the classes that cannot be ruled out, by falling probability; the
+        prediction_set: codes of the classes that reach their thresholds, by falling probability; the
             label is always among them.
         malignancy: sum of the malignant classes' probabilities.
         flag: whether that reaches the operating point's threshold.

@@ -13,7 +13,7 @@ TITLE = "dermaserve"
 
 DESCRIPTION = """
 Classifies dermatoscopic images of skin lesions: calibrated class probabilities, a malignancy flag
-at a stated operating point, the set of classes that cannot be ruled out, warnings of images that the
+at a stated operating point, a set of classes meant to hold the true one, warnings of images that the
 model should not be trusted with, and overlays of what spoke for a class.
 
 **Intended use: research and education. Not a medical device, not for diagnosis.** What the served

@@ -48,7 +48,7 @@ class Malignancy(BaseModel):
 
 
 class PredictionSet(BaseModel):
-    """The classes that the answer cannot rule out, see `prediction_sets` of `GET /model`."""
+    """Classes among which the true one is meant to be, see `prediction_sets` of `GET /model`."""
 
     coverage: float = Field(
         gt=0,

@@ -50,7 +50,16 @@ function show(answer) {
   const { flag, probability, threshold } = answer.malignancy;
   get("flag").textContent =
     `Flag: ${flag} — malignancy ${percent(probability)}, threshold ${percent(threshold)}`;
+  const names = new Map(model.classes.map((entry) => [entry.code, entry.name]));
+  const { coverage, labels } = answer.prediction_set;
+  get("set").textContent =
+    `Set of classes, meant to hold the true one for ${percent(coverage)} of images: `
+    + labels.map((code) => names.get(code)).join(", ");
   get("warnings").replaceChildren(...answer.warnings.map((warning) => make("li", warning.detail)));
+  const { entropy, disagreement, ood_score, ood_threshold } = answer.uncertainty;
+  get("uncertainty").textContent =
+    `Uncertainty: entropy ${entropy.toFixed(2)}, disagreement of the networks ${disagreement.toFixed(2)} (0 to 1); `
+    + `unlike the training data ${ood_score.toPrecision(3)}, warned of over ${ood_threshold.toPrecision(3)}`;
   get("overlay").src = `data:${answer.gradcam.media_type};base64,${answer.gradcam.data}`;
   get("overlay").alt = `The image with what spoke for ${answer.gradcam.label} marked`;
   const classes = [...model.classes].sort((a, b) => answer.probabilities[b.code] - answer.probabilities[a.code]);

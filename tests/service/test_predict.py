@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from models.bundle import DecisionRule, load_bundle
-from models.labels import HAM10000_LABELS, Label
+from models.labels import HAM10000_LABELS
 from service.predictor import Predictor
 from tests.service.conftest import JPEG, assert_problem, encoded
 from tests.service.door import Door, running, said
@@ -100,19 +100,6 @@ def test_label_follows_the_decision_rule_of_the_manifest(tmp_path: Path, jpeg: b
     scores = {code: p / prior[code] ** 2 for code, p in body["probabilities"].items()}
     assert body["prediction"]["label"] == max(scores, key=scores.__getitem__)
     assert body["prediction"]["label"] != max(body["probabilities"], key=body["probabilities"].__getitem__)
-
-
-def test_serves_a_grey_two_class_bundle_of_another_size(tmp_path: Path, jpeg: bytes) -> None:
-    classes = [Label("malignant", "Malignant", True), Label("benign", "Benign", False)]
-    bundle = write_tiny_bundle(tmp_path, color="grey", height=100, width=125, classes=classes, name="grey")
-    with running(bundle.path) as client:
-        body = client.post("/predict?gradcam=1", content=jpeg, headers=JPEG).json()
-        card = client.get("/model").json()
-    assert set(body["probabilities"]) == {"malignant", "benign"}
-    assert body["malignancy"]["probability"] == pytest.approx(body["probabilities"]["malignant"])
-    image = Image.open(io.BytesIO(base64.b64decode(body["gradcam"]["data"])))
-    assert (image.mode, image.size) == ("RGB", (125, 100))
-    assert card["input"] == {"name": "image", "height": 100, "width": 125, "color": "grey", "crop": "centre"}
 
 
 def test_model_states_the_facts_of_the_manifest(client: Door, tiny: Path) -> None:

@@ -167,7 +167,7 @@ def test_usual_images_are_answered_without_a_warning(strict: Path, lesions: list
     [
         (lambda image: image.filter(ImageFilter.GaussianBlur(3)), ["blurred"]),
         (lambda image: ImageEnhance.Brightness(image).enhance(0.5), "under_exposed"),
-        (lambda image: ImageEnhance.Brightness(image).enhance(1.5), "over_exposed"),
+        (lambda image: ImageEnhance.Brightness(image).enhance(1.8), "over_exposed"),
         (burnt_out, ["over_exposed"]),
         (lambda image: ImageEnhance.Contrast(image).enhance(0.4), "low_contrast"),
         (lambda image: Image.new("RGB", image.size), ["blurred", "under_exposed", "low_contrast"]),
