@@ -42,7 +42,7 @@ def compile_trainer(
     trainer.compile(
         optimizer=_OPTIMIZERS[recipe.optimizer](
             rate,
-            weight_decay=recipe.weight_decay or None,
+            weight_decay=recipe.weight_decay,
             global_clipnorm=recipe.clip_norm or None,
         ),
         loss=keras.losses.CategoricalFocalCrossentropy(

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -7,11 +8,12 @@ from scipy.special import softmax
 
 from training.batches import class_weights, draw, log_prior_shift
 from training.calibration import Calibration, decide, fit_calibration, fit_threshold
+from training.combination import Combination
 from training.recipe import MemberRecipe, Recipe
 
 
 def _recipe(**changes: Any) -> Recipe:
-    member = MemberRecipe("only", "mobilenet_v2", 1.0, ())
+    member = MemberRecipe("only", "mobilenet_v2", ())
     return Recipe(name="test", members=(member,), **changes)
 
 
@@ -24,9 +26,9 @@ def test_the_temperature_undoes_overconfidence() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4000, 3)) * 2
     labels = _drawn(rng, logits)
-    fitted = _fit(3.0 * logits[None], labels)
+    fitted = _fit([3.0 * logits], labels)
     assert fitted.temperatures[0] == pytest.approx(3.0, rel=0.1)
-    assert fitted.probabilities(3.0 * logits[None]) == pytest.approx(softmax(logits, axis=1), abs=0.05)
+    assert fitted.probabilities([3.0 * logits]) == pytest.approx(softmax(logits, axis=1), abs=0.05)
 
 
 def test_the_ensemble_as_a_whole_is_calibrated() -> None:
@@ -35,7 +37,7 @@ def test_the_ensemble_as_a_whole_is_calibrated() -> None:
     evidence = rng.normal(size=(4000, 3)) * 2
     labels = _drawn(rng, evidence)
     members = evidence + rng.normal(size=(2, 4000, 3)) * 1.5
-    apart = tuple(_fit(member[None], labels).temperatures[0] for member in members)
+    apart = tuple(_fit([member], labels).temperatures[0] for member in members)
     together = _fit(members, labels, weights=(0.6, 0.4))
 
     def overconfidence(fitted: Calibration) -> float:
@@ -70,9 +72,9 @@ def test_a_boastful_network_trained_on_balanced_draws_ends_at_the_true_prevalenc
     evidence = np.eye(3)[labels] * 2 + rng.normal(size=(len(labels), 3)) * np.sqrt(2)
     drawn = prior**0.5 / (prior**0.5).sum()
     logits = 1.6 * (np.log(drawn) + evidence)
-    fitted = _fit(logits[None], labels, shift=shift)
+    fitted = _fit([logits], labels, shift=shift)
     assert fitted.temperatures[0] == pytest.approx(1.6, rel=0.05)
-    assert fitted.probabilities(logits[None]).mean(axis=0) == pytest.approx(prior, rel=0.05)
+    assert fitted.probabilities([logits]).mean(axis=0) == pytest.approx(prior, rel=0.05)
 
 
 def test_nothing_is_shifted_where_nothing_was_balanced() -> None:
@@ -112,7 +114,7 @@ def test_tau_moves_the_label_towards_rare_classes() -> None:
 
 
 def _fit(
-    logits: np.ndarray,
+    logits: Sequence[np.ndarray],
     labels: np.ndarray,
     weights: tuple[float, ...] = (1.0,),
     shift: np.ndarray | None = None,
@@ -120,8 +122,8 @@ def _fit(
     return fit_calibration(
         logits,
         labels,
-        weights=weights,
-        log_prior_shift=np.zeros(3) if shift is None else shift,
+        combination=Combination("mean", weights, ((),) * len(weights)),
+        log_prior_shifts=[np.zeros(3) if shift is None else shift] * len(weights),
         prior=np.full(3, 1 / 3),
         malignant=np.array([True, False, False]),
         target_sensitivity=0.97,
