@@ -29,10 +29,12 @@ class PredictionSets(Strict):
         gt=0, lt=1, examples=[0.9], description="Share of images whose set is meant to hold their true class."
     )
     thresholds: dict[str, Unit] = Field(
-        description="By class code: the class belongs to the set when its probability reaches this."
+        examples=[{"mel": 0.08, "nv": 0.31}],
+        description="By class code: the class belongs to the set when its probability reaches this.",
     )
     measured: dict[str, Interval] = Field(
-        description="Coverage measured on the test part: `overall`, and by class code."
+        examples=[{"overall": {"value": 0.9, "low": 0.88, "high": 0.92}}],
+        description="Coverage measured on the test part: `overall`, and by class code.",
     )
     mean_size: Interval = Field(description="Mean number of classes in a set, measured on the test part.")
 
@@ -45,8 +47,10 @@ class OutOfDistribution(Strict):
         examples=["energy"],
         description="How the graph computes `ood_score`, where higher is stranger.",
     )
-    threshold: float
-    quantile: Unit = Field(description="Share of the validation images at or under the threshold.")
+    threshold: float = Field(examples=[-3.1], description="Over it: `out_of_distribution`.")
+    quantile: Unit = Field(
+        examples=[0.99], description="Share of the validation images at or under the threshold."
+    )
 
 
 class Disagreement(Strict):
@@ -57,8 +61,10 @@ class Disagreement(Strict):
     one), 1 at most.
     """
 
-    threshold: Unit
-    quantile: Unit = Field(description="Share of the validation images at or under the threshold.")
+    threshold: Unit = Field(examples=[0.21], description="Over it: `members_disagree`.")
+    quantile: Unit = Field(
+        examples=[0.99], description="Share of the validation images at or under the threshold."
+    )
 
 
 class QualityLimits(Strict):
@@ -72,7 +78,9 @@ class QualityLimits(Strict):
     brightness_max: float = Field(ge=0, le=255, description="Above it: `over_exposed`.")
     contrast_min: float = Field(ge=0, description="Below it: `low_contrast`.")
     clipped_max: Unit = Field(description="Above it: `over_exposed`.")
-    quantile: Unit = Field(description="Share of the validation images on the good side of each limit.")
+    quantile: Unit = Field(
+        examples=[0.99], description="Share of the validation images on the good side of each limit."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -88,7 +96,9 @@ class DriftReference(Strict):
     """What the model said of held-out images of its own data, to compare a clinic's images with."""
 
     images: int = Field(gt=0, description="Number of images counted.")
-    labels: dict[str, Unit] = Field(description="Share of each predicted label, by class code.")
+    labels: dict[str, Unit] = Field(
+        examples=[{"mel": 0.14, "nv": 0.58}], description="Share of each predicted label, by class code."
+    )
     confidence: tuple[Unit, ...] = Field(
         min_length=CONFIDENCE_BINS,
         max_length=CONFIDENCE_BINS,

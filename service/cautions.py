@@ -22,7 +22,7 @@ class Caution(NamedTuple):
 MULTIPLE_FRAMES = Caution(
     "multiple_frames", "The file holds several frames or pages; only the first one was used."
 )
-BLURRED = Caution("blurred", "The image looks blurred. If you can, take it again in focus.")
+BLURRED = Caution("blurred", "The image looks blurred. If you can, take it again.")
 UNDER_EXPOSED = Caution(
     "under_exposed",
     "The image is darker than the model is used to. If you can, take it again with more light.",

@@ -19,7 +19,6 @@ from models.bundle import (
     QualityLimits,
     Subgroup,
 )
-from service.cautions import BLURRED, CODES
 
 
 class ModelName(BaseModel):
@@ -90,7 +89,9 @@ class ImageWarning(BaseModel):
     model_config = ConfigDict(title="Warning")
 
     code: str = Field(
-        description=f"One of {', '.join(f'`{code}`' for code in CODES)}; more may come.",
+        description="Of the file: `low_resolution`, `multiple_frames`. Of the picture: `blurred`, "
+        "`under_exposed`, `over_exposed`, `low_contrast`. Of the answer: `out_of_distribution`, "
+        "`members_disagree`, `empty_heatmap`. More may come.",
         examples=["blurred"],
     )
     detail: str = Field(description="What was seen and what to do, for people.")
@@ -122,7 +123,7 @@ class Prediction(BaseModel):
                     "entropy": 0.50, "disagreement": 0.08, "ood_score": -6.2, "ood_threshold": -3.1
                 },
                 "warnings": [
-                    {"code": BLURRED.code, "detail": BLURRED.detail}
+                    {"code": "blurred", "detail": "The image looks blurred. If you can, take it again."}
                 ],
                 "gradcam": None,
             }

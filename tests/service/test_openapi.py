@@ -1,11 +1,13 @@
 """The OpenAPI document: complete, and the committed one is the code's own."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.__main__ import main, openapi_text
+from service.cautions import CODES
 from tests.service.door import Door
 
 COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
@@ -61,6 +63,12 @@ def test_image_routes_offer_a_file_and_a_raw_body(client: Door) -> None:
         assert content["multipart/form-data"]["schema"]["properties"]["file"]["format"] == "binary"
         assert {"image/jpeg", "image/png", "image/webp", "image/tiff", "image/bmp"} < set(content)
         assert {"413", "415", "422", "503", "504"} < set(document["paths"][path]["post"]["responses"])
+
+
+def test_every_warning_is_named(client: Door) -> None:
+    warning = client.get("/openapi.json").json()["components"]["schemas"]["ImageWarning"]
+    named = set(re.findall(r"`(\w+)`", warning["properties"]["code"]["description"]))
+    assert named == set(CODES)
 
 
 def references(node: Any) -> list[str]:
