@@ -1,7 +1,7 @@
 """What a manifest says so that one answer can be doubted: sets, limits and references.
 
-All of it was fitted on validation data, by training, and measured on the test part. The service
-only compares: it invents no threshold.
+Training fitted all of it, the limits of picture quality on training images and the rest on validation
+images, and measured the sets on the test part. The service only compares: it invents no threshold.
 """
 
 from typing import Self
@@ -70,7 +70,7 @@ class Disagreement(Strict):
 class QualityLimits(Strict):
     """Between which figures the quality of a picture is usual; see ``models.quality`` for the figures.
 
-    They are quantiles of the validation images, because none of these figures means anything by itself.
+    They are quantiles of the training images, because none of these figures means anything by itself.
     """
 
     sharpness_min: float = Field(ge=0, description="Below it: `blurred`.")
@@ -79,7 +79,7 @@ class QualityLimits(Strict):
     contrast_min: float = Field(ge=0, description="Below it: `low_contrast`.")
     clipped_max: Unit = Field(description="Above it: `over_exposed`.")
     quantile: Unit = Field(
-        examples=[0.99], description="Share of the validation images on the good side of each limit."
+        examples=[0.99], description="Share of the training images on the good side of each limit."
     )
 
     @model_validator(mode="after")
@@ -93,7 +93,7 @@ class QualityLimits(Strict):
 
 
 class DriftReference(Strict):
-    """What the model said of held-out images of its own data, to compare a clinic's images with."""
+    """What the model said of its validation images, to compare a clinic's images with."""
 
     images: int = Field(gt=0, description="Number of images counted.")
     labels: dict[str, Unit] = Field(
