@@ -1,0 +1,126 @@
+"""What is fitted after calibration so that a single answer can be doubted; on train and validation alone.
+
+Prediction sets, the out-of-distribution score, the disagreement of members, the limits of a usual
+picture, and the reference for drift. ``models.safeguards`` says how a manifest holds them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.safeguards import (
+    Disagreement,
+    DriftReference,
+    PredictionSets,
+    QualityLimits,
+    Subgroup,
+)
+from models.safeguards import OutOfDistribution as OutOfDistributionFields
+from training.conformal import fit_prediction_sets, measure_prediction_sets
+from training.data import Row
+from training.image_quality import fit_quality_limits, measure_images
+from training.out_of_distribution import METHOD, OutOfDistribution
+from training.reference import QUANTILE, drift_reference, unusual_from
+from training.run import read_json, write_json
+from training.scores import Predictions
+from training.subgroups import subgroups
+
+COVERAGE = 0.9
+"""Share of the images of each class whose prediction set is to hold it."""
+
+_NUMBERS, _OUTLIERS = "safeguards.json", "safeguards.npz"
+
+
+@dataclass(frozen=True)
+class Safeguards:
+    """Everything fitted; see the manifest's fields of the same names.
+
+    Attributes:
+        outliers: computes the out-of-distribution score from pooled features.
+        set_thresholds: by class code.
+        ood_threshold, disagreement_threshold: above them an image is unusual.
+        quality, drift_reference: as in the manifest.
+    """
+
+    outliers: OutOfDistribution
+    set_thresholds: dict[str, float]
+    ood_threshold: float
+    disagreement_threshold: float
+    quality: dict[str, float]
+    drift_reference: dict[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write to ``folder``."""
+        self.outliers.save(folder / _OUTLIERS)
+        numbers = {name: value for name, value in vars(self).items() if name != "outliers"}
+        write_json(folder / _NUMBERS, numbers)
+
+    @staticmethod
+    def load(folder: Path) -> "Safeguards":
+        """What ``save`` wrote."""
+        return Safeguards(OutOfDistribution.load(folder / _OUTLIERS), **read_json(folder / _NUMBERS))
+
+
+def fit_safeguards(
+    validation: Predictions,
+    *,
+    disagreement: np.ndarray,
+    known: np.ndarray,
+    known_labels: np.ndarray,
+    pooled: np.ndarray,
+    pixels: np.ndarray,
+) -> Safeguards:
+    """Fit all safeguards.
+
+    Args:
+        validation: the ensemble's answers on the N validation images.
+        disagreement: of its members there, ``[N]``.
+        known: pooled features ``[T, F]`` of training images.
+        known_labels: their classes, int ``[T]``.
+        pooled: the same features of the validation images, ``[N, F]``.
+        pixels: training images, uint8 ``[T, H, W, C]``.
+    """
+    outliers = OutOfDistribution.fit(known, known_labels)
+    thresholds = fit_prediction_sets(validation.probabilities, validation.labels, COVERAGE)
+    return Safeguards(
+        outliers=outliers,
+        set_thresholds={code: float(t) for code, t in zip(validation.codes, thresholds, strict=True)},
+        ood_threshold=unusual_from(outliers.score(pooled)),
+        disagreement_threshold=min(unusual_from(disagreement), 1.0),
+        quality=fit_quality_limits(measure_images(pixels)),
+        drift_reference=drift_reference(validation.probabilities, validation.decided, validation.codes),
+    )
+
+
+def measure_safeguards(
+    safeguards: Safeguards, test: Predictions, rows: Sequence[Row], *, resamples: int
+) -> dict[str, Any]:
+    """``prediction_sets`` and ``subgroups`` of ``metrics.json``: measured on the test images ``rows``."""
+    thresholds = np.array([safeguards.set_thresholds[code] for code in test.codes])
+    return {
+        "prediction_sets": measure_prediction_sets(test, thresholds, resamples=resamples),
+        "subgroups": subgroups(test, rows, resamples=resamples),
+    }
+
+
+def safeguard_fields(safeguards: Safeguards, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a manifest that safeguards fill, with what ``metrics.json`` measured of them."""
+    sets = metrics["prediction_sets"]
+    return {
+        "prediction_sets": PredictionSets(
+            coverage=COVERAGE,
+            thresholds=safeguards.set_thresholds,
+            measured=sets["measured"],
+            mean_size=sets["size"]["overall"],
+        ),
+        "out_of_distribution": OutOfDistributionFields(
+            method=METHOD, threshold=safeguards.ood_threshold, quantile=QUANTILE
+        ),
+        "disagreement": Disagreement(threshold=safeguards.disagreement_threshold, quantile=QUANTILE),
+        "quality": QualityLimits(**safeguards.quality),
+        "drift_reference": DriftReference(**safeguards.drift_reference),
+        "subgroups": tuple(Subgroup(**group) for group in metrics["subgroups"]),
+    }
