@@ -61,6 +61,9 @@ class Member(Strict):
     weight: Unit = Field(description="Share in the combination and in the disagreement.")
     temperature: float = Field(gt=0, description="Divides the logits before the softmax.")
     parameters: int = Field(gt=0)
+    classes: tuple[str, ...] = Field(
+        default=(), description="Codes that a specialist decides between; empty where it answers all."
+    )
 
 
 class DecisionRule(Strict):

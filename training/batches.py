@@ -33,15 +33,23 @@ def prefetch(drawn: Iterable[Any]) -> Iterator[Any]:
 
 
 def batches(
-    pixels: Any, labels: np.ndarray, recipe: Recipe, classes: int, seed: int, epoch: int
+    pixels: Any,
+    labels: np.ndarray,
+    recipe: Recipe,
+    classes: int,
+    seed: int,
+    epoch: int,
+    multiple: int = 1,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """One epoch's batches: uint8 images ``[n, H, W, C]`` and one-hot float32 labels ``[n, K]``.
 
     The draw depends on seed and epoch alone, so a resumed run sees what the stopped one would
-    have seen.
+    have seen. The last batch is filled from the first until it is a ``multiple`` that as many
+    devices can share.
     """
     one_hot = np.eye(classes, dtype=np.float32)
     order = draw(labels, recipe, np.random.default_rng([seed, epoch]))
+    order = np.concatenate([order, order[: -len(order) % multiple]])
     for start in range(0, len(order), recipe.batch_size):
         chosen = np.sort(order[start : start + recipe.batch_size])  # sorted: kinder to the disk
         yield pixels[chosen], one_hot[labels[chosen]]

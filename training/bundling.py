@@ -116,7 +116,13 @@ def _manifest(
         outputs=OUTPUTS,
         combination=recipe.combination,
         members=tuple(
-            Member(name=m.name, weight=w, temperature=t, parameters=network.count_params())
+            Member(
+                name=m.name,
+                weight=w,
+                temperature=t,
+                parameters=network.count_params(),
+                classes=m.classes,
+            )
             for m, w, t, network in zip(
                 recipe.members,
                 calibration.combination.weights,

@@ -25,3 +25,9 @@ def use_devices(count: int) -> None:
     if len(found) < count:
         raise RecipeError(f"--devices {count}: there are {len(found)}: {', '.join(found)}")
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=found[:count]))
+
+
+def device_count() -> int:
+    """Among how many devices each batch is shared."""
+    distribution = keras.distribution.distribution()
+    return 1 if distribution is None else int(distribution.device_mesh.devices.size)

@@ -15,6 +15,4 @@ def run_graph(path: Path, images: np.ndarray, *, batch_size: int) -> dict[str, n
         session.run(OUTPUTS, {"image": images[start : start + batch_size]})
         for start in range(0, len(images), batch_size)
     ]
-    return {
-        name: np.concatenate([outputs[index] for outputs in runs]) for index, name in enumerate(OUTPUTS)
-    }
+    return {name: np.concatenate([outputs[index] for outputs in runs]) for index, name in enumerate(OUTPUTS)}

@@ -18,6 +18,7 @@ from scipy.special import log_softmax
 
 from models.errors import DermaserveError
 from training.batches import Subset, batches, log_prior_shift, prefetch
+from training.devices import device_count
 from training.networks import build_network, fixed_size, set_trainable
 from training.recipe import MemberRecipe, Phase, Recipe, RecipeError
 from training.run import Run
@@ -97,7 +98,9 @@ def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "floa
             if phase.schedule != "cosine":
                 trainer.optimizer.learning_rate = phase.learning_rate * state.rate_factor
             epoch_id = 1000 * index + state.epoch
-            drawn = batches(pixels["train"], labels["train"], recipe, classes, run.seed, epoch_id)
+            drawn = batches(
+                pixels["train"], labels["train"], recipe, classes, run.seed, epoch_id, device_count()
+            )
             train_loss, waited = _one_epoch(
                 trainer, drawn, steps_per_epoch(recipe, labels["train"]), after_step
             )
@@ -135,13 +138,15 @@ def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "floa
 
 def predict_logits(network: keras.Model, pixels: Any, batch_size: int) -> np.ndarray:
     """Logits float64 ``[N, K]`` of uint8 images ``[N, H, W, C]``."""
-    parts = [
-        keras.ops.convert_to_numpy(
-            network.predict_on_batch(pixels[start : start + batch_size].astype(np.float32))
-        )
-        for start in range(0, len(pixels), batch_size)
-    ]
-    return np.concatenate(parts).astype(np.float64)
+    parts = []
+    for start in range(0, len(pixels), batch_size):
+        images = pixels[start : start + batch_size].astype(np.float32)
+        missing = batch_size - len(images)
+        # Batches of one size: nothing is compiled twice, and several devices can share each.
+        full = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
+        logits = keras.ops.convert_to_numpy(network.predict_on_batch(full))
+        parts.append(logits[: len(images)].astype(np.float64))
+    return np.concatenate(parts)
 
 
 def _validate(

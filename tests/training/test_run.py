@@ -17,7 +17,7 @@ from tests.service.door import running
 from tests.synthetic_dataset import write_dataset
 from training.calibration import decide
 from training.data import CODES
-from training.evaluate import load_networks, read_calibration
+from training.evaluate import load_networks, read_fitted
 from training.loop import predict_logits
 from training.run import Run
 
@@ -101,12 +101,12 @@ def test_the_bundle_tells_what_it_is(run: Path) -> None:
 
 def test_the_service_serves_the_bundle_and_answers_what_keras_does(run: Path, dataset: Path) -> None:
     opened = Run.open(run)
-    networks, calibration = load_networks(opened), read_calibration(opened)
+    networks, calibration = load_networks(opened), read_fitted(opened).calibration
     with running(run / "bundle") as client:
         for image in sorted(dataset.rglob("*.jpg"))[::17]:
             data = image.read_bytes()
             pixels = decode(data, height=64, width=64).pixels[None]
-            logits = np.stack([predict_logits(network, pixels, 1) for network in networks])
+            logits = [predict_logits(network, pixels, 1) for network in networks]
             headers = {"content-type": "image/jpeg"}
             answer = client.post("/predict?gradcam=true", content=data, headers=headers)
             assert answer.status_code == 200, answer.text
@@ -118,6 +118,62 @@ def test_the_service_serves_the_bundle_and_answers_what_keras_does(run: Path, da
             assert body["gradcam"]["media_type"] == "image/png"
 
 
+def test_a_bundle_scores_again_as_its_run_did(run: Path, dataset: Path) -> None:
+    """From the graph and the bundle's own split alone, to the third decimal that is printed."""
+    again = _training("evaluate", "--bundle", run / "bundle", "--data", dataset, "--resamples", "50")
+    assert again.returncode == 0, again.stderr[-3000:]
+    manifest = load_bundle(run / "bundle").manifest
+    for name in ("balanced_accuracy", "accuracy", "malignancy_auc", "ece"):
+        figure = manifest.metrics[name]
+        line = f"{name:26} {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+        assert line in again.stdout
+
+
+def test_a_bundle_is_not_scored_on_other_images(run: Path, tmp_path: Path) -> None:
+    other = write_dataset(tmp_path / "HAM", lesions=3)
+    done = _training("evaluate", "--bundle", run / "bundle", "--data", other)
+    assert done.returncode == 2
+    assert "test images of the bundle are missing" in done.stderr
+
+
+def test_a_member_is_taken_from_another_run_of_the_same_split(
+    run: Path, dataset: Path, tmp_path: Path
+) -> None:
+    arguments = ("train", "--data", dataset, "--recipe", RECIPE, "--split", run / "split.csv")
+    member = ("--member", "mobilenet_v2", "--trained", f"mobilenet_v2={run}")
+    done = _training(*arguments, "--out", tmp_path / "second", *member)
+    assert done.returncode == 0, done.stderr[-3000:]
+    taken, original = (folder / "mobilenet_v2" / "network.keras" for folder in (tmp_path / "second", run))
+    assert taken.read_bytes() == original.read_bytes()
+    done = _training(*arguments, "--out", tmp_path / "third", "--color", "grey", *member)
+    assert done.returncode == 2
+    assert "another backbone, task, size, colour or split" in done.stderr
+
+
+def test_jax_trains_on_two_devices_what_tensorflow_scores(dataset: Path, tmp_path: Path) -> None:
+    """Two simulated devices share every batch; the network that they leave is a plain Keras file."""
+    environment = os.environ | {
+        "KERAS_BACKEND": "jax",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    recipe = Path(__file__).with_name("scratch_recipe.py")
+    command = [sys.executable, "-m", "training"]
+    where = ["--data", str(dataset), "--out", str(tmp_path), "--recipe", str(recipe)]
+    subprocess.run([*command, "prepare", *where[:4]], check=True, timeout=300)
+    train = [*command, "train", *where, "--devices", "2"]
+    done = subprocess.run(train, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "environment.json").read_text())["backend"] == "jax"
+    scored = _training("evaluate", "--out", tmp_path, "--resamples", "20")
+    assert scored.returncode == 0, scored.stderr[-3000:]
+    environment["XLA_FLAGS"] = ""
+    train[train.index(str(tmp_path))] = str(tmp_path / "one")
+    train += ["--split", str(tmp_path / "split.csv")]
+    refused = subprocess.run(train, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert refused.returncode == 2
+    assert "--devices 2: there are 1" in refused.stderr
+
+
 def test_a_finished_run_is_not_trained_again(run: Path, dataset: Path) -> None:
     before = (run / "mobilenet_v2" / "history.csv").read_bytes()
     done = _training("train", "--data", dataset, "--out", run, "--recipe", RECIPE)
@@ -126,7 +182,7 @@ def test_a_finished_run_is_not_trained_again(run: Path, dataset: Path) -> None:
 
 
 def test_a_run_folder_is_not_taken_over_by_another_recipe(run: Path, dataset: Path) -> None:
-    done = _training("train", "--data", dataset, "--out", run, "--recipe", "deck_ensemble")
+    done = _training("train", "--data", dataset, "--out", run, "--recipe", "deck/ensemble")
     assert done.returncode == 2
     assert "holds a run of another recipe" in done.stderr
     assert "Traceback" not in done.stderr
