@@ -88,10 +88,11 @@ def draw_confusion(predictions: Predictions, *, shares: bool = False) -> Figure:
     codes = predictions.codes
     counts = confusion_matrix(predictions.labels, predictions.decided, labels=np.arange(len(codes)))
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(6, 5.2), layout="constrained")
+    figure = Figure(figsize=(5, 4.8) if shares else (6, 5.2), layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(share, vmin=0, vmax=1, cmap="Blues")
-    figure.colorbar(image, label="share of the true class")
+    if not shares:
+        figure.colorbar(image, label="share of the true class")
     for row, column in np.ndindex(*counts.shape):
         color = "white" if share[row, column] > 0.55 else "black"
         text = f"{share[row, column]:.2f}\n{counts[row, column]}" if shares else str(counts[row, column])
@@ -112,21 +113,42 @@ def plot_f1(path: Path, f1_by_model: Mapping[str, Sequence[float]], codes: Seque
     draw_bars(f1_by_model, codes, "F1").savefig(path, **_SIZE)
 
 
-def draw_bars(values_by_model: Mapping[str, Sequence[float]], ticks: Sequence[str], label: str) -> Figure:
-    """One group of bars for each tick, one bar in it for each model; values in [0, 1], NaN for none."""
+def draw_bars(
+    values_by_model: Mapping[str, Sequence[float]],
+    ticks: Sequence[str],
+    label: str,
+    intervals: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> Figure:
+    """One group of bars for each tick, one bar in it for each model.
+
+    Args:
+        values_by_model: in [0, 1], one for each tick; NaN for none.
+        ticks: names of the groups.
+        label: what the values are.
+        intervals: lower and upper bound of each value.
+    """
     width = 0.8 / len(values_by_model)
-    columns = min(len(values_by_model), 4)
     figure = Figure(figsize=(max(9.0, 0.22 * len(values_by_model) * len(ticks)), 3.8), layout="constrained")
     axis = figure.subplots()
+    turned = 90 if len(values_by_model) > 4 else 0
     for index, (name, values) in enumerate(values_by_model.items()):
+        errors = None
+        if intervals:
+            bounds = np.array(intervals[name]).T
+            errors = np.maximum([values - bounds[0], bounds[1] - values], 0)
         bars = axis.bar(
-            np.arange(len(ticks)) + index * width, values, width, label=name, color=model_color(index)
+            np.arange(len(ticks)) + index * width,
+            values,
+            width,
+            yerr=errors,
+            error_kw={"linewidth": 0.8, "ecolor": "0.35"},
+            label=name,
+            color=model_color(index),
         )
-        turned = 90 if len(values_by_model) > 4 else 0
         axis.bar_label(bars, fmt="%.2f", fontsize=6, rotation=turned, padding=2 if turned else 0)
     middle = 0.4 - width / 2
     axis.set(xticks=np.arange(len(ticks)) + middle, xticklabels=ticks, ylabel=label, ylim=(0, 1.12))
-    figure.legend(ncols=columns, loc="outside upper center", frameon=False)
+    figure.legend(ncols=min(len(values_by_model), 4), loc="outside upper center", frameon=False)
     return figure
 
 

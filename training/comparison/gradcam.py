@@ -82,6 +82,8 @@ def heatmaps(
 def gallery(group: Group, pictures: Pictures) -> tuple[str, list[str]]:
     """The pictures as HTML, rows by class and columns by run, and a sentence for each run without.
 
+    The HTML is empty where no run has maps.
+
     Raises:
         ComparisonError: the images are gone, or there is no example.
     """
@@ -100,6 +102,8 @@ def gallery(group: Group, pictures: Pictures) -> tuple[str, list[str]]:
         columns.append(f"{run.name} ({run.color})")
         for row, example, (pixels, heatmap) in zip(cells, examples, maps, strict=True):
             row.append(_mapped(run, example, pixels, heatmap))
+    if len(columns) == 1:
+        return "", problems
     caption = (
         "Grad-CAM of the true class. Colour is relative within one picture, not a probability: "
         "yellow is where most of the evidence lies, dark or no colour where there is little."

@@ -50,4 +50,4 @@ def mistake_cards(run: ComparedRun, pictures: Pictures) -> str:
         caption = f"{image_id} {said}; {age}, {row.localization}"
         pixels = pictures.pixels(image_id, run.image_size, run.color)
         drawn.append(card(jpeg(pixels), f"Test image {image_id}: {said}", caption))
-    return cards(drawn, small=True)
+    return cards(drawn, "small")

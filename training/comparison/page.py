@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Literal
 
 from training.comparison.tables import Cell, Table
 
@@ -81,16 +82,16 @@ def card(picture: bytes, alt: str, caption: str = "", *, wide: bool = False) -> 
     """
     kind = "png" if picture.startswith(_PNG) else "jpeg"
     data = base64.b64encode(picture).decode()
+    image = f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{data}">'
+    if wide:  # scrolls on a narrow screen, where its text would be too small
+        image = f'<div class="scroll" role="region" tabindex="0" aria-label="Plot">{image}</div>'
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return (
-        f'<figure class="{"wide card" if wide else "card"}">'
-        f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{data}">{below}</figure>'
-    )
+    return f'<figure class="{"wide card" if wide else "card"}">{image}{below}</figure>'
 
 
-def cards(pictures: Iterable[str], *, small: bool = False) -> str:
-    """Cards side by side, as many as fit; ``small`` ones are photographs."""
-    return f'<div class="{"small cards" if small else "cards"}">{"".join(pictures)}</div>'
+def cards(pictures: Iterable[str], size: Literal["small", "middle", "broad"] = "middle") -> str:
+    """Cards side by side, as many of that size as fit."""
+    return f'<div class="{size} cards">{"".join(pictures)}</div>'
 
 
 def sortable_table(table: Table, caption: str) -> str:
@@ -100,11 +101,7 @@ def sortable_table(table: Table, caption: str) -> str:
         "<tr>" + "".join(_cell(cell, first=index == 0) for index, cell in enumerate(row)) + "</tr>"
         for row in table.rows
     )
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
-        f'<table class="sortable"><caption>{escape(caption)}</caption>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
-    )
+    return _table("sortable", caption, head, rows)
 
 
 def picture_grid(caption: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
@@ -120,11 +117,7 @@ def picture_grid(caption: str, columns: Sequence[str], rows: Sequence[tuple[str,
         f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
         for name, cells in rows
     )
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
-        f'<table class="grid"><caption>{escape(caption)}</caption>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
-    )
+    return _table("grid", caption, head, body)
 
 
 def _sections(sections: Sequence[Section], *, level: int, prefix: str) -> tuple[str, str]:
@@ -140,8 +133,19 @@ def _sections(sections: Sequence[Section], *, level: int, prefix: str) -> tuple[
     return (f"<ul>{''.join(entries)}</ul>" if entries else ""), "\n".join(bodies)
 
 
+def _table(kind: str, caption: str, head: str, rows: str) -> str:
+    # A region that scrolls must be reachable by keyboard, and then have a name.
+    return (
+        f'<figure class="table"><figcaption>{escape(caption)}</figcaption>'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">\n'
+        f'<table class="{kind}"><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody></table></div></figure>"
+    )
+
+
 def _cell(cell: Cell, *, first: bool) -> str:
     key = "" if cell.key is None else escape(str(cell.key))
     note = f" <small>{escape(cell.note)}</small>" if cell.note else ""
     tag, scope = ("th", ' scope="row"') if first else ("td", "")
-    return f'<{tag}{scope} data-key="{key}">{escape(cell.text)}{note}</{tag}>'
+    text = f"<strong>{escape(cell.text)}</strong>" if cell.strong else escape(cell.text)
+    return f'<{tag}{scope} data-key="{key}">{text}{note}</{tag}>'

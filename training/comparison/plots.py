@@ -69,6 +69,7 @@ def draw_population(test: Sequence[Row], rows: Sequence[Row]) -> Figure:
         left.hist(ages, bins=bins, weights=shares, label=label, histtype="step" if index else "bar",
                   color=model_color(index), linewidth=2)  # fmt: skip
     left.set(title="age", xlabel="years", ylabel="share of the images")
+    left.margins(y=0.25)  # room for the legend
     left.legend(fontsize=8)
     sites = [row.localization for row in rows]
     order = sorted(set(sites), key=sites.count)
@@ -84,11 +85,11 @@ def draw_population(test: Sequence[Row], rows: Sequence[Row]) -> Figure:
 
 
 def _bars(scored: Sequence[Scored], ticks: dict[str, str]) -> Figure:
-    values = {
-        row.name: [row.figures[key]["value"] if key in row.figures else float("nan") for key in ticks]
-        for row in scored
-    }
-    return draw_bars(values, list(ticks.values()), "F1")
+    undefined = dict.fromkeys(("value", "low", "high"), float("nan"))
+    figures = {row.name: [row.figures.get(key, undefined) for key in ticks] for row in scored}
+    values = {name: [figure["value"] for figure in found] for name, found in figures.items()}
+    intervals = {name: [(f["low"], f["high"]) for f in found] for name, found in figures.items()}
+    return draw_bars(values, list(ticks.values()), "F1, with 95 % interval", intervals)
 
 
 def _one_against_rest(predictions: Predictions) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -145,7 +145,7 @@ def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
                 break
         else:
             groups.append([run])
-    titles = [f"{group[0].task}, {len(group[0].image_ids):,} test images" for group in groups]
+    titles = [f"{group[0].task.capitalize()}, {len(group[0].image_ids):,} test images" for group in groups]
     for index, title in enumerate(titles):
         if titles.count(title) > 1:
             titles[index] = f"{title}, split of {groups[index][0].name}"

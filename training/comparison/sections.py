@@ -15,6 +15,12 @@ from training.comparison.runs import ComparedRun, ComparisonError, Group
 from training.comparison.text import explain_pairs
 from training.plots import draw_confusion, draw_curves, draw_reliability, png
 
+_CONFUSION = "In each field the share of the true class, and below it the number of images."
+_MISTAKES = (
+    "The test images whose most probable class is wrong and whose probability is highest; one of each "
+    "lesion, as the run reads it."
+)
+
 
 def group_sections(results: Results, pictures: Mapping[Path, Pictures], *, alone: bool) -> list[Section]:
     """The sections of runs that can be ranked together, under one heading unless ``alone``.
@@ -38,11 +44,13 @@ def group_sections(results: Results, pictures: Mapping[Path, Pictures], *, alone
                 card(png(draw_averages(whole)), _average_alt(whole), "F1 over all classes", wide=True),
             ],
         ),
-        Section("Confusion matrices", [cards(_confusion(row) for row in whole)]),
+        Section("Confusion matrices", [paragraph(_CONFUSION), cards(_confusion(row) for row in whole)]),
         Section("ROC and precision-recall curves", [card(png(draw_rocs(whole)), _roc_alt(whole), wide=True)]),
         Section("Calibration", [cards(_reliability(row) for row in whole)]),
         Section("Grad-CAM by class", _or_sentence(lambda: _gallery(group, population))),
-        Section("Worst mistakes", [], [_mistakes(run, pictures[run.data]) for run in group]),
+        Section(
+            "Worst mistakes", [paragraph(_MISTAKES)], [_mistakes(run, pictures[run.data]) for run in group]
+        ),
         Section("Ages and body sites", _or_sentence(lambda: _population(group, population))),
     ]
     return sections if alone else [Section(group.title, [], sections)]
@@ -72,8 +80,7 @@ def _confusion(row: Scored) -> str:
         if (predictions.labels == index).any()
     ]
     alt = f"Confusion matrix of {row.name}. Share found of each class: {', '.join(recalls)}."
-    caption = f"{row.name}: share of the true class, and number of images below it"
-    return card(png(draw_confusion(predictions, shares=True)), alt, caption)
+    return card(png(draw_confusion(predictions, shares=True)), alt, row.name)
 
 
 def _reliability(row: Scored) -> str:
@@ -116,7 +123,8 @@ def _gallery(group: Group, pictures: Pictures) -> list[str]:
         "For each class, the test image that most of these runs decide rightly, and of those the one they "
         "are surest of: these are easy images, and say nothing of the hard ones."
     )
-    return [paragraph(text), grid, *(missing(f"{problem}.") for problem in problems)]
+    shown = [paragraph(text), grid] if grid else []
+    return [*shown, *(missing(f"{problem}.") for problem in problems)]
 
 
 def _mistakes(run: ComparedRun, pictures: Pictures) -> Section:
@@ -147,7 +155,7 @@ def curve_section(runs: Sequence[ComparedRun]) -> Section:
                 lacking.append(
                     missing(f"Not shown: {run.name} · {member} has no history.csv that can be read.")
                 )
-    return Section("Training curves", [cards(drawn), *lacking])
+    return Section("Training curves", [cards(drawn, "broad"), *lacking])
 
 
 def activation_section(runs: Sequence[ComparedRun], pictures: Mapping[Path, Pictures]) -> Section:

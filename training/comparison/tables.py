@@ -15,11 +15,12 @@ class Cell:
     text: str
     note: str = ""
     key: float | str | None = None  # None: unknown, sorted last
+    strong: bool = False
 
     @property
     def plain(self) -> str:
-        """Text and note on one line."""
-        return f"{self.text} {self.note}".strip()
+        """Text and note on one line of Markdown."""
+        return f"{f'**{self.text}**' if self.strong else self.text} {self.note}".strip()
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,10 @@ def _difference(pair: Difference, name: str) -> Cell:
     if name not in pair.figures:
         return Cell("–")
     figure = pair.figures[name]
-    verdict = "excludes 0" if pair.excludes_zero(name) else "includes 0"
+    excludes = pair.excludes_zero(name)
+    verdict = "excludes 0" if excludes else "includes 0"
     note = f"[{_signed(figure['low'])}, {_signed(figure['high'])}] {verdict}"
-    return Cell(_signed(figure["value"]), note, figure["value"])
+    return Cell(_signed(figure["value"]), note, figure["value"], strong=excludes)
 
 
 def _signed(value: float) -> str:

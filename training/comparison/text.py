@@ -11,8 +11,8 @@ INTRODUCTION = (
     "accuracy and all F1 are of the class that the run's decision rule picks; malignancy sensitivity and "
     "specificity are at the run's own threshold. Micro F1 equals the accuracy of the decision rule.",
     "In brackets: 95 % intervals, from resampling whole lesions within their class. They hold the chance of "
-    "which lesions were tested, not that of training again with another seed. Whoever picks the best of many "
-    "runs by these figures picks some luck with it.",
+    "which lesions were tested, not that of training again with another seed. An ECE grows by resampling, so "
+    "its interval lies high. Whoever picks the best of many runs by these figures picks some luck with it.",
 )
 
 
