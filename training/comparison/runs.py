@@ -146,10 +146,11 @@ def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
         else:
             groups.append([run])
     titles = [f"{group[0].task.capitalize()}, {len(group[0].image_ids):,} test images" for group in groups]
-    for index, title in enumerate(titles):
-        if titles.count(title) > 1:
-            titles[index] = f"{title}, split of {groups[index][0].name}"
-    return [Group(title, tuple(group)) for title, group in zip(titles, groups, strict=True)]
+    unique = [
+        title if titles.count(title) == 1 else f"{title}, split of {group[0].name}"
+        for title, group in zip(titles, groups, strict=True)
+    ]
+    return [Group(title, tuple(group)) for title, group in zip(unique, groups, strict=True)]
 
 
 def _open(folder: Path, name: str) -> ComparedRun:
