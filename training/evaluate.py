@@ -101,7 +101,6 @@ def calibrate(run: Run, networks: list[keras.Model]) -> Fitted:
         _predictions(run, calibration, calibration.combination(members), "validation"),
         disagreement=calibration.combination.disagreement(members),
         known=_answers(run, networks, "train", _OOD_IMAGES).pooled,
-        known_labels=_evenly(run.labels("train"), _OOD_IMAGES),
         pooled=answers.pooled,
         pixels=run.pixels("train", run.recipe.size),
     )

@@ -5,7 +5,7 @@ picture, and the reference for drift. ``models.safeguards`` says how a manifest 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +54,18 @@ class Safeguards:
 
     def save(self, folder: Path) -> None:
         """Write to ``folder``."""
-        self.outliers.save(folder / _OUTLIERS)
+        part = folder / f"part-{_OUTLIERS}"
+        np.savez(part, **asdict(self.outliers))
+        part.replace(folder / _OUTLIERS)
         numbers = {name: value for name, value in vars(self).items() if name != "outliers"}
         write_json(folder / _NUMBERS, numbers)
 
     @staticmethod
     def load(folder: Path) -> "Safeguards":
         """What ``save`` wrote."""
-        return Safeguards(OutOfDistribution.load(folder / _OUTLIERS), **read_json(folder / _NUMBERS))
+        with np.load(folder / _OUTLIERS) as arrays:
+            outliers = OutOfDistribution(**{name: arrays[name] for name in arrays.files})
+        return Safeguards(outliers, **read_json(folder / _NUMBERS))
 
 
 def fit_safeguards(
@@ -69,7 +73,6 @@ def fit_safeguards(
     *,
     disagreement: np.ndarray,
     known: np.ndarray,
-    known_labels: np.ndarray,
     pooled: np.ndarray,
     pixels: np.ndarray,
 ) -> Safeguards:
@@ -79,11 +82,10 @@ def fit_safeguards(
         validation: the ensemble's answers on the N validation images.
         disagreement: of its members there, ``[N]``.
         known: pooled features ``[T, F]`` of training images.
-        known_labels: their classes, int ``[T]``.
         pooled: the same features of the validation images, ``[N, F]``.
         pixels: training images, uint8 ``[T, H, W, C]``.
     """
-    outliers = OutOfDistribution.fit(known, known_labels)
+    outliers = OutOfDistribution.fit(known)
     thresholds = fit_prediction_sets(validation.probabilities, validation.labels, COVERAGE)
     return Safeguards(
         outliers=outliers,
