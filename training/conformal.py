@@ -58,12 +58,20 @@ def prediction_sets(probabilities: np.ndarray, thresholds: np.ndarray, decided: 
 
 
 def measure_prediction_sets(
-    inside: np.ndarray, predictions: Predictions, *, resamples: int = 1000, seed: int = 0
+    predictions: Predictions, thresholds: np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, dict[str, dict[str, float]]]:
+    """What ``measure_sets`` says of the sets that ``thresholds`` give for ``predictions``."""
+    inside = prediction_sets(predictions.probabilities, thresholds, predictions.decided)
+    return measure_sets(predictions, inside, resamples=resamples, seed=seed)
+
+
+def measure_sets(
+    predictions: Predictions, inside: np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Coverage and size of the sets ``inside`` ``[N, K]`` with 95 % intervals over lesions.
 
     Returns:
-        ``coverage``: share of images whose set holds their class; ``size``: mean number of classes
+        ``measured``: share of images whose set holds their class; ``size``: mean number of classes
         in a set. Each by ``"overall"`` and every class code that has images, as ``{"value", "low",
         "high"}``.
     """
@@ -78,7 +86,7 @@ def measure_prediction_sets(
             for group, images in images_of.items()
             if len(images)
         }
-        for name, values in (("coverage", covered), ("size", size))
+        for name, values in (("measured", covered), ("size", size))
     }
 
 

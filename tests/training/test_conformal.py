@@ -8,6 +8,7 @@ from training.conformal import (
     cross_fitted_sets,
     fit_prediction_sets,
     measure_prediction_sets,
+    measure_sets,
     prediction_sets,
 )
 from training.scores import Predictions
@@ -74,8 +75,8 @@ def test_coverage_and_size_are_measured_by_class_with_intervals() -> None:
     inside = np.zeros((600, 3), bool)
     inside[:, 2] = True
     inside[predictions.labels == 0] = True
-    measured = measure_prediction_sets(inside, predictions, resamples=200)
-    assert {code: figure["value"] for code, figure in measured["coverage"].items()} == pytest.approx(
+    measured = measure_sets(predictions, inside, resamples=200)
+    assert {code: figure["value"] for code, figure in measured["measured"].items()} == pytest.approx(
         {"overall": (predictions.labels != 1).mean(), "rare": 1.0, "some": 0.0, "most": 1.0}
     )
     assert measured["size"]["rare"]["value"] == 3.0
@@ -84,11 +85,19 @@ def test_coverage_and_size_are_measured_by_class_with_intervals() -> None:
     assert overall["low"] == overall["value"] == overall["high"]
 
 
+def test_thresholds_are_measured_by_the_sets_that_they_give() -> None:
+    predictions, thresholds = _predictions(300), np.array([0.1, 0.3, 0.5])
+    inside = prediction_sets(predictions.probabilities, thresholds, predictions.decided)
+    measured = measure_prediction_sets(predictions, thresholds, resamples=20)
+    assert measured == measure_sets(predictions, inside, resamples=20)
+    assert measured["measured"]["overall"]["value"] == inside[np.arange(300), predictions.labels].mean()
+
+
 def test_a_class_without_images_is_left_out_of_the_measurements() -> None:
     predictions = _predictions(200)
     without = predictions.take(np.flatnonzero(predictions.labels != 0))
-    measured = measure_prediction_sets(np.ones((len(without.labels), 3), bool), without, resamples=20)
-    assert set(measured["coverage"]) == {"overall", "some", "most"}
+    measured = measure_sets(without, np.ones((len(without.labels), 3), bool), resamples=20)
+    assert set(measured["measured"]) == {"overall", "some", "most"}
 
 
 def test_cross_fitted_sets_cover_without_having_seen_the_image() -> None:
