@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from training.data import CODES, DataError, Row, read_dataset
-from training.split import PARTS, make_split, read_split, rows_of, write_split
+from training.split import PARTS, Split, make_split, read_split, rows_of, write_split
 
 
 def _rows(lesions_per_class: int = 40) -> list[Row]:
@@ -18,7 +18,7 @@ def _rows(lesions_per_class: int = 40) -> list[Row]:
     ]
 
 
-def _parts_by_lesion(rows: list[Row], split: dict[str, str]) -> dict[str, set[str]]:
+def _parts_by_lesion(rows: list[Row], split: Split) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for row in rows:
         found.setdefault(row.lesion_id, set()).add(split[row.image_id])
@@ -79,17 +79,81 @@ def test_a_split_file_in_which_a_lesion_crosses_is_refused(tmp_path: Path) -> No
     rows = _rows()
     split = make_split(rows, seed=0)
     twin = next(row for row in rows if row.image_id.endswith("_1") and split[row.image_id] == "train")
-    split[twin.image_id] = "test"
-    write_split(tmp_path / "split.csv", rows, split)
-    with pytest.raises(DataError, match=f"lesion {twin.lesion_id} lies in both"):
+    write_split(tmp_path / "split.csv", rows, {**split, twin.image_id: "test"})
+ .* does not say"):
         read_split(tmp_path / "split.csv", rows)
 
 
-def test_a_split_file_of_other_images_is_refused(tmp_path: Path) -> None:
+def test_a_split_by_image_says_so_in_its_file(tmp_path: Path) -> None:
+    rows = _rows()
+    split = make_split(rows, seed=0, by="image")
+    assert any(len(parts) > 1 for parts in _parts_by_lesion(rows, split).values())
+    write_split(tmp_path / "split.csv", rows, split)
+    found = read_split(tmp_path / "split.csv", rows)
+    assert found == split
+    assert found.by == "image"
+    assert found != Split(split.parts, by="lesion")
+
+
+def test_a_split_by_image_without_its_mark_is_refused(tmp_path: Path) -> None:
+    rows = _rows()
+    write_split(tmp_path / "split.csv", rows, dict(make_split(rows, seed=0, by="image")))
+    with pytest.raises(DataError, match="does not say that it is one by image"):
+        read_split(tmp_path / "split.csv", rows)
+
+
+def test_a_mark_on_some_lines_alone_is_refused(tmp_path: Path) -> None:
+    rows = _rows()
+    file = tmp_path / "split.csv"
+    write_split(file, rows, make_split(rows, seed=0, by="image"))
+    file.write_text(file.read_text().replace(",image\n", ",\n", 1))
+    with pytest.raises(DataError, match="split_by is image, lesion, expected one of"):
+        read_split(file, rows)
+
+
+def test_a_split_file_may_hold_more_images_than_are_used(tmp_path: Path) -> None:
+    rows = _rows()
+    split = make_split(rows, seed=0)
+    write_split(tmp_path / "split.csv", rows, split)
+    used = [row for row in rows if row.dx in ("mel", "nv")]
+    found = read_split(tmp_path / "split.csv", used)
+    assert dict(found) == {row.image_id: split[row.image_id] for row in used}
+
+
+def test_a_lesion_that_crosses_outside_the_used_images_does_not_count(tmp_path: Path) -> None:
+    rows = _rows()
+    split = make_split(rows, seed=0)
+    twin = next(row for row in rows if row.dx == "df" and row.image_id.endswith("_1"))
+    other = next(part for part in PARTS if part != split[twin.image_id])
+    write_split(tmp_path / "split.csv", rows, {**split, twin.image_id: other})
+    assert read_split(tmp_path / "split.csv", [row for row in rows if row.dx != "df"])
+
+
+def test_a_split_file_that_lacks_an_image_is_refused(tmp_path: Path) -> None:
     rows = _rows()
     write_split(tmp_path / "split.csv", rows[:-1], make_split(rows, seed=0))
-    with pytest.raises(DataError, match=f"image {rows[-1].image_id} has part None"):
+    with pytest.raises(DataError, match=f"image {rows[-1].image_id} is missing"):
         read_split(tmp_path / "split.csv", rows)
+
+
+def test_a_split_file_with_an_unknown_part_is_refused(tmp_path: Path) -> None:
+    rows = _rows()
+    write_split(tmp_path / "split.csv", rows, {**make_split(rows, seed=0), rows[0].image_id: "holdout"})
+    with pytest.raises(DataError, match="part 'holdout', expected one of train, validation, test"):
+        read_split(tmp_path / "split.csv", rows)
+
+
+def test_a_split_file_that_names_an_image_twice_is_refused(tmp_path: Path) -> None:
+    rows = _rows()
+    write_split(tmp_path / "split.csv", [*rows, rows[0]], make_split(rows, seed=0))
+    with pytest.raises(DataError, match=f"image {rows[0].image_id} occurs twice"):
+        read_split(tmp_path / "split.csv", rows)
+
+
+def test_a_file_that_is_no_split_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "split.csv").write_text("image_id,dx\n")
+    with pytest.raises(DataError, match="columns missing: lesion_id, part"):
+        read_split(tmp_path / "split.csv", _rows())
 
 
 @pytest.mark.parametrize(("validation", "test"), [(0.0, 0.2), (0.6, 0.4), (-0.1, 0.1)])
