@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from models.bundle import Interval, Manifest
+from models.bundle import Manifest
 from training.export import Parity
+from training.markdown import figure, table
+from training.report import subgroup_section
 
 _SHOWN = {
     "balanced_accuracy": "Balanced accuracy (label by the decision rule)",
@@ -16,76 +18,150 @@ _SHOWN = {
     "ece": "Expected calibration error",
 }
 
+_COMBINATIONS = {
+    "mean": "Weighted mean of the members' probabilities",
+    "vote": "Majority vote of the members",
+    "specialists": "The first member answers; the others decide again between the classes they know",
+}
+
 
 def write_model_card(path: Path, manifest: Manifest, parity: Parity) -> None:
     """Write ``MODEL_CARD.md`` for ``manifest``."""
-    point, data = manifest.operating_point, manifest.data
-    members = "; ".join(
-        f"{m.name} (weight {m.weight:g}, temperature {m.temperature:.3g}, {m.parameters / 1e6:.1f} million "
+    sections = (
+        [f"# {manifest.name} {manifest.version}", "", f"**{manifest.intended_use}**", ""],
+        _model(manifest, parity),
+        _decisions(manifest),
+        _data(manifest),
+        _metrics(manifest),
+        subgroup_section(manifest.subgroups),
+        _prediction_sets(manifest),
+        _cautions(manifest),
+        ["## Limits", "", *(f"- {limit}" for limit in manifest.limits), ""],
+        ["## Licence and citation", "", f"- Licence: {manifest.licence} (see LICENSE)."],
+        [f"- Citation: {manifest.citation}.", ""],
+    )
+    path.write_text("\n".join(line for section in sections for line in section), encoding="utf-8")
+
+
+def _model(manifest: Manifest, parity: Parity) -> list[str]:
+    spec = manifest.input
+    members = [
+        f"{m.name} (weight {m.weight:.3g}, temperature {m.temperature:.3g}, {m.parameters / 1e6:.1f} million "
         "parameters)"
         for m in manifest.members
-    )
-    parts = ", ".join(f"{part} {n} images of {data.lesions[part]} lesions" for part, n in data.images.items())
-    lines = [
-        f"# {manifest.name} {manifest.version}",
-        "",
-        f"**{manifest.intended_use}**",
-        "",
+    ]
+    how = _COMBINATIONS[manifest.combination] if len(members) > 1 else "One network"
+    revisions = ", ".join(f"`{revision}`" for revision in manifest.training_git_revisions)
+    return [
         "## Model",
         "",
-        f"- Weighted mean of the members' probabilities: {members}.",
-        f"- Input: {manifest.input.height} × {manifest.input.width} pixels, {manifest.input.color.upper()}, "
-        "the largest centred square of the upload.",
+        f"- {how}: {'; '.join(members)}.",
+        f"- Input: {spec.height} × {spec.width} pixels, {spec.color.upper()}, the largest centred "
+        f"{'square' if spec.height == spec.width else 'rectangle'} of the upload.",
         f"- Recipe `{manifest.recipe}`, exported {manifest.created} from revision `{manifest.git_revision}`, "
-        f"trained at {', '.join(f'`{revision}`' for revision in manifest.training_git_revisions)}.",
+        f"trained at {revisions}.",
         f"- The ONNX graph agrees with Keras within {max(parity.probabilities.values()):.1e} (probabilities) "
         f"and {parity.heatmaps:.1e} (normalised heatmaps against Grad-CAM by automatic differentiation).",
-        f"- Licence: {manifest.licence} (see LICENSE).",
         "",
+    ]
+
+
+def _decisions(manifest: Manifest) -> list[str]:
+    point, rule = manifest.operating_point, manifest.decision_rule
+    return [
         "## Classes and decisions",
         "",
-        "| code | name | group | share of the training data |",
-        "| --- | --- | --- | --- |",
-        *(
-            f"| {c.code} | {c.name} | {'malignant' if c.malignant else 'benign'} "
-            f"| {manifest.decision_rule.prior[c.code]:.3f} |"
-            for c in manifest.classes
+        *table(
+            ("code", "name", "group", "share of the training data"),
+            [
+                (c.code, c.name, "malignant" if c.malignant else "benign", f"{rule.prior[c.code]:.3f}")
+                for c in manifest.classes
+            ],
         ),
-        "",
-        f"- Label: the class with the largest probability / prior^{manifest.decision_rule.tau:g}.",
+        f"- Label: the class with the largest probability / prior^{rule.tau:g}.",
         f"- Malignancy: P({') + P('.join(manifest.malignant)}); flagged from {point.threshold:.4f}, chosen "
         f"on validation data for a sensitivity of {point.target_sensitivity:.2f}. There: sensitivity "
-        f"{_text(point.sensitivity)}, specificity {_text(point.specificity)}.",
+        f"{figure(point.sensitivity)}, specificity {figure(point.specificity)}.",
         "",
+    ]
+
+
+def _data(manifest: Manifest) -> list[str]:
+    data = manifest.data
+    parts = ", ".join(f"{part} {n} images of {data.lesions[part]} lesions" for part, n in data.images.items())
+    return [
         "## Data",
         "",
         f"- {data.name}, split by lesion: {parts}.",
         f"- Licence {data.licence}. {data.citation}.",
         "",
+    ]
+
+
+def _metrics(manifest: Manifest) -> list[str]:
+    shown = _SHOWN | {f"recall_{c.code}": f"Recall of {c.code}" for c in manifest.classes}
+    return [
         "## Measured once on the test part",
         "",
         "Intervals: 95 %, bootstrap over lesions within each class. Details in `report/report.md`.",
         "",
-        "| figure | value |",
-        "| --- | --- |",
-        *(
-            f"| {title} | {_text(manifest.metrics[key])} |"
-            for key, title in _SHOWN.items()
-            if key in manifest.metrics
+        *table(
+            ("figure", "value"),
+            [
+                (title, figure(manifest.metrics[key]))
+                for key, title in shown.items()
+                if key in manifest.metrics
+            ],
         ),
-        *(
-            f"| Recall of {c.code} | {_text(manifest.metrics[f'recall_{c.code}'])} |"
-            for c in manifest.classes
-            if f"recall_{c.code}" in manifest.metrics
+    ]
+
+
+def _prediction_sets(manifest: Manifest) -> list[str]:
+    sets = manifest.prediction_sets
+    return [
+        "## Prediction sets",
+        "",
+        "Every answer comes with a set of classes: those whose probability reaches the class's threshold, "
+        f"and the label. The thresholds were fitted on validation data so that at least {sets.coverage:.0%} "
+        f"of the images of each class have it in their set. On the test part a set holds "
+        f"{figure(sets.mean_size)} classes on average.",
+        "",
+        *table(
+            ("class", "threshold", "coverage on the test part"),
+            [
+                ("all", "", figure(sets.measured["overall"])),
+                *((code, f"{t:.4f}", figure(sets.measured[code])) for code, t in sets.thresholds.items()),
+            ],
         ),
+    ]
+
+
+def _cautions(manifest: Manifest) -> list[str]:
+    strange, apart, quality = manifest.out_of_distribution, manifest.disagreement, manifest.quality
+    lines = [
+        "## When an answer comes with a caution",
         "",
-        "## Limits",
-        "",
-        *(f"- {limit}" for limit in manifest.limits),
+        f"- Unlike the training data: {strange.method} above {strange.threshold:.4g}, as for "
+        f"{_percent(1 - strange.quantile)} of the validation images.",
+    ]
+    if len(manifest.members) > 1:
+        lines.append(
+            "- The members disagree: weighted mean of their total variation distances above "
+            f"{apart.threshold:.4g}, as for {_percent(1 - apart.quantile)} of the validation images."
+        )
+    return [
+        *lines,
+        "- Blurred, dark, bright or flat: variance of the Laplacian below "
+        f"{quality.sharpness_min:.4g}, mean luma below {quality.brightness_min:.4g} or above "
+        f"{quality.brightness_max:.4g}, standard deviation of the luma below {quality.contrast_min:.4g}, or "
+        f"over-exposed pixels above {_percent(quality.clipped_max)}. Each limit has "
+        f"{_percent(quality.quantile)} of the images that it was fitted to on its good side. A dark lesion "
+        "that fills the picture makes it dark, too.",
+        f"- For drift: how often each label and confidence was given to {manifest.drift_reference.images} "
+        "validation images is in `manifest.json`, to compare a service's answers with.",
         "",
     ]
-    path.write_text("\n".join(lines), encoding="utf-8")
 
 
-def _text(figure: Interval) -> str:
-    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"

@@ -1,15 +1,18 @@
 """The evaluation as Markdown with its plots: what a reader needs to judge a model, on one page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.bundle import Subgroup
 from training.calibration import Calibration
-from training.data import CODES
+from training.markdown import NONE, figure, table
 from training.plots import plot_confusion, plot_f1, plot_reliability, plot_roc
 from training.run import Run, image_counts
+from training.safeguards import COVERAGE
 from training.scores import Predictions
 from training.split import PARTS
+from training.subgroups import FIGURES as SUBGROUP_FIGURES
 
 _HEADLINES = {
     "balanced_accuracy": "balanced accuracy (decision rule)",
@@ -19,6 +22,7 @@ _HEADLINES = {
     "macro_precision": "macro precision",
     "macro_recall": "macro recall",
     "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
     "weighted_f1": "weighted F1",
     "macro_auc": "macro AUC",
     "malignancy_sensitivity": "malignancy sensitivity",
@@ -41,55 +45,23 @@ def write_report(
         metrics: as ``evaluate`` returns them.
         test: the ensemble's answers on the test part.
     """
-    figures = {name: interval["value"] for name, interval in metrics["test"].items()}
-    members = {name: [m[f"f1_{code}"] for code in CODES] for name, m in metrics["members"].items()}
-    plot_confusion(folder / "confusion_matrix.png", test)
-    plot_f1(folder / "f1_by_class.png", members | {"ensemble": [figures[f"f1_{c}"] for c in CODES]}, CODES)
-    plot_roc(folder / "roc.png", test, figures)
-    plot_reliability(folder / "reliability.png", test, figures["ece"])
-    images, lesions = image_counts({part: run.part(part) for part in PARTS})
+    _plot(folder, metrics, test)
     lines = [
         f"# Evaluation of `{run.recipe.name}`",
         "",
-        "Scored once on the test part. Temperatures, decision rule and threshold were fitted on the "
-        "validation part alone. Intervals: 95 %, bootstrap over lesions within each class. "
+        "Scored once on the test part. Temperatures, decision rule, threshold and prediction sets were "
+        "fitted on the validation part alone. Intervals: 95 %, bootstrap over lesions within each class. "
         "No lesion lies in two parts.",
         "",
-        "| part | images | lesions |",
-        "| --- | --- | --- |",
-        *(f"| {part} | {images[part]} | {lesions[part]} |" for part in PARTS),
+        *_parts(run),
+        *_headlines(metrics),
+        *_classes(metrics, test),
+        *_members(metrics),
+        _fitted(run, calibration),
         "",
-        "| figure | test | 95 % interval | validation |",
-        "| --- | --- | --- | --- |",
-        *(
-            f"| {title} | {_value(metrics['test'], name)} | {_interval(metrics['test'], name)} "
-            f"| {_value(metrics['validation'], name)} |"
-            for name, title in _HEADLINES.items()
-            if name in figures
-        ),
-        "",
-        "| class | images | precision | recall | F1 | AUC |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *(
-            f"| {code} | {(test.labels == index).sum()} | "
-            + " | ".join(
-                f"{_value(metrics['test'], f'{kind}_{code}')} {_interval(metrics['test'], f'{kind}_{code}')}"
-                for kind in ("precision", "recall", "f1", "auc")
-            )
-            + " |"
-            for index, code in enumerate(CODES)
-        ),
-        "",
-        "| model | balanced accuracy (rule) | accuracy (arg-max) | macro F1 | macro AUC |",
-        "| --- | --- | --- | --- | --- |",
-        *(
-            f"| {name} | " + " | ".join(_plain(m, key) for key in _COMPARED) + " |"
-            for name, m in (metrics["members"] | {"ensemble": figures}).items()
-        ),
-        "",
-        f"Temperatures: {_listed(run, calibration.temperatures)}. Weights: "
-        f"{_listed(run, calibration.weights)}. Decision rule: largest p / prior^{calibration.tau:g}. "
-        f"Malignancy threshold: {calibration.threshold:.4f}.",
+        *_prediction_sets(metrics["prediction_sets"], test.codes),
+        *subgroup_section([Subgroup(**group) for group in metrics["subgroups"]]),
+        "## Plots",
         "",
         "![Confusion matrix](confusion_matrix.png)",
         "",
@@ -103,20 +75,113 @@ def write_report(
     (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
 
 
-_COMPARED = ("balanced_accuracy", "accuracy", "macro_f1", "macro_auc")
+def _plot(folder: Path, metrics: Mapping[str, Any], test: Predictions) -> None:
+    figures = {name: interval["value"] for name, interval in metrics["test"].items()}
+    models = metrics["members"] | {"ensemble": figures}
+    f1 = {name: [model[f"f1_{code}"] for code in test.codes] for name, model in models.items()}
+    plot_confusion(folder / "confusion_matrix.png", test)
+    plot_f1(folder / "f1_by_class.png", f1, test.codes)
+    plot_roc(folder / "roc.png", test, figures)
+    plot_reliability(folder / "reliability.png", test, figures["ece"])
 
 
-def _value(figures: Mapping[str, Mapping[str, float]], name: str) -> str:
-    return f"{figures[name]['value']:.3f}" if name in figures else "–"
+def _parts(run: Run) -> list[str]:
+    images, lesions = image_counts({part: run.part(part) for part in PARTS})
+    return table(("part", "images", "lesions"), [(part, images[part], lesions[part]) for part in PARTS])
 
 
-def _interval(figures: Mapping[str, Mapping[str, float]], name: str) -> str:
-    return f"[{figures[name]['low']:.3f}, {figures[name]['high']:.3f}]" if name in figures else ""
+def _headlines(metrics: Mapping[str, Any]) -> list[str]:
+    found = metrics["test"]
+    return table(
+        ("figure", "test", "validation"),
+        [
+            (title, figure(found[name]), _value(metrics["validation"].get(name)))
+            for name, title in _HEADLINES.items()
+            if name in found
+        ],
+    )
 
 
-def _plain(figures: Mapping[str, float], name: str) -> str:
-    return f"{figures[name]:.3f}" if name in figures else "–"
+def _classes(metrics: Mapping[str, Any], test: Predictions) -> list[str]:
+    kinds = ("precision", "recall", "f1", "auc")
+    return table(
+        ("class", "images", "precision", "recall", "F1", "AUC"),
+        [
+            (
+                code,
+                (test.labels == index).sum(),
+                *(figure(metrics["test"].get(f"{kind}_{code}")) for kind in kinds),
+            )
+            for index, code in enumerate(test.codes)
+        ],
+    )
 
 
-def _listed(run: Run, values: tuple[float, ...]) -> str:
-    return ", ".join(f"{m.name} {v:.3g}" for m, v in zip(run.recipe.members, values, strict=True))
+def _members(metrics: Mapping[str, Any]) -> list[str]:
+    compared = ("balanced_accuracy", "accuracy", "macro_f1", "macro_auc")
+    ensemble = {name: metrics["test"][name]["value"] for name in compared if name in metrics["test"]}
+    return table(
+        ("model", "balanced accuracy (rule)", "accuracy (arg-max)", "macro F1", "macro AUC"),
+        [
+            (name, *(f"{model[key]:.3f}" if key in model else NONE for key in compared))
+            for name, model in (metrics["members"] | {"ensemble": ensemble}).items()
+        ],
+    )
+
+
+def _fitted(run: Run, calibration: Calibration) -> str:
+    def listed(values: Sequence[float]) -> str:
+        return ", ".join(f"{m.name} {v:.3g}" for m, v in zip(run.recipe.members, values, strict=True))
+
+    combination = calibration.combination
+    return (
+        f"Combination: {combination.kind}. Weights: {listed(combination.weights)}. Temperatures: "
+        f"{listed(calibration.temperatures)}. Decision rule: largest p / prior^{calibration.tau:g}. "
+        f"Malignancy threshold: {calibration.threshold:.4f}."
+    )
+
+
+def _prediction_sets(sets: Mapping[str, Any], codes: Sequence[str]) -> list[str]:
+    return [
+        "## Prediction sets",
+        "",
+        f"Split conformal prediction with a threshold for each class, fitted for a coverage of {COVERAGE:g} "
+        "in every class; the decided label always belongs. Coverage: share of the images whose set holds "
+        "their diagnosis. Size: mean number of classes in a set.",
+        "",
+        *table(
+            ("diagnosis", "coverage", "size"),
+            [
+                (name, figure(sets["measured"].get(code)), figure(sets["size"].get(code)))
+                for code, name in {"overall": "all", **{code: code for code in codes}}.items()
+            ],
+        ),
+    ]
+
+
+def subgroup_section(groups: Sequence[Subgroup]) -> list[str]:
+    """The lines on groups of images, for the report and the model card; none where there are no groups."""
+    if not groups:
+        return []
+    return [
+        "## By age, sex and site",
+        "",
+        "On the test part; each figure only where its images suffice. Diagnoses are not equally frequent in "
+        "the groups, so their figures differ even for a model that treats them alike.",
+        "",
+        *table(
+            ("group", "images", *(name.replace("_", " ") for name in SUBGROUP_FIGURES)),
+            [
+                (
+                    f"{group.factor} {group.value}",
+                    group.images,
+                    *(figure(group.metrics.get(name)) for name in SUBGROUP_FIGURES),
+                )
+                for group in groups
+            ],
+        ),
+    ]
+
+
+def _value(found: Mapping[str, float] | None) -> str:
+    return NONE if found is None else f"{found['value']:.3f}"

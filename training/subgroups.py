@@ -20,6 +20,15 @@ FEWEST_OF_GROUP = 10
 FEWEST_OF_CLASS = 5
 """Images of every class that a balanced accuracy needs: a mean over fewer classes compares with none."""
 
+FIGURES = (
+    "balanced_accuracy",
+    "accuracy",
+    "malignancy_sensitivity",
+    "malignancy_specificity",
+    "malignancy_auc",
+)
+"""What is measured of a group, as ``training.scores`` names it."""
+
 _SITES = {
     "head and neck": ("ear", "face", "neck", "scalp"),
     "torso": ("abdomen", "back", "chest", "trunk"),
@@ -77,12 +86,7 @@ def subgroups(
 def _supported(group: Predictions) -> list[str]:
     """The figures for which the group has enough images."""
     malignant = int(group.malignant[group.labels].sum())
-    enough = {
-        "sensitivity": malignant >= FEWEST_OF_GROUP,
-        "specificity": len(group.labels) - malignant >= FEWEST_OF_GROUP,
-    }
-    names = ["accuracy"]
-    if np.bincount(group.labels, minlength=len(group.codes)).min() >= FEWEST_OF_CLASS:
-        names.insert(0, "balanced_accuracy")
-    names += [f"malignancy_{kind}" for kind, there in enough.items() if there]
-    return [*names, "malignancy_auc"] if all(enough.values()) else names
+    sick, well = malignant >= FEWEST_OF_GROUP, len(group.labels) - malignant >= FEWEST_OF_GROUP
+    every_class = np.bincount(group.labels, minlength=len(group.codes)).min() >= FEWEST_OF_CLASS
+    enough = (every_class, True, sick, well, sick and well)
+    return [name for name, supported in zip(FIGURES, enough, strict=True) if supported]

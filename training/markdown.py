@@ -1,0 +1,24 @@
+"""Tables and figures in Markdown, for the report and the model card."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from models.fields import Interval
+
+NONE = "–"
+"""What stands where a figure is not defined."""
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a table, with an empty line after it; none at all where there are no rows."""
+    lines = [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]
+    if not lines:
+        return []
+    return [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}", *lines, ""]
+
+
+def figure(found: Interval | Mapping[str, float] | None) -> str:
+    """A figure with its interval, as ``0.812 [0.780, 0.841]``; a dash where there is none."""
+    if found is None:
+        return NONE
+    value = found.model_dump() if isinstance(found, Interval) else found
+    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
