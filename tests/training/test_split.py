@@ -80,7 +80,7 @@ def test_a_split_file_in_which_a_lesion_crosses_is_refused(tmp_path: Path) -> No
     split = make_split(rows, seed=0)
     twin = next(row for row in rows if row.image_id.endswith("_1") and split[row.image_id] == "train")
     write_split(tmp_path / "split.csv", rows, {**split, twin.image_id: "test"})
- .* does not say"):
+    with pytest.raises(DataError, match=f"lesion {twin.lesion_id} lies in both .* does not say"):
         read_split(tmp_path / "split.csv", rows)
 
 
