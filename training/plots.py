@@ -204,5 +204,6 @@ def draw_reliability(predictions: Predictions, ece: float, bins: int = 15) -> Fi
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", **_SIZE)
+    # Laid out by itself, without bbox_inches="tight": that would draw all of it a second time.
+    figure.savefig(buffer, format="png", dpi=_SIZE["dpi"])
     return buffer.getvalue()
