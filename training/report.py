@@ -167,7 +167,9 @@ def subgroup_section(groups: Sequence[Subgroup]) -> list[str]:
         "## By age, sex and site",
         "",
         "On the test part; each figure only where its images suffice. Diagnoses are not equally frequent in "
-        "the groups, so their figures differ even for a model that treats them alike.",
+        "the groups, so their figures differ even for a model that treats them alike. An interval that is a "
+        "single point, as at 1.000, means that no image of the group spoke against it, not "
+        "that there is certainty.",
         "",
         *table(
             ("group", "images", *(name.replace("_", " ") for name in SUBGROUP_FIGURES)),
