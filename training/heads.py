@@ -74,4 +74,4 @@ class HeadGraph:
 
 
 def _constant(variable: Any) -> Any:
-    return tf.constant(keras.ops.convert_to_numpy(variable), tf.float32)
+    return tf.cast(variable.value, tf.float32)
