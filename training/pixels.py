@@ -6,7 +6,9 @@ decoding at all, which matters most where the device is fast.
 
 import hashlib
 import inspect
+import math
 import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,7 +33,7 @@ def load_pixels(
         cache: folder for the arrays; one is found again by its files, the size and the decoder.
 
     Raises:
-        DataError: an image cannot be decoded.
+        DataError: an image cannot be decoded, or the disk has no space for the array.
     """
     channels = 3 if color == "rgb" else 1
     grey = "-grey" if color == "grey" else ""
@@ -39,23 +41,41 @@ def load_pixels(
     if not file.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(f".{os.getpid()}.part")
-        array = np.lib.format.open_memmap(
-            part, mode="w+", dtype=np.uint8, shape=(len(rows), height, width, channels)
-        )
+        try:
+            array = _allocate(part, (len(rows), height, width, channels))
 
-        def fill(index: int) -> None:
-            row = rows[index]
-            try:
-                array[index] = decode(row.path.read_bytes(), height=height, width=width, color=color).pixels
-            except ImageError as error:
-                raise DataError(f"{row.path}: {error}") from error
+            def fill(index: int) -> None:
+                row = rows[index]
+                try:
+                    data = row.path.read_bytes()
+                    array[index] = decode(data, height=height, width=width, color=color).pixels
+                except (ImageError, OSError) as error:
+                    raise DataError(f"{row.path}: {error}") from error
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(fill, range(len(rows))))  # list() so that an error is raised here
-        array.flush()
-        part.replace(file)  # a stopped run leaves no half-written array behind
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                list(pool.map(fill, range(len(rows))))  # list() so that an error is raised here
+            array.flush()
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)  # what did not come to its end leaves nothing behind
     pixels: np.ndarray = np.load(file, mmap_mode="r")
     return pixels
+
+
+def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A new array on disk with its space reserved: writing to a mapping without space kills the process."""
+    needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
+    message = f"{path.parent}: the decoded images need {needed:,} bytes, {free:,} are free there"
+    if needed > free:
+        raise DataError(message)
+    try:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):  # absent on macOS
+            with path.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise DataError(f"{message} ({error.strerror})") from error
+    return array
 
 
 def _key(rows: Sequence[Row]) -> str:
