@@ -15,25 +15,35 @@ class Answers(NamedTuple):
 
     Attributes:
         logits: float64 ``[N, K_m]`` of each member.
-        pooled: float32 ``[N, F]``, the spatial means of all members' last feature maps side by side.
+        pooled: float32 ``[N, F_m]`` of each member, the spatial mean of its last feature map.
     """
 
     logits: tuple[np.ndarray, ...]
-    pooled: np.ndarray
+    pooled: tuple[np.ndarray, ...]
+
+    @property
+    def features(self) -> np.ndarray:
+        """The pooled features of all members side by side, float32 ``[N, ΣF_m]``."""
+        return np.concatenate(self.pooled, axis=1)
 
     def save(self, path: Path) -> None:
         """Write to ``path`` (.npz), whole or not at all."""
         part = path.with_name(f"part-{path.name}")
-        members: dict[str, Any] = {f"logits_{index}": logits for index, logits in enumerate(self.logits)}
-        np.savez(part, pooled=self.pooled, **members)
+        arrays: dict[str, Any] = {}
+        for index, (logits, pooled) in enumerate(zip(self.logits, self.pooled, strict=True)):
+            arrays |= {f"logits_{index}": logits, f"pooled_{index}": pooled}
+        np.savez(part, **arrays)
         part.replace(path)
 
     @staticmethod
     def load(path: Path) -> "Answers":
         """What ``save`` wrote."""
         with np.load(path) as content:
-            count = len(content.files) - 1
-            return Answers(tuple(content[f"logits_{i}"] for i in range(count)), content["pooled"])
+            members = range(len(content.files) // 2)
+            return Answers(
+                tuple(content[f"logits_{index}"] for index in members),
+                tuple(content[f"pooled_{index}"] for index in members),
+            )
 
 
 def predict(networks: Sequence[keras.Model], images: Any, *, batch_size: int) -> Answers:
@@ -49,4 +59,4 @@ def predict(networks: Sequence[keras.Model], images: Any, *, batch_size: int) ->
         ]
         logits.append(np.concatenate([np.asarray(z, np.float64) for z, _ in parts]))
         pooled.append(np.concatenate([np.asarray(a, np.float32) for _, a in parts]))
-    return Answers(tuple(logits), np.concatenate(pooled, axis=1))
+    return Answers(tuple(logits), tuple(pooled))

@@ -52,6 +52,10 @@ class Calibration:
         """The ensemble's probabilities ``[N, K]``."""
         return self.combination(self.member_probabilities(logits))
 
+    def disagreement(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        """How far apart the members are, ``[N]`` in [0, 1]; see ``Combination.disagreement``."""
+        return self.combination.disagreement(self.member_probabilities(logits))
+
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         """Class index ``[N]`` that the decision rule picks: the largest p / prior ** tau."""
         return decide(probabilities, np.array(self.prior), self.tau)

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from training.answers import Answers, predict
-from training.batches import log_prior_shift
+from training.batches import Subset, log_prior_shift
 from training.calibration import Calibration, fit_calibration
 from training.combination import starting_combination
 from training.loop import NETWORK
@@ -64,13 +64,21 @@ def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) ->
     folder = run.folder / "evaluation"
     folder.mkdir(exist_ok=True)
     # Everything is fitted by now; only here are test images read.
+    answers = _answers(run, networks, "test")
     test, members = _score(run, networks, fitted.calibration, "test")
     validation, _ = _score(run, networks, fitted.calibration, "validation")
     metrics: dict[str, Any] = {
         "test": bootstrap(test, resamples=resamples),
         "validation": bootstrap(validation, resamples=resamples),
         "members": {name: scores(predictions) for name, predictions in members.items()},
-        **measure_safeguards(fitted.safeguards, test, run.part("test"), resamples=resamples),
+        **measure_safeguards(
+            fitted.safeguards,
+            test,
+            run.part("test"),
+            features=answers.features,
+            disagreement=fitted.calibration.disagreement(answers.logits),
+            resamples=resamples,
+        ),
     }
     write_json(folder / "metrics.json", metrics)
     write_report(folder, run, fitted.calibration, metrics, test)
@@ -99,9 +107,9 @@ def calibrate(run: Run, networks: list[keras.Model]) -> Fitted:
     members = calibration.member_probabilities(answers.logits)
     safeguards = fit_safeguards(
         _predictions(run, calibration, calibration.combination(members), "validation"),
-        disagreement=calibration.combination.disagreement(members),
-        known=_answers(run, networks, "train", _OOD_IMAGES).pooled,
-        pooled=answers.pooled,
+        disagreement=calibration.disagreement(answers.logits),
+        known=_answers(run, networks, "train", _OOD_IMAGES),
+        answers=answers,
         pixels=run.pixels("train", run.recipe.size),
     )
     safeguards.save(run.folder)
@@ -141,15 +149,11 @@ def _answers(run: Run, networks: list[keras.Model], part: str, count: int | None
     kept = run.folder / f"{part}_answers-{digest.hexdigest()[:16]}.npz"
     if not kept.is_file():
         pixels = run.pixels(part, run.recipe.size)
-        predict(networks, _evenly(pixels, count), batch_size=run.recipe.batch_size).save(kept)
+        chosen = np.arange(len(pixels))
+        if count is not None and count < len(pixels):
+            chosen = np.linspace(0, len(pixels) - 1, count).astype(int)  # evenly over the part
+        predict(networks, Subset(pixels, chosen), batch_size=run.recipe.batch_size).save(kept)
     return Answers.load(kept)
-
-
-def _evenly(values: np.ndarray, count: int | None) -> np.ndarray:
-    """``count`` of the values, evenly spaced; all where there are no more."""
-    if count is None or len(values) <= count:
-        return values
-    return values[np.linspace(0, len(values) - 1, count).astype(int)]
 
 
 def _predictions(run: Run, calibration: Calibration, probabilities: np.ndarray, part: str) -> Predictions:

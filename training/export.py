@@ -108,7 +108,7 @@ def check_parity(
     expected = {
         "probabilities": calibration.combination(members),
         "disagreement": calibration.combination.disagreement(members),
-        "ood_score": outliers.score(answers.pooled),
+        "ood_score": outliers.score(answers.features),
     }
     differences = {}
     for batch in (1, 7):

@@ -1,4 +1,4 @@
-"""``training.combination`` once more as TensorFlow operations, and the members' maps joined by its derivative.
+"""``training.combination`` once more in TensorFlow, and the members' maps joined by its derivative.
 
 The export compares the two: they must give the same probabilities.
 """

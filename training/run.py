@@ -161,7 +161,7 @@ class Run:
 
     def member_labels(self, member: MemberRecipe, part: str) -> np.ndarray:
         """Indices into the member's own classes, int, of the images in ``chosen``."""
-        labels = self.labels(part)[self.chosen(member, part)]
+        labels: np.ndarray = self.labels(part)[self.chosen(member, part)]
         if not member.classes:
             return labels
         wanted = [self.classes.codes.index(code) for code in member.classes]

@@ -19,6 +19,7 @@ from models.safeguards import (
     Subgroup,
 )
 from models.safeguards import OutOfDistribution as OutOfDistributionFields
+from training.answers import Answers
 from training.conformal import fit_prediction_sets, measure_prediction_sets
 from training.data import Row
 from training.image_quality import fit_quality_limits, measure_images
@@ -72,8 +73,8 @@ def fit_safeguards(
     validation: Predictions,
     *,
     disagreement: np.ndarray,
-    known: np.ndarray,
-    pooled: np.ndarray,
+    known: Answers,
+    answers: Answers,
     pixels: np.ndarray,
 ) -> Safeguards:
     """Fit all safeguards.
@@ -81,16 +82,16 @@ def fit_safeguards(
     Args:
         validation: the ensemble's answers on the N validation images.
         disagreement: of its members there, ``[N]``.
-        known: pooled features ``[T, F]`` of training images.
-        pooled: the same features of the validation images, ``[N, F]``.
+        known: the members' answers to training images.
+        answers: those to the validation images.
         pixels: training images, uint8 ``[T, H, W, C]``.
     """
-    outliers = OutOfDistribution.fit(known)
+    outliers = OutOfDistribution.fit(known.features, [pooled.shape[1] for pooled in known.pooled])
     thresholds = fit_prediction_sets(validation.probabilities, validation.labels, COVERAGE)
     return Safeguards(
         outliers=outliers,
         set_thresholds={code: float(t) for code, t in zip(validation.codes, thresholds, strict=True)},
-        ood_threshold=unusual_from(outliers.score(pooled)),
+        ood_threshold=unusual_from(outliers.score(answers.features)),
         disagreement_threshold=min(unusual_from(disagreement), 1.0),
         quality=fit_quality_limits(measure_images(pixels)),
         drift_reference=drift_reference(validation.probabilities, validation.decided, validation.codes),
@@ -98,13 +99,34 @@ def fit_safeguards(
 
 
 def measure_safeguards(
-    safeguards: Safeguards, test: Predictions, rows: Sequence[Row], *, resamples: int
+    safeguards: Safeguards,
+    test: Predictions,
+    rows: Sequence[Row],
+    *,
+    features: np.ndarray,
+    disagreement: np.ndarray,
+    resamples: int,
 ) -> dict[str, Any]:
-    """``prediction_sets`` and ``subgroups`` of ``metrics.json``: measured on the test images ``rows``."""
+    """What ``metrics.json`` says of the safeguards, measured on the N test images ``rows``.
+
+    Args:
+        safeguards: as fitted.
+        test: the ensemble's answers.
+        rows: the images.
+        features: their pooled features ``[N, F]``.
+        disagreement: of the members, ``[N]``.
+        resamples: of the bootstrap.
+    """
     thresholds = np.array([safeguards.set_thresholds[code] for code in test.codes])
     return {
         "prediction_sets": measure_prediction_sets(test, thresholds, resamples=resamples),
         "subgroups": subgroups(test, rows, resamples=resamples),
+        "flagged": {
+            "out_of_distribution": float(
+                (safeguards.outliers.score(features) > safeguards.ood_threshold).mean()
+            ),
+            "members_disagree": float((disagreement > safeguards.disagreement_threshold).mean()),
+        },
     }
 
 

@@ -36,7 +36,7 @@ def test_the_ensemble_as_a_whole_is_calibrated() -> None:
     rng = np.random.default_rng(1)
     evidence = rng.normal(size=(4000, 3)) * 2
     labels = _drawn(rng, evidence)
-    members = evidence + rng.normal(size=(2, 4000, 3)) * 1.5
+    members = [evidence + rng.normal(size=(4000, 3)) * 1.5 for _ in range(2)]
     apart = tuple(_fit([member], labels).temperatures[0] for member in members)
     together = _fit(members, labels, weights=(0.6, 0.4))
 

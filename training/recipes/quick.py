@@ -2,8 +2,8 @@
 
     python -m training run --recipe quick --data DIR --out runs/NAME
 
-Not to be served: what it is for is to compare, say, grey with colour or one split with another, at a cost that
-allows it. The figures of those comparisons stand in docs/training.md.
+Not to be served: it is there to compare, say, grey with colour or one split with another, at a cost
+that allows it. The figures of those comparisons stand in docs/training.md.
 
 Measured here: see docs/training.md.
 """
