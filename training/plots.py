@@ -53,9 +53,10 @@ def plot_curves(path: Path, history: Path) -> None:
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """The epochs of a ``history.csv``."""
+    """The epochs of a ``history.csv``; NaN for what an epoch does not have."""
     with path.open(newline="", encoding="utf-8") as stream:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+        rows = list(csv.DictReader(stream))
+    return [{name: float(value or "nan") for name, value in row.items()} for row in rows]
 
 
 def draw_curves(history: Sequence[Mapping[str, float]]) -> Figure:

@@ -9,7 +9,7 @@ from training.comparison.pictures import Pictures
 from training.comparison.results import compute
 from training.comparison.runs import ComparedRun, ComparisonError, group_runs, open_runs
 from training.comparison.sections import activation_section, curve_section, group_sections
-from training.comparison.text import INTRODUCTION, explain_groups
+from training.comparison.text import INTRODUCTION, PRIVACY, explain_groups
 
 
 def compare(
@@ -48,7 +48,7 @@ def compare(
         curve_section(runs),
         activation_section(runs, pictures),
     ]
-    introduction = [*INTRODUCTION, *explain_groups([found.group for found in results])]
+    introduction = [*INTRODUCTION, *explain_groups([found.group for found in results]), PRIVACY]
     page = render_page("Comparison of trained runs", [paragraph(text) for text in introduction], sections)
     markdown = write_markdown(results)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,8 @@ INTRODUCTION = (
     "its interval lies high. Whoever picks the best of many runs by these figures picks some luck with it.",
 )
 
+PRIVACY = "This page holds images of the data set: keep it where the data set may be."
+
 
 def explain_groups(groups: Sequence[Group]) -> list[str]:
     """Why there are several tables, where there are."""
