@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from models.errors import DermaserveError
@@ -152,12 +153,22 @@ def predict_logits(network: keras.Model, pixels: Any, batch_size: int) -> np.nda
 def _validate(
     recipe: Recipe, pixels: Any, labels: np.ndarray, classes: int, shift: np.ndarray, network: keras.Model
 ) -> dict[str, float]:
-    """Cross entropy, accuracy and balanced accuracy at the training data's prevalence."""
-    log_p = log_softmax(predict_logits(network, pixels, recipe.batch_size) - shift, axis=1)
-    hits = log_p.argmax(axis=1) == labels
+    """Cross entropy, accuracy and balanced accuracy at the training data's prevalence.
+
+    The cross entropy is that at the temperature that suits the network best. Every network gets its
+    temperature after training; one that ranks better must not lose to one that is less sure of itself.
+    """
+    logits = predict_logits(network, pixels, recipe.batch_size)
+
+    def cross_entropy(log_temperature: float) -> float:
+        log_p = log_softmax(logits / np.exp(log_temperature) - shift, axis=1)
+        return float(-log_p[np.arange(len(labels)), labels].mean())
+
+    fitted = minimize_scalar(cross_entropy, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
+    hits = (logits / np.exp(fitted.x) - shift).argmax(axis=1) == labels
     recalls = [hits[labels == code].mean() for code in range(classes) if (labels == code).any()]
     return {
-        "loss": float(-log_p[np.arange(len(labels)), labels].mean()),
+        "loss": float(fitted.fun),
         "accuracy": float(hits.mean()),
         "balanced_accuracy": float(np.mean(recalls)),
     }

@@ -164,7 +164,7 @@ class Recipe:
     # Share of the old average that each step's exponential moving average of the weights keeps; 0 for none.
     ema: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
-    # Which validation figure picks the best epoch, and in which direction it improves.
+    # Which validation figure picks the best epoch; the loss is the cross entropy after temperature scaling.
     monitor: Literal["loss", "balanced_accuracy"] = "loss"
     # What of the malignant images the operating point must find on validation data.
     target_sensitivity: float = 0.97

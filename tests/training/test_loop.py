@@ -264,6 +264,21 @@ def test_a_network_trained_in_mixed_precision_is_kept_in_single(recipe: Recipe, 
     assert np.ptp(found) > 0
 
 
+def test_validation_does_not_punish_confidence_that_a_temperature_takes_out(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 500)
+    logits = np.eye(3)[labels] + rng.normal(size=(500, 3))
+    shift = np.array([0.5, 0.0, -0.5])
+    found = []
+    for boast in (1.0, 4.0):
+        monkeypatch.setattr("training.loop.predict_logits", lambda *_, boast=boast: boast * logits)
+        found.append(training.loop._validate(recipe, None, labels, 3, shift, None))
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
+    assert found[0]["loss"] < np.log(3)
+
+
 def test_a_flattened_head_refuses_phases_of_another_size(tmp_path: Path) -> None:
     phase = Phase("head", epochs=1, learning_rate=1e-2, image_size=48)
     recipe = _recipe(phase)
