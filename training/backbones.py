@@ -79,10 +79,16 @@ def build_vit(kind: VisionTransformer, size: tuple[int, int], *, name: str) -> k
         y = layers.MultiHeadAttention(kind.heads, kind.width // kind.heads)(y, y)
         x = layers.Add()([x, y])
         y = layers.LayerNormalization(epsilon=1e-6)(x)
-        y = layers.Dense(4 * kind.width, activation="gelu")(y)
+        y = layers.Dense(4 * kind.width, activation=gelu)(y)
         x = layers.Add()([x, layers.Dense(kind.width)(y)])
     x = layers.LayerNormalization(epsilon=1e-6)(x)
     return keras.Model(inputs, layers.Reshape((rows, columns, kind.width))(x), name=name)
+
+
+@keras.saving.register_keras_serializable("dermaserve")
+def gelu(x: Any) -> Any:
+    """Gaussian error linear unit, exact; TensorFlow writes its own with erfc, which ONNX does not have."""
+    return 0.5 * x * (1.0 + ops.erf(x / 2**0.5))
 
 
 @keras.saving.register_keras_serializable("dermaserve")

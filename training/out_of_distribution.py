@@ -34,8 +34,9 @@ _COMPONENTS = 64
 class OutOfDistribution:
     """The score's parameters, all float32; F features, C components.
 
-    ``score = Σ z² − Σ (z · basis)²`` with ``z = (features − mean) · scale``: 1 is the distance from
+    ``score = |z − basis (basisᵀ z)|²`` with ``z = (features − mean) · scale``: 1 is the distance from
     the mean of the average training image, of which a small part is left over for a usual picture.
+    (Not as |z|² − |basisᵀ z|², where float32 would lose that small part.)
 
     Attributes:
         mean: ``[F]``, of the training features.
@@ -82,10 +83,12 @@ class OutOfDistribution:
     def score(self, features: np.ndarray) -> np.ndarray:
         """The score ``[N]`` of pooled features ``[N, F]``: 0 at the mean, higher is stranger."""
         z = (features - self.mean) * self.scale
-        return np.asarray(np.maximum((z**2).sum(axis=1) - ((z @ self.basis) ** 2).sum(axis=1), 0.0))
+        left_over = z - (z @ self.basis) @ self.basis.T
+        return np.asarray((left_over**2).sum(axis=1))
 
     def graph(self, tf: Any, features: Any) -> Any:
         """``score`` in TensorFlow, for the exported graph; ``tf`` is the module."""
         z = (features - self.mean) * self.scale
         inside = tf.matmul(z, tf.constant(self.basis))
-        return tf.maximum(tf.reduce_sum(z * z, axis=1) - tf.reduce_sum(inside * inside, axis=1), 0.0)
+        left_over = z - tf.matmul(inside, tf.constant(self.basis), transpose_b=True)
+        return tf.reduce_sum(left_over * left_over, axis=1)
