@@ -56,9 +56,7 @@ def _take(run: Any, name: str, other: Any) -> None:
         ]
     )
     if not same:
-        raise RecipeError(
-            f"{other.folder}: its {name} has another backbone, task, size, colour or split"
-        )
+        raise RecipeError(f"{other.folder}: its {name} has another backbone, task, size, colour or split")
     source, target = other.folder / name, run.folder / name
     if not (source / "network.keras").is_file():
         raise RecipeError(f"{source}: not trained to its end")
