@@ -5,7 +5,7 @@ import os
 import sys
 
 from models.errors import DermaserveError
-from training.commands import compare, evaluate, export, prepare, recipes, run, search, train
+from training.commands import compare, crossvalidate, evaluate, export, prepare, recipes, run, search, train
 
 _DESCRIPTION = """\
 Train, evaluate and export skin-lesion classifiers on HAM10000.
@@ -17,7 +17,7 @@ validation, scores the test part once, and writes a bundle that the service can 
 steps are commands of their own. Stopped at any moment, the same command goes on where it was.
 KERAS_BACKEND chooses tensorflow (default), jax or torch for training; export needs tensorflow.
 """
-_COMMANDS = (prepare, train, evaluate, export, run, compare, search, recipes)
+_COMMANDS = (prepare, train, evaluate, export, run, crossvalidate, compare, search, recipes)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,106 +1,104 @@
 """Check a data set, describe it, and split it by lesion."""
 
-from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-from training.data import CODES, DataError, Row, duplicate_groups, read_dataset
+from training.data import DataError, Row, duplicate_groups, read_dataset
+from training.data_report import crossing_lesions, describe
+from training.folds import fold_path, make_folds
+from training.near_duplicates import SIZE, NearDuplicate, near_duplicates
 from training.plots import plot_data
-from training.run import image_counts
-from training.split import PARTS, Split, make_split, rows_of, write_split
+from training.split import FLATTERS, Split, SplitBy, make_split, read_split, write_split
+from training.thumbnails import read_thumbnails
 
 SPLIT_NAME = "split.csv"
 
 
-def prepare(data: Path, out: Path, *, seed: int, validation: float = 0.15, test: float = 0.15) -> Split:
-    """Check every row against its file and write ``split.csv``, ``data.md`` and ``data.png``.
+@dataclass(frozen=True)
+class Prepared:
+    """A checked data set.
+
+    Attributes:
+        rows: its images.
+        pairs: images of different lesions that show the same.
+        splits: by the name of the file; one, or one a fold.
+    """
+
+    rows: list[Row]
+    pairs: list[NearDuplicate]
+    splits: dict[str, Split]
+
+    @property
+    def by_image(self) -> bool:
+        """Whether the split is by image, so that figures from it flatter."""
+        return any(split.by == "image" for split in self.splits.values())
+
+    @property
+    def summary(self) -> str:
+        """One line; a second one warns of a split by image."""
+        lesions = len({row.lesion_id for row in self.rows})
+        differ = sum(1 for pair in self.pairs if pair.first.dx != pair.second.dx)
+        crossing = sum(crossing_lesions(self.rows, split) for split in self.splits.values())
+        text = (
+            f"{len(self.rows)} images of {lesions} lesions; {len(self.pairs)} near-duplicate pairs between "
+            f"lesions ({differ} with different diagnoses); {crossing} lesions in more than one part"
+        )
+        return text + (f"\nWARNING: {FLATTERS}" if self.by_image else "")
+
+
+def prepare(
+    data: Path,
+    out: Path,
+    *,
+    seed: int,
+    validation: float = 0.15,
+    test: float = 0.15,
+    by: SplitBy = "lesion",
+    folds: int | None = None,
+) -> Prepared:
+    """Check every row against its file, then write the split, ``data.md`` and ``data.png``.
+
+    Every file is decoded to see that it is whole and which show the same picture. That looks at
+    files and groups them; no figure that a model is chosen or judged by comes of it.
 
     Args:
         data: folder of the data set in its published layout.
-        out: folder for the three files.
+        out: folder for the files: ``split.csv``, or ``fold-1.csv`` and so on.
         seed: of the split.
-        validation, test: shares of the images.
+        validation, test: shares of the images; not for folds, where each is one fold.
+        by: ``"image"`` lets photographs of one lesion lie in several parts, to measure what that does.
+        folds: for cross-validation, their number.
 
     Raises:
-        DataError: the data set is not usable; nothing is written.
+        DataError: the data set is not usable, folds are asked for by image, or ``out`` holds a run
+            of another split; nothing is written.
     """
+    if folds is not None and by == "image":
+        raise DataError("folds are made by lesion only; a split by image is a single one")
     rows = read_dataset(data)
-    _check_files(rows)
-    duplicates = duplicate_groups(rows)
-    split = make_split(rows, seed=seed, validation=validation, test=test, duplicates=duplicates)
+    thumbnails = read_thumbnails(rows, SIZE)
+    equal_files = duplicate_groups(rows)
+    pairs = near_duplicates(rows, thumbnails)
+    duplicates = [*equal_files, *((pair.first, pair.second) for pair in pairs)]
+    if folds is None:
+        split = make_split(rows, seed=seed, validation=validation, test=test, duplicates=duplicates, by=by)
+        splits = {SPLIT_NAME: split}
+    else:
+        made = make_folds(rows, folds=folds, seed=seed, duplicates=duplicates)
+        splits = {fold_path(out, number).name: fold for number, fold in enumerate(made, start=1)}
+    _check_run(out, rows, splits)
     out.mkdir(parents=True, exist_ok=True)
-    write_split(out / SPLIT_NAME, rows, split)
-    plot_data(out / "data.png", rows, split)
-    (out / "data.md").write_text(_describe(data.name, rows, split, duplicates), encoding="utf-8")
-    return split
+    for name, split in splits.items():
+        write_split(out / name, rows, split)
+    plot_data(out / "data.png", rows, next(iter(splits.values())))
+    text = describe(data.name, rows, splits, equal_files, pairs)
+    (out / "data.md").write_text(text, encoding="utf-8")
+    return Prepared(rows, pairs, splits)
 
 
-def _check_files(rows: Sequence[Row]) -> None:
-    """Raise DataError naming every file that is not a whole image; decoded at a reduced size."""
-
-    def problem(row: Row) -> str | None:
-        try:
-            with Image.open(row.path) as image:
-                image.draft("RGB", (image.width // 8, image.height // 8))
-                image.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            return f"{row.path}: {error}"
-        return None
-
-    with ThreadPoolExecutor() as pool:
-        problems = [text for text in pool.map(problem, rows) if text]
-    if problems:
-        shown = "\n  ".join(problems[:10])
-        raise DataError(f"{len(problems)} image files cannot be decoded:\n  {shown}")
-
-
-def _describe(name: str, rows: Sequence[Row], split: Split, duplicates: Sequence[Sequence[Row]]) -> str:
-    parts = {part: rows_of(rows, split, part) for part in PARTS}
-    images, lesions = image_counts(parts)
-    per_lesion = Counter(row.lesion_id for row in rows)
-    several = [lesion for lesion, count in per_lesion.items() if count > 1]
-    parts_of: dict[str, set[str]] = {}
-    for row in rows:
-        parts_of.setdefault(row.lesion_id, set()).add(split[row.image_id])
-    crossing = sum(1 for found in parts_of.values() if len(found) > 1)
-    by_class = Counter((row.dx, split[row.image_id]) for row in rows)
-    ages = sorted(row.age for row in rows if row.age is not None)
-    lines = [
-        f"# Data set `{name}`",
-        "",
-        f"{len(rows)} images of {len(per_lesion)} lesions; {len(several)} lesions have several images; "
-        f"{crossing} lesions lie in more than one part of the split.",
-        "",
-        "| part | images | lesions | " + " | ".join(CODES) + " |",
-        "| --- " * (3 + len(CODES)) + "|",
-        *(
-            f"| {part} | {images[part]} | {lesions[part]} | "
-            + " | ".join(str(by_class[code, part]) for code in CODES)
-            + " |"
-            for part in PARTS
-        ),
-        "",
-        f"Age: {len(rows) - len(ages)} unknown"
-        + (f", median {ages[len(ages) // 2]:g}, {ages[0]:g} to {ages[-1]:g}." if ages else "."),
-        "",
-        *_counts("Sex", Counter(row.sex for row in rows)),
-        *_counts("Site", Counter(row.localization for row in rows)),
-        *_counts("Diagnosis confirmed by", Counter(row.dx_type for row in rows)),
-        f"Files equal to the byte: {len(duplicates)} groups"
-        + (": " if duplicates else "")
-        + "; ".join(
-            ", ".join(f"{row.image_id} ({row.lesion_id}, {row.dx})" for row in group) for group in duplicates
-        )
-        + ".",
-        "",
-        "![Classes, ages, sexes and sites](data.png)",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _counts(title: str, counts: Counter[str]) -> list[str]:
-    return [f"{title}: " + ", ".join(f"{name} {count}" for name, count in counts.most_common()) + ".", ""]
+def _check_run(out: Path, rows: list[Row], splits: dict[str, Split]) -> None:
+    """Refuse to put another split under a run that was trained with the one in its folder."""
+    file = out / SPLIT_NAME
+    has_run = (out / "recipe.json").is_file() and file.is_file()
+    if has_run and SPLIT_NAME in splits and read_split(file, rows) != splits[SPLIT_NAME]:
+        raise DataError(f"{out} holds a run of another split; choose another folder")
