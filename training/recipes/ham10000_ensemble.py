@@ -17,8 +17,8 @@ the decision rule), accuracy 0.828 [0.809, 0.849] (arg-max); MobileNetV2 alone 0
 EfficientNetB1 alone 0.699 and 0.792. About four hours on two shared CPU cores, both members at once.
 That run began from files: MobileNetV2's ImageNet weights and, for want of its own, EfficientNetB1 with the
 same function transplanted block by block (`--feature-scale efficientnet_b1=0.25`). It was made in pieces: the
-first three phases without the average and with the first member's crops for both; then the rest. docs/training.md
-tells how.
+first three phases without the average and with the first member's crops for both; then the rest.
+docs/training.md tells how.
 """
 
 from dataclasses import replace
