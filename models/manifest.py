@@ -161,6 +161,19 @@ class Manifest(Strict):
         check_shares("decision_rule.prior", prior)
         if min(prior.values()) <= 0:
             raise ValueError("decision_rule.prior: expected shares above 0")
+        names = [m.name for m in self.members]
+        if len(set(names)) != len(names):
+            raise ValueError(f"members: names must differ, got {', '.join(names)}")
+        for index, member in enumerate(self.members):
+            if bool(member.classes) != (self.combination == "specialists" and index > 0):
+                raise ValueError(
+                    f"members.{index}.classes: with specialists all members but the first name theirs, "
+                    "else none does"
+                )
+            if unknown := set(member.classes) - set(codes):
+                raise ValueError(
+                    f"members.{index}.classes: {', '.join(sorted(unknown))} not among the classes"
+                )
         weight = sum(m.weight for m in self.members)
         if abs(weight - 1.0) > 1e-6:
             raise ValueError(f"members: weights must sum to 1, got {weight:g}")

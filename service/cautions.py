@@ -1,7 +1,7 @@
 """What a reader should know of an image and its answer: one warning for each limit that is passed.
 
-The limits are the bundle's, fitted on its validation data. The words are for a clinician: what was
-seen and what to do, without figures that mean nothing outside this code.
+The limits are the bundle's, fitted on its training and validation data. The words are for a clinician:
+what was seen and what to do, without figures that mean nothing outside this code.
 """
 
 from typing import NamedTuple

@@ -32,7 +32,7 @@ from training.prepare import SPLIT_NAME
 from training.recipe import RecipeError
 from training.run import Run, git_revision, image_counts, read_json
 from training.safeguards import safeguard_fields
-from training.split import PARTS, write_split
+from training.split import PARTS, read_split, write_split
 from training.statements import CITATION, INTENDED_USE, LICENCE, LICENCE_TEXT, LIMITS
 
 _PARITY_IMAGES = 28
@@ -52,9 +52,12 @@ def write_bundle(
         folder: where the bundle goes.
 
     Raises:
-        RecipeError: the run has not been evaluated, or ``folder`` holds something else than a bundle.
+        RecipeError: the run has not been evaluated, its split is by image, or ``folder`` holds
+            something else than a bundle.
         ExportError: the graph does not agree with Keras.
     """
+    if read_split(run.folder / SPLIT_NAME, run.rows).by == "image":
+        raise RecipeError(f"{run.folder}: its split is by image, so its figures flatter; it is not exported")
     scored = run.folder / "evaluation"
     if not (scored / "metrics.json").is_file():
         raise RecipeError(f"{scored}: no metrics; `python -m training evaluate` writes them")

@@ -175,7 +175,7 @@ def _fit_smoothing(combination: Combination, members: Sequence[np.ndarray], labe
     def loss(smoothing: float) -> float:
         return _log_loss(replace(combination, smoothing=float(smoothing))(members), labels)
 
-    return float(minimize_scalar(loss, bounds=(1e-3, 1.0), method="bounded").x)
+    return float(minimize_scalar(loss, bounds=(1e-3, 0.499), method="bounded").x)
 
 
 def _log_loss(probabilities: Any, labels: np.ndarray) -> float:

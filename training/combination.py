@@ -16,14 +16,14 @@ class Combination:
     """A rule from the members' probabilities ``[N, K_m]`` to the ensemble's ``[N, K]``.
 
     Attributes:
-        kind: ``"mean"``: Σ_m w_m p_m. ``"vote"``: each member votes for its most probable class; the
-            shares of the votes, smoothed, are the probabilities, and on a tie the first class wins.
+        kind: ``"mean"``: Σ_m w_m p_m. ``"vote"``: each member votes for its most probable class, and on
+            a tie the first class wins; the winner gets a share of the probability, and the rest is
+            divided as the mean says, because a bare vote knows no degrees of suspicion.
             ``"specialists"``: the first member answers; where its two most probable classes are those
             of a specialist, their mass is divided anew as the specialist says.
         weights: of the members in the mean, summing to 1.
         specialties: class indices of each member; empty for a member that answers all of them.
-        smoothing: share of the vote that is spread evenly over the classes, so that no class is
-            impossible.
+        smoothing: that rest, below a half, so that the winner stays the most probable class.
     """
 
     kind: Literal["mean", "vote", "specialists"]
@@ -33,12 +33,13 @@ class Combination:
 
     def __call__(self, members: Sequence[np.ndarray]) -> np.ndarray:
         """The ensemble's probabilities ``[N, K]`` from the members', each ``[N, K_m]``."""
-        if self.kind == "mean":
-            return np.asarray(sum(w * p for w, p in zip(self.weights, members, strict=True)))
-        if self.kind == "vote":
-            classes = members[0].shape[1]
-            votes = np.mean([np.eye(classes)[p.argmax(axis=1)] for p in members], axis=0)
-            return np.asarray((1 - self.smoothing) * votes + self.smoothing / classes)
+        if self.kind != "specialists":
+            mean = np.asarray(sum(w * p for w, p in zip(self.weights, members, strict=True)))
+            if self.kind == "mean":
+                return mean
+            one_hot = np.eye(mean.shape[1])
+            votes = np.sum([one_hot[p.argmax(axis=1)] for p in members], axis=0)
+            return np.asarray((1 - self.smoothing) * one_hot[votes.argmax(axis=1)] + self.smoothing * mean)
         answer = members[0].copy()
         top = np.sort(np.argsort(members[0], axis=1)[:, -2:], axis=1)
         for pair, specialist in zip(self.specialties[1:], members[1:], strict=True):

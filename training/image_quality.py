@@ -1,8 +1,7 @@
 """Limits of a usual picture, from the training images themselves.
 
-Fixed limits of blur and exposure flagged 43 % of clean dermatoscopy in one study: what is sharp or
-bright enough depends on the instrument and on the scale. So each limit is a quantile of the training
-images, far enough out that few clean images pass it. On HAM10000 at 224 pixels and 0.9975 that is
+Limits fixed by guess flag much clean dermatoscopy: what is sharp or bright enough depends on the
+instrument and on the scale. So each limit is a quantile of the training images, far enough out that few clean images pass it. On HAM10000 at 224 pixels and 0.9975 that is
 1.3 % of the validation images in all, while a Gaussian blur of 2 pixels is always noticed, half the
 brightness nine times in ten, and 1.6 times the brightness as well.
 

@@ -40,12 +40,13 @@ def _mean(combination: Combination, members: Sequence[Any], maps: Sequence[Any])
 
 
 def _vote(combination: Combination, members: Sequence[Any], maps: Sequence[Any]) -> tuple[Any, Any]:
-    # A vote is flat: its derivative is zero. What spoke for a class is what its voters saw in it.
-    classes = members[0].shape[1]
-    votes = [tf.one_hot(tf.argmax(p, axis=1), classes) / len(members) for p in members]
-    share = tf.add_n(votes)
-    probabilities = (1 - combination.smoothing) * share + combination.smoothing / classes
-    return probabilities, _weighted_sum([vote / (share + TINY) for vote in votes], maps)
+    # A vote is flat: its derivative is zero. What spoke for a class is what the members saw of it,
+    # weighted as in their mean.
+    mean, joined = _mean(combination, members, maps)
+    classes = mean.shape[1]
+    votes = tf.add_n([tf.one_hot(tf.argmax(p, axis=1), classes) for p in members])
+    winner = tf.one_hot(tf.argmax(votes, axis=1), classes)
+    return (1 - combination.smoothing) * winner + combination.smoothing * mean, joined
 
 
 def _specialists(combination: Combination, members: Sequence[Any], maps: Sequence[Any]) -> tuple[Any, Any]:

@@ -48,6 +48,7 @@ def rescore(folder: Path, data: Path, *, resamples: int = 1000) -> dict[str, Any
         for start in range(0, len(rows), _CHUNK)
     ]
     probabilities = np.concatenate([chunk["probabilities"] for chunk in chunks]).astype(np.float64)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)  # as the service does
     prior = np.array([manifest.decision_rule.prior[code] for code in manifest.codes])
     predictions = Predictions(
         probabilities=probabilities,
@@ -55,7 +56,7 @@ def rescore(folder: Path, data: Path, *, resamples: int = 1000) -> dict[str, Any
         labels=classes.indices([row.dx for row in rows]),
         lesions=np.array([row.lesion_id for row in rows]),
         codes=manifest.codes,
-        malignant=classes.malignant,
+        malignant=np.array([c.malignant for c in manifest.classes]),
         threshold=manifest.operating_point.threshold,
     )
     thresholds = np.array([manifest.prediction_sets.thresholds[code] for code in manifest.codes])

@@ -37,7 +37,7 @@ def compile_trainer(
         steps = phase.epochs * steps_per_epoch(recipe, labels)
         warmup = max(1, int(phase.warmup * steps))
         rate = keras.optimizers.schedules.CosineDecay(
-            0.0, steps - warmup, alpha=0.01, warmup_target=phase.learning_rate, warmup_steps=warmup
+            0.0, max(1, steps - warmup), alpha=0.01, warmup_target=phase.learning_rate, warmup_steps=warmup
         )
     trainer.compile(
         optimizer=_OPTIMIZERS[recipe.optimizer](

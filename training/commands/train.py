@@ -23,6 +23,7 @@ def add(commands: Any) -> None:
 def train(options: argparse.Namespace) -> None:
     """Train what the options name."""
     from training.devices import use_devices
+    from training.recipe import RecipeError
     from training.run import Run
 
     recipe = chosen_recipe(options)
@@ -31,6 +32,10 @@ def train(options: argparse.Namespace) -> None:
     run = Run.create(options.out, recipe, data=options.data, split=split, seed=options.seed, cache=cache)
     for name, other in options.trained or ():
         _take(run, name, Run.open(other))
+    if recipe.batch_size % options.devices:
+        raise RecipeError(
+            f"--devices {options.devices}: batches of {recipe.batch_size} cannot be shared evenly among them"
+        )
     use_devices(options.devices)
     from training.loop import train_member
     from training.plots import plot_curves
@@ -41,22 +46,35 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _take(run: Any, name: str, other: Any) -> None:
-    """Copy a finished member of ``other``, which must be the same member of the same split."""
+    """Copy a finished member of ``other``, which must have been trained as this run would have, or nearly so.
+
+    Phases, augmentation and starting weights may differ; what a network's answers mean may not.
+    """
     from training.recipe import RecipeError
+    from training.run import write_json
     from training.split import read_split
 
-    same = all(
-        [
-            run.recipe.member(name).backbone == other.recipe.member(name).backbone,
-            run.recipe.member(name).classes == other.recipe.member(name).classes,
-            (run.recipe.task, run.recipe.sites, run.recipe.size, run.recipe.color)
-            == (other.recipe.task, other.recipe.sites, other.recipe.size, other.recipe.color),
-            read_split(run.folder / "split.csv", run.rows)
-            == read_split(other.folder / "split.csv", run.rows),
-        ]
-    )
-    if not same:
-        raise RecipeError(f"{other.folder}: its {name} has another backbone, task, size, colour or split")
+    def meaning(owner: Any) -> dict[str, Any]:
+        member, recipe = owner.recipe.member(name), owner.recipe
+        return {
+            "backbone": member.backbone,
+            "head": member.head,
+            "scaling": member.scaling,
+            "classes": member.classes,
+            "task": recipe.task,
+            "sites": recipe.sites,
+            "image size": recipe.size,
+            "color": recipe.color,
+            "loss and sampling": (recipe.focal_gamma, recipe.class_weight_power, recipe.sampling_power),
+            "split": read_split(owner.folder / "split.csv", run.rows),
+        }
+
+    ours, theirs = meaning(run), meaning(other)
+    different = [what for what in ours if ours[what] != theirs[what]]
+    if different:
+        raise RecipeError(
+            f"{other.folder}: its {name} cannot be taken, it has another {', '.join(different)}"
+        )
     source, target = other.folder / name, run.folder / name
     if not (source / "network.keras").is_file():
         raise RecipeError(f"{source}: not trained to its end")
@@ -64,3 +82,7 @@ def _take(run: Any, name: str, other: Any) -> None:
         target.mkdir(exist_ok=True)
         for file in ("history.csv", "network.keras"):  # the network last: it is what says "finished"
             shutil.copy(source / file, target / file)
+    environment = run.environment
+    revisions = [*environment["git_revisions"], *other.environment["git_revisions"]]
+    environment["git_revisions"] = list(dict.fromkeys(revisions))
+    write_json(run.folder / "environment.json", environment)
