@@ -31,8 +31,10 @@ from training.data import Row
 
 SIZE = 64
 """Side of the thumbnails, in pixels."""
-MARGIN = 0.21
+MARGIN = 0.25
 """By how much the correlation in the best symmetry must exceed that in any other."""
+SAME_PATIENT_MARGIN = 0.15
+"""The same for lesions of equal age, sex and site."""
 COPY = 0.93
 """The correlation that is enough by itself."""
 _COARSE = 16  # side of the thumbnails that name the candidates
@@ -42,7 +44,7 @@ _ROUGH = ((0.8, 0.89, 1.0, 1.12, 1.25), (-6, 0, 6))  # scales, and angles in deg
 _FINE = ((0.79, 0.84, 0.89, 0.94, 1.0, 1.06, 1.12, 1.19, 1.26), (-9, -6, -3, 0, 3, 6, 9))
 # What a candidate must reach at the rough scales, and then a pair over the other symmetries there, to be
 # looked at more closely: most of the work is to find that there is nothing.
-_PROMISING = 0.45
+_PROMISING = 0.36
 _PROMISING_MARGIN = 0.05
 
 
@@ -96,7 +98,8 @@ def near_duplicates(rows: Sequence[Row], thumbnails: np.ndarray) -> list[NearDup
     pairs = []
     for (first, second), by_form in zip(remaining, close, strict=True):
         best, margin = by_form.max(), _margin(by_form)
-        if best >= COPY or margin >= MARGIN:
+        limit = SAME_PATIENT_MARGIN if patients[first] == patients[second] else MARGIN
+        if best >= COPY or margin >= limit:
             mirrored = int(by_form.argmax()) >= 4
             pairs.append(NearDuplicate(rows[first], rows[second], float(best), margin, mirrored))
     return sorted(pairs, key=lambda pair: -pair.margin)

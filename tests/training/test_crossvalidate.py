@@ -5,11 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.synthetic_dataset import write_dataset
+from training.__main__ import main
 from training.crossvalidate import pool, table, write_out_of_fold
+from training.data import read_dataset
 from training.predictions import PredictionsError, SavedPredictions, load_predictions
 from training.scores import scores
 
 CODES = ("mel", "nv")
+RECIPE = str(Path(__file__).with_name("scratch_recipe.py"))
 
 
 def _fold(number: int, *, threshold: float = 0.5, images: int = 40) -> SavedPredictions:
@@ -90,3 +94,39 @@ def test_the_table_shows_pooled_figures_and_their_spread_over_the_folds(tmp_path
     figure = metrics["out_of_fold"]["accuracy"]
     assert f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]" in line
     assert line.endswith(f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}")
+
+
+def test_the_folds_are_trained_once_and_their_test_answers_pooled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, out = write_dataset(tmp_path / "HAM", lesions=6), tmp_path / "folds"
+    command = ["crossvalidate", "--data", str(dataset), "--out", str(out), "--folds", "3"]
+    command += ["--recipe", RECIPE, "--resamples", "20"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("fold 2 of 3") == 1
+    assert "out of fold" in shown
+    rows = read_dataset(dataset)
+    pooled = load_predictions(out / "out_of_fold.npz")
+    assert pooled.image_id.tolist() == [row.image_id for row in rows]
+    assert pooled.labels.tolist() == [row.label for row in rows]
+    second = load_predictions(out / "fold-2" / "evaluation" / "test.npz")
+    at = np.searchsorted(pooled.image_id, second.image_id)
+    assert (pooled.probabilities[at] == second.probabilities).all()
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert len(metrics["folds"]) == 3
+    assert 0 <= metrics["out_of_fold"]["balanced_accuracy"]["value"] <= 1
+
+    trained = {file: file.stat().st_mtime_ns for file in out.glob("fold-*/cnn/network.keras")}
+    assert len(trained) == 3
+    assert main(command) == 0
+    assert trained == {file: file.stat().st_mtime_ns for file in trained}
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+
+
+def test_a_cross_validation_takes_no_split_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["crossvalidate", "--data", "unused", "--out", str(tmp_path / "out")]
+    assert main([*command, "--split", "some.csv"]) == 2
+    assert "makes its own splits" in capsys.readouterr().err
