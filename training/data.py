@@ -46,18 +46,22 @@ def read_dataset(folder: Path) -> list[Row]:
     do as well. Rows come back sorted by image_id, so that every later step is reproducible.
 
     Raises:
-        DataError: no metadata, a missing column, an unknown class, an image_id twice, a lesion
-            with two diagnoses, or a row without its file; at most ten examples are named.
+        DataError: no readable metadata, a missing column, an unknown class, an age that is none, an
+            image_id twice, a lesion with two diagnoses, or a row without its file; at most ten
+            examples are named.
     """
     metadata = folder / METADATA_NAME
     if not metadata.is_file():
         raise DataError(f"{metadata}: not found; expected the published {METADATA_NAME} there")
-    with metadata.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        missing = set(COLUMNS) - set(reader.fieldnames or ())
-        if missing:
-            raise DataError(f"{metadata}: columns missing: {', '.join(sorted(missing))}")
-        records = list(reader)
+    try:
+        with metadata.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, restval="")
+            missing = set(COLUMNS) - set(reader.fieldnames or ())
+            records = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{metadata}: no readable CSV ({error})") from error
+    if missing:
+        raise DataError(f"{metadata}: columns missing: {', '.join(sorted(missing))}")
     if not records:
         raise DataError(f"{metadata}: no rows")
     # Where an image lies twice, say at full size among a few examples, the folder with more images wins.
@@ -73,6 +77,8 @@ def read_dataset(folder: Path) -> list[Row]:
             problems.append(f"line {number}: dx is {record['dx']!r}, expected one of {', '.join(CODES)}")
         elif not record["lesion_id"]:
             problems.append(f"line {number}: lesion_id is empty")
+        elif _age(record["age"]) is None:
+            problems.append(f"line {number}: age is {record['age']!r}, expected years")
         else:
             rows.append(_row(record, path))
     rows.sort(key=lambda row: row.image_id)
@@ -101,17 +107,22 @@ def _image_folders(folder: Path) -> list[tuple[Path, list[Path]]]:
     return list(by_folder.items())
 
 
-def _row(record: dict[str, str], path: Path) -> Row:
+def _age(text: str) -> float | None:
+    """Years, 0 where the field is empty; None for what is no age."""
     try:
-        age = float(record["age"] or 0)
+        age = float(text or 0)
     except ValueError:
-        raise DataError(f"image {record['image_id']}: age is {record['age']!r}, expected a number") from None
+        return None
+    return age if 0 <= age < 130 else None  # refuses NaN, too
+
+
+def _row(record: dict[str, str], path: Path) -> Row:
     return Row(
         image_id=record["image_id"],
         lesion_id=record["lesion_id"],
         dx=record["dx"],
         dx_type=record["dx_type"],
-        age=age or None,  # in this data set 0 stands for unknown
+        age=_age(record["age"]) or None,  # in this data set 0 stands for unknown
         sex=record["sex"] or "unknown",
         localization=record["localization"] or "unknown",
         path=path,

@@ -53,6 +53,51 @@ def test_a_lesion_with_two_diagnoses_is_named(dataset: Path) -> None:
         read_dataset(dataset)
 
 
+def test_a_row_without_a_lesion_is_named(dataset: Path) -> None:
+    _edit(dataset, "LES_akiec_0,", ",")
+    with pytest.raises(DataError, match="line 2: lesion_id is empty"):
+        read_dataset(dataset)
+
+
+@pytest.mark.parametrize("age", ["old", "-5", "nan", "1000"])
+def test_an_age_that_is_none_is_named(dataset: Path, age: str) -> None:
+    _edit(dataset, ",55.0,", f",{age},")
+    with pytest.raises(DataError, match=f"line 4: age is '{age}', expected years"):
+        read_dataset(dataset)
+
+
+def test_a_line_that_ends_early_is_named(dataset: Path) -> None:
+    _edit(dataset, "LES_akiec_0,SYNTH_0000001,akiec,histo,0,male,back", "LES_akiec_0,SYNTH_0000001")
+    with pytest.raises(DataError, match="line 3: dx is '', expected one of akiec"):
+        read_dataset(dataset)
+
+
+def test_metadata_that_is_no_text_is_refused(dataset: Path) -> None:
+    (dataset / METADATA_NAME).write_bytes(b"\xff\xd8\xff\xe0 a picture")
+    with pytest.raises(DataError, match=r"HAM10000_metadata\.csv: no readable CSV"):
+        read_dataset(dataset)
+
+
+def test_metadata_without_rows_is_refused(dataset: Path) -> None:
+    metadata = dataset / METADATA_NAME
+    metadata.write_text(metadata.read_text().splitlines()[0] + "\n")
+    with pytest.raises(DataError, match="no rows"):
+        read_dataset(dataset)
+
+
+def test_missing_metadata_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"HAM10000_metadata\.csv: not found"):
+        read_dataset(tmp_path)
+
+
+def test_of_many_bad_rows_ten_are_named(dataset: Path) -> None:
+    for image in dataset.rglob("*.jpg"):
+        image.unlink()
+    with pytest.raises(DataError, match="28 rows cannot be used") as error:
+        read_dataset(dataset)
+    assert str(error.value).count("no image file for") == 10
+
+
 def test_a_missing_column_is_named(dataset: Path) -> None:
     _edit(dataset, "lesion_id,", "lesion,")
     with pytest.raises(DataError, match="columns missing: lesion_id"):
