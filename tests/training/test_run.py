@@ -74,7 +74,7 @@ def test_the_report_names_every_figure_with_an_interval(run: Path) -> None:
         assert figure["low"] <= figure["high"]
     assert set(metrics["members"]) == {"mobilenet_v2", "efficientnet_b1"}
     report = (run / "evaluation" / "report.md").read_text()
-    assert "95 % interval" in report
+    assert "Intervals: 95 %" in report
     assert "| vasc |" in report
 
 
