@@ -29,6 +29,9 @@ METHOD = "PCA residual of pooled features"
 _COMPONENTS = 64
 """Directions that count as usual: as above, 0.985 to 0.993 for 32 to 128, and few enough to add 0.7 MB."""
 
+_LEAST_SPREAD = 0.01
+"""Least standard deviation of a feature, as a share of its mean, that counts as a difference."""
+
 
 @dataclass(frozen=True)
 class OutOfDistribution:
@@ -70,6 +73,9 @@ class OutOfDistribution:
         centred = features - mean
         spread = (centred**2).mean(axis=0)
         starts = np.cumsum([0, *widths[:-1]])
+        # Features that hardly differ from image to image, as those of a network not yet trained, must not be
+        # blown up until their rounding is all that is seen.
+        spread = np.maximum(spread, (_LEAST_SPREAD * mean) ** 2)
         of_member = np.add.reduceat(spread, starts) * len(widths)
         scale = np.repeat(1 / np.sqrt(np.where(of_member > 0, of_member, 1.0)), widths)
         components = min(_COMPONENTS, count // 2, total // 2)
