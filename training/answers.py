@@ -52,7 +52,7 @@ def predict(networks: Sequence[keras.Model], images: Any, *, batch_size: int) ->
     for network in networks:
         features = network.get_layer(FEATURES).output
         mean = keras.layers.GlobalAveragePooling2D()(features)
-        both = keras.Model(network.inputs, [network.get_layer(LOGITS).output, mean])
+        both = keras.Model(network.input, [network.get_layer(LOGITS).output, mean])
         parts = [
             both.predict_on_batch(np.asarray(images[start : start + batch_size], np.float32))
             for start in range(0, len(images), batch_size)

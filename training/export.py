@@ -145,7 +145,7 @@ def grad_cam(networks: Sequence[keras.Model], calibration: Calibration, images: 
         networks, calibration.temperatures, calibration.log_prior_shifts, strict=True
     ):
         backbone_end = network.get_layer(FEATURES)
-        features = keras.Model(network.inputs, backbone_end.output)(batch, training=False)
+        features = keras.Model(network.input, backbone_end.output)(batch, training=False)
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(features)
             x = features

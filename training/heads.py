@@ -22,7 +22,7 @@ class HeadGraph:
 
     def __init__(self, network: keras.Model) -> None:
         features = network.get_layer(FEATURES)
-        self._features = keras.Model(network.inputs, features.output)
+        self._features = keras.Model(network.input, features.output)
         after = network.layers[network.layers.index(features) + 1 :]
         self._layers = [layer for layer in after if not isinstance(layer, keras.layers.Dropout)]
         self._flattened = isinstance(self._layers[0], keras.layers.Flatten)

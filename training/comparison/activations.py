@@ -73,7 +73,7 @@ def feature_maps(network: "keras.Model", pixels: np.ndarray) -> tuple[list[str],
     trunk, x = network, keras.ops.convert_to_tensor(pixels[None].astype(np.float32))
     for index, layer in enumerate(network.layers):
         if isinstance(layer, keras.Model):  # the nested backbone reads what the layer before it gives
-            x = keras.Model(network.inputs, network.layers[index - 1].output)(x, training=False)
+            x = keras.Model(network.input, network.layers[index - 1].output)(x, training=False)
             trunk = layer
             break
     layers = [layer for layer in trunk.layers[1:] if _is_map(layer)]
