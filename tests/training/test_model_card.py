@@ -79,4 +79,8 @@ def test_a_card_of_one_network_for_two_classes_speaks_of_no_members(tmp_path: Pa
     [("mean", "Weighted mean"), ("vote", "Majority vote"), ("specialists", "decide again")],
 )
 def test_a_card_says_how_members_become_one_answer(tmp_path: Path, combination: str, words: str) -> None:
-    assert words in _sections(_card(tmp_path, _manifest(combination=combination)))["Model"]
+    members = [Member(name=name, weight=0.5, temperature=1.0, parameters=10) for name in ("first", "second")]
+    if combination == "specialists":
+        members[1] = members[1].model_copy(update={"classes": ("mel", "nv")})
+    card = _card(tmp_path, _manifest(combination=combination, members=tuple(members)))
+    assert words in _sections(card)["Model"]
