@@ -140,7 +140,9 @@ def test_real_valued_samples_are_scaled_by_their_range_and_may_hold_nan() -> Non
         ("WEBP", "RGB", {"save_all": True, "append_images": [Image.new("RGB", (3000, 3000), "red")]}, 17),
     ],
     # Short and the same in every process: an image's own name holds its address.
-    ids=lambda value: value if isinstance(value, str) else "-".join(value) if isinstance(value, dict) else None,
+    ids=lambda value: (
+        value if isinstance(value, str) else "-".join(value) if isinstance(value, dict) else None
+    ),
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read where Linux keeps them")
 def test_a_pixel_takes_no_more_memory_than_is_promised(
