@@ -1,51 +1,25 @@
-"""The command line: ``python -m service`` serves, ``python -m service openapi`` prints the API."""
+"""The command line: ``python -m service [COMMAND]``; without a command it serves."""
 
 import argparse
-import json
-import logging
 import sys
 import textwrap
 
-from service.app import create_app
+from service.commands import openapi, serve
 from service.errors import SettingsError
-from service.server import serve
-from service.settings import PREFIX, Settings, load_settings
+from service.settings import PREFIX, Settings
+
+_COMMANDS = (serve, openapi)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 2 for wrong settings, 1 for a model that fails."""
-    command = _parser().parse_args(arguments).command
-    if command == "openapi":
-        print(openapi_text(), end="")
-        return 0
+    """Run one command; returns its exit status: 2 for wrong settings or options."""
+    options = _parser().parse_args(arguments)
     try:
-        settings = load_settings()
+        return int(options.command(options))
     except SettingsError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         return 2
-    _log(settings.log_level.upper())
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    address = f"http://{host}:{settings.port}"
-    print(f"Page {address}/   Swagger UI {address}/docs   Metrics {address}/metrics", flush=True)
-    return serve(settings)
-
-
-def openapi_text() -> str:
-    """The OpenAPI document, the same on every machine: it depends on no setting and no bundle."""
-    # Defaults, unread and unchecked: the environment must not leak into a committed file.
-    document = create_app(Settings.model_construct()).openapi()
-    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def _log(level: str) -> None:
-    """Log what we do in as much detail as asked for; of libraries, warnings only.
-
-    Pillow's debug messages hold the tags of an image, and with them the names of patients.
-    """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for name in ("service", "uvicorn"):
-        logging.getLogger(name).setLevel(level)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,9 +33,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Settings come from environment variables:\n{settings}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", metavar="command")
-    commands.add_parser("serve", help="serve until SIGTERM (the default)")
-    commands.add_parser("openapi", help="print the OpenAPI document and exit")
+    parser.set_defaults(command=serve.serve)
+    commands = parser.add_subparsers(metavar="command")
+    for module in _COMMANDS:
+        module.add(commands)
     return parser
 
 

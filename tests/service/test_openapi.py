@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from service.__main__ import main, openapi_text
+from service.__main__ import main
 from service.cautions import CODES
+from service.commands.openapi import openapi_text
 from tests.service.door import Door
 
 COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
