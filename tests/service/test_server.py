@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import platform
 import re
 import resource
@@ -22,58 +21,7 @@ from PIL import Image
 
 from tests.service.conftest import JPEG
 from tests.service.door import wait_for
-
-ROOT = Path(__file__).parents[2]
-
-
-class Process:
-    """``python -m service`` on a free port, with its output in a file."""
-
-    def __init__(self, folder: Path, bundle: Path, *, program: str = "", **settings: Any) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        own = {"BUNDLE": bundle, "PORT": self.port, "DEVICE": "cpu", "DRAIN_PAUSE": 0.3} | settings
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("DERMASERVE_")}
-        environment |= {f"DERMASERVE_{name}": str(value) for name, value in own.items()}
-        self._log = (folder / "service.log").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, *(("-c", program) if program else ("-m", "service"))],
-            cwd=ROOT,
-            env=environment,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
-
-    def status(self, path: str) -> int:
-        try:
-            return httpx.get(self.url + path).status_code
-        except httpx.TransportError:
-            return 0
-
-    def wait_ready(self) -> None:
-        wait_for(lambda: self.status("/readyz") == 200 or self.process.poll() is not None, 60)
-        assert self.process.poll() is None, self.output()
-
-    def output(self) -> str:
-        self._log.seek(0)
-        return self._log.read()
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(10)
-        self._log.close()
-
-
-@contextlib.contextmanager
-def process(folder: Path, bundle: Path, **settings: Any) -> Iterator[Process]:
-    running = Process(folder, bundle, **settings)
-    try:
-        yield running
-    finally:
-        running.end()
+from tests.service.process import ROOT, Process, process
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,96 @@
+"""The real process: ``python -m service`` on a port of its own, for tests over real sockets."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.service.door import wait_for
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+class Process:
+    """``python -m service`` on a free port, with its output in a file.
+
+    Args:
+        folder: where the output goes, as ``service.log``; appended to.
+        bundle: the bundle's folder.
+        program: Python code to run in place of ``-m service``.
+        port: 0 takes a free one.
+        options: of ``subprocess.Popen``; ``env`` is added to the environment.
+        **settings: without their prefix, in capitals.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Path,
+        *,
+        program: str = "",
+        port: int = 0,
+        options: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        own = {"BUNDLE": bundle, "PORT": self.port, "DEVICE": "cpu", "DRAIN_PAUSE": 0.3} | settings
+        options = dict(options or {})
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("DERMASERVE_")}
+        environment |= {f"DERMASERVE_{name}": str(value) for name, value in own.items()}
+        environment |= options.pop("env", {})
+        self._log = (folder / "service.log").open("a+")
+        defaults: dict[str, Any] = {"cwd": ROOT, "stdout": self._log, "stderr": subprocess.STDOUT}
+        self.process = subprocess.Popen(
+            [sys.executable, *(("-c", program) if program else ("-m", "service"))],
+            env=environment,
+            **(defaults | options),
+        )
+
+    def status(self, path: str) -> int:
+        """The status of ``GET path``; 0 where nobody answers."""
+        try:
+            return httpx.get(self.url + path).status_code
+        except httpx.TransportError:
+            return 0
+
+    def wait_ready(self) -> None:
+        """Return as soon as it is ready; fails with its output when it ends instead."""
+        wait_for(lambda: self.status("/readyz") == 200 or self.process.poll() is not None, 60)
+        assert self.process.poll() is None, self.output()
+
+    def output(self) -> str:
+        """All it printed so far."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def end(self) -> None:
+        """Kill it if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        self._log.close()
+
+
+@contextlib.contextmanager
+def process(folder: Path, bundle: Path, **options: Any) -> Iterator[Process]:
+    """A ``Process`` that ends with the block."""
+    running = Process(folder, bundle, **options)
+    try:
+        yield running
+    finally:
+        running.end()
