@@ -74,10 +74,15 @@ MODEL_NAME = "model.onnx"
 
 
 class Bundle(Strict):
-    """A verified bundle on disk."""
+    """A verified bundle on disk.
+
+    Attributes:
+        digest: sha256 of the manifest, and so of the whole bundle: the manifest has those of its files.
+    """
 
     path: Path
     manifest: Manifest
+    digest: str
 
     @property
     def model_path(self) -> Path:
@@ -96,8 +101,8 @@ def load_bundle(path: Path) -> Bundle:
     """
     manifest_path = path / MANIFEST_NAME
     try:
-        text = manifest_path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = manifest_path.read_bytes()
+    except OSError as error:
         raise BundleError(f"{manifest_path}: cannot be read ({error.__class__.__name__})") from error
     try:
         manifest = Manifest.model_validate_json(text)
@@ -116,7 +121,7 @@ def load_bundle(path: Path) -> Bundle:
             raise BundleError(f"{file}: cannot be read ({error.__class__.__name__})") from error
         if actual != expected:
             raise BundleError(f"{file}: sha256 is {actual}, the manifest says {expected}")
-    return Bundle(path=path, manifest=manifest)
+    return Bundle(path=path, manifest=manifest, digest=hashlib.sha256(text).hexdigest())
 
 
 def save_bundle(path: Path, manifest: Manifest) -> Bundle:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Manifest
+from models.bundle import Bundle
 from models.preprocess import Decoded, decode
 from models.quality import Quality, measure_quality
 from service.batcher import Batcher
@@ -24,6 +24,14 @@ from service.workers import Workers
 
 if TYPE_CHECKING:  # the predictor brings ONNX Runtime, which is loaded only with a bundle
     from service.predictor import Predictor
+
+
+class Identity(NamedTuple):
+    """Which bundle answers; ``digest`` is the sha256 of its manifest, in hexadecimal."""
+
+    name: str
+    version: str
+    digest: str
 
 
 class Row(NamedTuple):
@@ -62,7 +70,7 @@ class Classifier:
 
     def __init__(
         self,
-        manifest: Manifest,
+        bundle: Bundle,
         predictor: "Predictor",
         *,
         workers: Workers,
@@ -72,7 +80,8 @@ class Classifier:
         batch_timeout: float,
     ) -> None:
         """Start the batching thread; see ``Settings`` for the figures."""
-        self.manifest = manifest
+        self.manifest = manifest = bundle.manifest
+        self.identity = Identity(manifest.name, manifest.version, bundle.digest)
         self.provider = predictor.provider
         self.max_batch_size = max_batch_size
         self._workers = workers

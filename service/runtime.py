@@ -9,7 +9,7 @@ from PIL import Image
 
 from models.bundle import Bundle, load_bundle
 from models.errors import DermaserveError
-from service.classifier import Classifier
+from service.classifier import Classifier, Identity
 from service.errors import NotReady
 from service.gate import Gate, Phase
 from service.metrics import Metrics
@@ -62,6 +62,11 @@ class Runtime:
             self.gate.check_phase()
             raise NotReady("The model is not loaded.", reason="starting", retry_after=2)
         return self._classifier
+
+    @property
+    def model(self) -> Identity | None:
+        """Which model new requests get; None before there is one."""
+        return self._classifier.identity if self._classifier is not None else None
 
     def check_ready(self) -> None:
         """Raise NotReady unless load balancers should send work."""
@@ -116,7 +121,7 @@ class Runtime:
         settings, manifest = self.settings, bundle.manifest
         timeout = settings.batch_timeout
         self._classifier = Classifier(
-            manifest,
+            bundle,
             predictor,
             workers=workers,
             metrics=self.metrics,
