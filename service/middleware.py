@@ -18,12 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
 from service.problems import problem_response
+from service.record import UNMATCHED, Record
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no I, L, O, U
-
-UNMATCHED = "unmatched"
-"""The route label of requests to no route: their paths are the client's, and without bound."""
 
 _LINGER_SECONDS = 2
 _LINGER_BYTES = 4_000_000
@@ -38,7 +36,9 @@ def new_request_id() -> str:
 
 
 class Envelope:
-    """ASGI middleware; sets ``request.state.request_id`` and ``.started`` (``time.monotonic``)."""
+    """ASGI middleware; sets ``request.state.request_id``, ``.started`` (``time.monotonic``),
+    ``.record`` (``service.record.Record``) and ``.key`` (name of the API key: None until one is known).
+    """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, closing: Callable[[], bool]) -> None:
         """Wrap ``app``; while ``closing()`` every answer ends its connection."""
@@ -51,12 +51,12 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.monotonic()
         headers = Headers(scope=scope)
         sent = headers.get("x-request-id", "")
         request_id = sent if _SANE_ID.fullmatch(sent) else new_request_id()
         state = scope.setdefault("state", {})
-        state["request_id"], state["started"] = request_id, started
+        record = Record(request_id, scope["method"])
+        state.update(request_id=request_id, started=record.started, record=record, key=None)
         status = 0
         unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
         end: Message | None = None
@@ -87,9 +87,9 @@ class Envelope:
             # The last resort: whatever was not foreseen is logged, and answered without details.
             if status:
                 raise
-            await problem_response(error, request_id)(scope, receive, send_enveloped)
+            await problem_response(error, record)(scope, receive, send_enveloped)
         finally:
-            seconds = time.monotonic() - started
+            seconds = time.monotonic() - record.started
             route = getattr(scope.get("route"), "path", UNMATCHED)
             self._metrics.request(route, status, seconds)
             logger.info("%s %s %s %d %.1f ms", request_id, scope["method"], route, status, seconds * 1000)

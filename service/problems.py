@@ -20,6 +20,7 @@ from service.errors import (
     detail_of,
     kind_of,
 )
+from service.record import Record
 from service.schemas import Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -32,28 +33,29 @@ def problem_of(error: BaseException, request_id: str) -> Problem:
     return _problem(kind_of(error), detail_of(error), request_id)
 
 
-def problem_response(error: BaseException, request_id: str) -> Response:
+def problem_response(error: BaseException, record: Record) -> Response:
     """``error`` as a complete answer. Failures of our own are logged with their stack trace."""
-    if kind_of(error) is INTERNAL:
-        logger.error("request %s failed", request_id, exc_info=error)
+    kind = kind_of(error)
+    if kind is INTERNAL:
+        logger.error("request %s failed", record.request_id, exc_info=error)
     headers = {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)
-    return _response(problem_of(error, request_id), headers)
+    return _response(kind, detail_of(error), record, headers)
 
 
 def add_problem_handlers(app: FastAPI) -> None:
     """Make every error of ``app`` that a handler can see a problem."""
 
     async def on_ours(request: Request, error: Exception) -> Response:
-        return problem_response(error, request.state.request_id)
+        return problem_response(error, request.state.record)
 
     async def on_validation(request: Request, error: Exception) -> Response:
         names = []
         if isinstance(error, RequestValidationError):
             names = [".".join(str(part) for part in e["loc"]) for e in error.errors()]
         detail = f"Not acceptable: {', '.join(names)}. See the API's documentation for what is."
-        return problem_response(InvalidRequest(detail), request.state.request_id)
+        return problem_response(InvalidRequest(detail), request.state.record)
 
     async def on_http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -61,7 +63,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         title = HTTPStatus(status).phrase
         kind = Kind(title.lower().replace(" ", "-"), title, status)
         detail = _HTTP_DETAILS.get(status, title + ".")
-        return _response(_problem(kind, detail, request.state.request_id), headers)
+        return _response(kind, detail, request.state.record, headers)
 
     app.add_exception_handler(DermaserveError, on_ours)
     app.add_exception_handler(RequestValidationError, on_validation)
@@ -80,7 +82,7 @@ def _problem(kind: Kind, detail: str, request_id: str) -> Problem:
     )
 
 
-def _response(problem: Problem, headers: Mapping[str, str]) -> Response:
-    return Response(
-        problem.model_dump_json(), status_code=problem.status, headers=dict(headers), media_type=MEDIA_TYPE
-    )
+def _response(kind: Kind, detail: str, record: Record, headers: Mapping[str, str]) -> Response:
+    record.problem = kind.type
+    body = _problem(kind, detail, record.request_id).model_dump_json()
+    return Response(body, status_code=kind.status, headers=dict(headers), media_type=MEDIA_TYPE)
