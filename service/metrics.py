@@ -12,8 +12,11 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from models.bundle import CONFIDENCE_BINS
+
 _LATENCY = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30)
 _SHORT = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_SHARE = tuple(edge / CONFIDENCE_BINS for edge in range(1, CONFIDENCE_BINS + 1))
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -40,10 +43,28 @@ class Metrics:
 
         self.ready = gauge("ready", "1 while the service takes work and its model is loaded.")
         self.model_info = gauge("model_info", "1 for the model being served.", "name", "version", "provider")
+        self.gpu_demanded = gauge("gpu_demanded", "1 if the settings demand a GPU.")
+        self.gpu_used = gauge("gpu_used", "1 while a GPU runs the model.")
+        self.reloads = counter("reloads_total", "Reloads of the bundle, by outcome.", "outcome")
+        for outcome in ("loaded", "refused"):  # from 0 on: a rate needs a sample before the first one
+            self.reloads.labels(outcome)
+        self.requests_limit = gauge("requests_limit", "Image requests accepted at once; more get 503.")
         self.inside = gauge("requests_in_progress", "Image requests accepted and not yet answered.")
         self.rejections = counter("rejections_total", "Image requests refused unread, by reason.", "reason")
         self.predictions = counter(
             "predictions_total", "Images answered, by predicted class and flag.", "label", "flag"
+        )
+        self.confidence = histogram(
+            "confidence", "Largest probability of an image, in the bins of the drift reference.", _SHARE
+        )
+        self.drift_images = gauge("drift_images", "Images that drift is computed from.")
+        self.drift_psi = gauge(
+            "drift_psi",
+            "Population stability index of recent images against the drift reference; NaN until enough.",
+            "of",
+        )
+        self.reference_share = gauge(
+            "reference_share", "Share of each predicted class in the bundle's drift reference.", "label"
         )
         self.warnings = counter("warnings_total", "Warnings in answers, by code.", "code")
         self._requests = counter("requests_total", "Requests, by route and status.", "route", "status")
