@@ -62,6 +62,11 @@ BATCH_BODY: dict[str, Any] = {
 }
 
 _DETAILS = {
+    "headers-too-slow": "The request's headers were not complete in time.",
+    "upload-too-slow": "The body came at less than 4,096 bytes per second.",
+    "unauthorized": "Send one header X-API-Key with a key.",
+    "forbidden": "This needs a key with the role admin.",
+    "rate-limited": "This client may send 60 images a minute.",
     "body-too-large": "The request body is over the limit of 20,000,000 bytes.",
     "image-too-large": "The image is 20000 x 20000 pixels; at most 64,000,000 pixels are accepted.",
     "unsupported-media-type": "Send multipart/form-data with a part named 'file', or one of image/jpeg, …",
@@ -75,15 +80,24 @@ _DETAILS = {
 }
 
 _TITLES = {
+    408: "The body, or the headers, came too slowly; the connection is closed.",
+    401: "API keys are configured, and `X-API-Key` is missing, wrong, or there twice.",
+    403: "The key has not the role admin, or no keys are configured.",
     413: "The body is over the byte limit, or the image over the pixel limit.",
     415: "The bytes are no image of an accepted format, or the content type is none that is read.",
     422: "A truncated or corrupt image, a missing part, or an unknown parameter value.",
+    429: "The key's rate or its number of requests at once; `Retry-After` says when to try again.",
     500: "The model gave no usable answer.",
     503: "Queue full, starting or draining; `Retry-After` says when to try again.",
     504: "The deadline passed before the answer was computed; its work was dropped.",
 }
 
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+_HEADERS: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"description": "`ApiKey`", "schema": {"type": "string"}}},
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+}
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -105,12 +119,12 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         }
         content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}}
         responses[status] = {"description": _TITLES[status], "content": content}
-        if status == 503:
-            responses[status]["headers"] = _RETRY_AFTER
+        if status in _HEADERS:
+            responses[status]["headers"] = _HEADERS[status]
     return responses
 
 
-IMAGE_ERRORS = errors(413, 415, 422, 500, 503, 504)
+IMAGE_ERRORS = errors(401, 413, 415, 422, 429, 500, 503, 504)
 
 
 def add_problem_schema(document: dict[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,17 @@ DermaserveError
 ├── RequestError              the request cannot be read
 │   ├── BodyTooLarge
 │   ├── UnsupportedMediaType
-│   └── InvalidRequest
+│   ├── InvalidRequest
+│   ├── MalformedRequest      it is no HTTP/1.1
+│   ├── HeadersTooLarge
+│   ├── HeadersTooSlow
+│   └── UploadTooSlow
+├── Unauthorized              no API key, or none that is in force
+├── Forbidden                 the key may not do this
 ├── Unavailable               not now; carries ``retry_after`` in seconds
 │   ├── NotReady
-│   └── Overloaded
+│   ├── Overloaded
+│   └── RateLimited           this client's own limit
 ├── DeadlinePassed            too late; the work was dropped
 ├── ClientDisconnected        nobody is waiting for the answer any more
 └── InferenceFailed           the model gave no usable answer
@@ -53,6 +60,22 @@ class InvalidRequest(RequestError):
     """A part is missing or malformed, or a parameter has no such value."""
 
 
+class MalformedRequest(RequestError):
+    """The bytes are no HTTP/1.1, or could be read in two ways; the connection is closed."""
+
+
+class HeadersTooLarge(RequestError):
+    """Request line and headers are over the byte limit; the connection is closed."""
+
+
+class HeadersTooSlow(RequestError):
+    """The headers were not complete in time; the connection is closed."""
+
+
+class UploadTooSlow(RequestError):
+    """The body came at less than the least rate; the connection is closed."""
+
+
 class Unavailable(DermaserveError):
     """Cannot be done now, but may be soon."""
 
@@ -69,6 +92,18 @@ class NotReady(Unavailable):
 
 class Overloaded(Unavailable):
     """As much work as is allowed has been accepted already."""
+
+
+class RateLimited(Unavailable):
+    """The client has as much in work, or sent as much, as it may."""
+
+
+class Unauthorized(DermaserveError):
+    """The request has no API key, or none that is in force."""
+
+
+class Forbidden(DermaserveError):
+    """The client is known, and may not do this."""
 
 
 class DeadlinePassed(DermaserveError):
@@ -94,12 +129,19 @@ class Kind(NamedTuple):
 INTERNAL = Kind("internal-error", "Internal error", 500)
 
 KINDS: dict[type[Exception], Kind] = {
+    MalformedRequest: Kind("malformed-request", "Malformed HTTP request", 400),
+    HeadersTooSlow: Kind("headers-too-slow", "Request headers came too slowly", 408),
+    UploadTooSlow: Kind("upload-too-slow", "Request body came too slowly", 408),
+    Unauthorized: Kind("unauthorized", "API key missing or wrong", 401),
+    Forbidden: Kind("forbidden", "Not allowed with this API key", 403),
     BodyTooLarge: Kind("body-too-large", "Request body too large", 413),
     ImageTooLarge: Kind("image-too-large", "Image has too many pixels", 413),
     UnsupportedMediaType: Kind("unsupported-media-type", "Unsupported content type", 415),
     UnsupportedImage: Kind("unsupported-image", "Not an image of an accepted format", 415),
     CorruptImage: Kind("corrupt-image", "Image is truncated or damaged", 422),
     InvalidRequest: Kind("invalid-request", "Invalid request", 422),
+    HeadersTooLarge: Kind("headers-too-large", "Request headers too large", 431),
+    RateLimited: Kind("rate-limited", "Too many requests of this client", 429),
     # 499 is nginx's convention. It is never delivered; it keeps these out of the 5xx in metrics.
     ClientDisconnected: Kind("client-disconnected", "Client closed the connection", 499),
     InferenceFailed: INTERNAL,

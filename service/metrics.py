@@ -49,8 +49,10 @@ class Metrics:
         for outcome in ("loaded", "refused"):  # from 0 on: a rate needs a sample before the first one
             self.reloads.labels(outcome)
         self.requests_limit = gauge("requests_limit", "Image requests accepted at once; more get 503.")
+        self.connections = gauge("connections", "Open connections of clients.")
         self.inside = gauge("requests_in_progress", "Image requests accepted and not yet answered.")
-        self.rejections = counter("rejections_total", "Image requests refused unread, by reason.", "reason")
+        self.rejections = counter("rejections_total", "Requests refused at the door, by reason.", "reason")
+        self.keys = gauge("keys", "API keys in force; 0 where everyone is let in, or nobody.")
         self.predictions = counter(
             "predictions_total", "Images answered, by predicted class and flag.", "label", "flag"
         )

@@ -16,6 +16,7 @@ from service.errors import (
     URN,
     InvalidRequest,
     Kind,
+    Unauthorized,
     Unavailable,
     detail_of,
     kind_of,
@@ -41,6 +42,8 @@ def problem_response(error: BaseException, record: Record) -> Response:
     headers = {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "ApiKey"
     return _response(kind, detail_of(error), record, headers)
 
 

@@ -4,6 +4,7 @@ A wrong value stops the program at start, naming the variable, what was expected
 """
 
 import difflib
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -16,6 +17,7 @@ import models
 from models.preprocess import DEFAULT_MAX_PIXELS, HIGHEST_MAX_PIXELS
 from service.cpus import usable_cpus
 from service.errors import SettingsError
+from service.keys import HIGHEST_RATE, first_keys
 
 PREFIX = "DERMASERVE_"
 
@@ -38,8 +40,48 @@ class Settings(BaseSettings):
         default_factory=_shipped_bundle,
         description="folder of the model bundle",
     )
-    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="address to listen on; other than loopback only with API keys",
+    )
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 takes a free one")
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="file of API keys, read again when it changes; without it nobody needs one",
+    )
+    allow_anonymous: bool = Field(
+        default=False, description="true lets everyone in without a key, on any address"
+    )
+    rate_limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=HIGHEST_RATE,
+        description="images a minute per key (rate= in its line goes first); more get 429; default no limit",
+    )
+    rate_burst: int = Field(
+        default=32,
+        ge=1,
+        le=100_000,
+        description="images that a key may send at once, in the frame of its rate",
+    )
+    max_concurrent_per_key: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="image requests of one key at once; more get 429; default no limit",
+    )
+    operations_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="a second TCP port for /metrics, /admin and probes; the first two then leave the other",
+    )
+    operations_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="address of the operations port; whoever reaches it reads metrics without a key",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
         description="auto takes a GPU that works, else the CPU; cuda refuses to start without one",
@@ -66,6 +108,39 @@ class Settings(BaseSettings):
         le=3600,
         allow_inf_nan=False,
         description="seconds from a request's first byte to its answer, the upload included; then 504",
+    )
+    max_connections: int = Field(
+        default=512,
+        ge=1,
+        le=100_000,
+        description="connections at once; of more, 16 are answered for probes only, all others get 503",
+    )
+    header_timeout: float = Field(
+        default=10.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="seconds for a request's line and headers to come; then 408",
+    )
+    upload_grace: Seconds = Field(
+        default=5.0, description="seconds before the rate of a body is looked at"
+    )
+    min_upload_rate: int = Field(
+        default=4096, ge=0, le=1_000_000_000, description="least bytes per second of a body, else 408; 0: any"
+    )
+    write_timeout: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="seconds for a client to take its answer; then it is cut off",
+    )
+    stuck_after: float = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="seconds of one inference after which /readyz and /livez fail, to be restarted",
     )
     max_body_bytes: int = Field(
         default=20_000_000, ge=1024, le=1_000_000_000, description="largest request body in bytes; else 413"
@@ -107,6 +182,32 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if self.allow_anonymous:
+            if self.api_keys_file is not None:
+                raise ValueError(
+                    f"{PREFIX}ALLOW_ANONYMOUS: expected false where {PREFIX}API_KEYS_FILE is set, got true"
+                )
+            return self
+        for name in ("host", "operations_host"):
+            host = getattr(self, name)
+            used = name == "host" or self.operations_port is not None
+            if used and self.api_keys_file is None and not is_loopback(host):
+                raise ValueError(
+                    f"{PREFIX}{name.upper()}: expected a loopback address, as there are no API keys, got "
+                    f"{host!r}; set {PREFIX}API_KEYS_FILE, or {PREFIX}ALLOW_ANONYMOUS=true to let everyone in"
+                )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``; of names, ``localhost`` only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
 
 def load_settings() -> Settings:
     """Read the settings from the environment and check them.
@@ -119,8 +220,12 @@ def load_settings() -> Settings:
     problems = [_unknown(name, known) for name in sorted(ours) if name.upper() not in known]
     try:
         settings = Settings()
+        if settings.api_keys_file is not None:
+            first_keys(settings.api_keys_file)
     except ValidationError as error:
         problems += [_wrong(details) for details in error.errors()]
+    except SettingsError as error:
+        problems += error.problems
     if problems:
         raise SettingsError(problems)
     return settings

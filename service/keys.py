@@ -1,0 +1,206 @@
+"""API keys: made here, kept as hashes in a file, looked up in constant time, changed without a restart.
+
+The file has one key a line, ``NAME sha256:HEX [role=admin] [rate=N]``, and comments after ``#``.
+The hash is a plain SHA-256, without salt or stretching: those slow down guessing of passwords, and
+there is nothing to guess in 256 random bits. For that reason only tokens of the form that
+``new_token`` makes are ever compared: the hash of a password in the file lets nobody in.
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from service.errors import SettingsError
+
+logger = logging.getLogger(__name__)
+
+HIGHEST_RATE = 1_000_000
+"""Images a minute; what is more is no limit."""
+
+_TOKEN = re.compile(r"dsk_[A-Za-z0-9_-]{43}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HASH = re.compile(r"sha256:([0-9A-Fa-f]{64})")
+_RATE = re.compile(r"rate=([1-9][0-9]{0,6})")
+_MAX_BYTES = 1_000_000
+_CHECK_EVERY = 1.0  # seconds
+_VARIABLE = "DERMASERVE_API_KEYS_FILE"
+
+
+class Key(NamedTuple):
+    """One line of the file; ``digest`` is the token's SHA-256, ``rate`` in images a minute."""
+
+    name: str
+    digest: bytes
+    admin: bool = False
+    rate: int | None = None
+
+
+def new_token() -> str:
+    """A key as clients send it: 256 random bits behind a prefix that secret scanners can look for."""
+    return "dsk_" + secrets.token_urlsafe(32)
+
+
+def line_of(name: str, token: str, *, admin: bool = False, rate: int | None = None) -> str:
+    """The line of the key file that lets ``token`` in.
+
+    Raises:
+        ValueError: the name or the rate is not one that ``parse_keys`` accepts.
+    """
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    options = (" role=admin" if admin else "") + (f" rate={rate}" if rate is not None else "")
+    line = f"{name} sha256:{digest}{options}"
+    try:
+        parse_keys(line)
+    except SettingsError as error:
+        raise ValueError(error.problems[0].partition(": ")[2]) from error
+    return line
+
+
+def parse_keys(text: str) -> tuple[Key, ...]:
+    """The keys of a file's text; none if it has only comments.
+
+    Raises:
+        SettingsError: with a line for each wrong one. A line may hold a secret by mistake: none is quoted.
+    """
+    keys: list[Key] = []
+    problems: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        try:
+            key = _parse_line(words)
+            if any(key.name == other.name for other in keys):
+                raise ValueError(f"the name {key.name} is taken by a line above")
+            if any(key.digest == other.digest for other in keys):
+                raise ValueError("the key is that of a line above, under another name")
+            keys.append(key)
+        except ValueError as error:
+            problems.append(f"line {number}: {error}")
+    if problems:
+        raise SettingsError(problems)
+    return tuple(keys)
+
+
+def _parse_line(words: list[str]) -> Key:
+    name, *rest = words
+    if not _NAME.fullmatch(name):
+        raise ValueError("expected a name of 1 to 64 letters, digits, '.', '_' or '-' first")
+    digest = _HASH.fullmatch(rest[0]) if rest else None
+    if digest is None:
+        raise ValueError("expected sha256: and 64 hexadecimal digits after the name")
+    admin, rate = False, None
+    for option in rest[1:]:
+        found = _RATE.fullmatch(option)
+        if option == "role=admin" and not admin:
+            admin = True
+        elif found and rate is None and int(found[1]) <= HIGHEST_RATE:
+            rate = int(found[1])
+        else:
+            raise ValueError(f"expected role=admin or rate=N (1 to {HIGHEST_RATE}), each once, after the hash")
+    return Key(name, bytes.fromhex(digest[1]), admin, rate)
+
+
+def read_keys(path: Path) -> tuple[Key, ...]:
+    """The keys of a file; none if it has only comments.
+
+    Raises:
+        SettingsError: it cannot be read, others may write it, or a line is wrong.
+    """
+    try:
+        # Not blocking: a named pipe must not hold the server up.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
+                raise _unusable(path, "is no regular file")
+            if mode & stat.S_IWOTH:
+                raise _unusable(path, "may be written by everyone; chmod o-w it")
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise _unusable(path, f"cannot be read ({error.strerror})") from error
+    if len(data) > _MAX_BYTES:
+        raise _unusable(path, f"has more than {_MAX_BYTES:,} bytes")
+    try:
+        return parse_keys(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise _unusable(path, "is no UTF-8 text") from error
+    except SettingsError as error:
+        raise _unusable(path, *error.problems) from error
+
+
+def first_keys(path: Path) -> tuple[Key, ...]:
+    """The keys to start with: at least one.
+
+    Raises:
+        SettingsError: as ``read_keys``, or the file has no key.
+    """
+    if keys := read_keys(path):
+        return keys
+    raise _unusable(path, "has no key; `python -m service key NAME` makes one")
+
+
+def _unusable(path: Path, *problems: str) -> SettingsError:
+    return SettingsError([f"{_VARIABLE}: {path} {problem}" for problem in problems])
+
+
+class KeyRing:
+    """The keys in force. The file is looked at again as keys are asked for, once a second at most.
+
+    It is small, so it is read rather than its times compared: no change within one tick of the
+    file system's clock is missed. A file that cannot be used any more is reported once, and the
+    keys read last stay in force; a file without keys lets nobody in.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """Read the file.
+
+        Raises:
+            SettingsError: it cannot be used, or has no key.
+        """
+        self._path = path
+        self._clock = clock
+        self.keys = first_keys(path)
+        self._problem = ""
+        self._checked_at = clock()
+
+    def find(self, token: str) -> Key | None:
+        """The key that ``token`` is, or None. Takes as long whichever it is, and if it is none."""
+        if self._clock() - self._checked_at >= _CHECK_EVERY:
+            self.reload()
+        if not _TOKEN.fullmatch(token):
+            return None
+        digest = hashlib.sha256(token.encode()).digest()
+        found = None
+        for key in self.keys:
+            if hmac.compare_digest(key.digest, digest):
+                found = key
+        return found
+
+    def reload(self) -> bool:
+        """Read the file now; returns whether it could be used."""
+        self._checked_at = self._clock()
+        try:
+            keys = read_keys(self._path)
+        except SettingsError as error:
+            if str(error) != self._problem:
+                logger.error("The keys read before stay in force: %s", "; ".join(error.problems))
+            self._problem = str(error)
+            return False
+        self._problem = ""
+        if keys != self.keys:
+            self.keys = keys
+            names = ", ".join(key.name for key in keys)
+            if keys:
+                logger.info("API keys changed; in force now: %s", names)
+            else:
+                logger.error("The key file has no key any more: nobody is let in.")
+        return True
