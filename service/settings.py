@@ -122,9 +122,7 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="seconds for a request's line and headers to come; then 408",
     )
-    upload_grace: Seconds = Field(
-        default=5.0, description="seconds before the rate of a body is looked at"
-    )
+    upload_grace: Seconds = Field(default=5.0, description="seconds before the rate of a body is looked at")
     min_upload_rate: int = Field(
         default=4096, ge=0, le=1_000_000_000, description="least bytes per second of a body, else 408; 0: any"
     )
