@@ -8,29 +8,22 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from prometheus_client.exposition import choose_encoder
 
 from models.errors import DermaserveError
+from service.answers import prediction_of
 from service.cautions import EMPTY_HEATMAP
-from service.classifier import Classified, Classifier, Prepared
+from service.classifier import Classifier, Prepared
 from service.docs import BATCH_BODY, IMAGE_BODY, IMAGE_ERRORS, errors
 from service.errors import DeadlinePassed, InvalidRequest
 from service.problems import problem_of
 from service.runtime import Runtime
 from service.schemas import (
-    Alive,
     BatchPrediction,
     GradCam,
     ImageWarning,
-    Malignancy,
     ModelCard,
-    ModelName,
-    PredictedClass,
     Prediction,
-    PredictionSet,
     Problem,
-    Ready,
-    Uncertainty,
 )
 from service.upload import expected_size, read_image, read_images
 from service.workers import cancelled_by_disconnect
@@ -56,7 +49,7 @@ def build_router(runtime: Runtime) -> APIRouter:
         left = _deadline(request) - time.monotonic()
         try:
             async with asyncio.timeout(left):
-                with runtime.gate.admit():
+                with runtime.access.admit(request.state.client), runtime.gate.admit():
                     classifier = runtime.classifier
                     codes = classifier.manifest.codes
                     if gradcam_class is not None and gradcam_class not in codes:
@@ -92,7 +85,7 @@ def build_router(runtime: Runtime) -> APIRouter:
             image = await prepared(request, classifier)
             async with cancelled_by_disconnect(request.receive):
                 found = await classifier.classify(image, deadline=_deadline(request))
-                prediction = _prediction(classifier, found, request.state.request_id)
+                prediction = prediction_of(classifier.manifest, found, request.state.request_id)
                 if gradcam:
                     code = gradcam_class or found.decision.label
                     overlay = await classifier.overlay(found, code)
@@ -127,10 +120,11 @@ def build_router(runtime: Runtime) -> APIRouter:
                         found = await classifier.classify(image, deadline=_deadline(request))
                     except DermaserveError as error:
                         return problem_of(error, request_id)
-                    return _prediction(classifier, found, request_id)
+                    return prediction_of(classifier.manifest, found, request_id)
 
             with runtime.gate.reserve(expected_size(request, limit)):
                 images = await read_images(request, limit)
+                runtime.access.recharge(request.state.client, len(images))
                 async with cancelled_by_disconnect(request.receive), asyncio.TaskGroup() as group:
                     tasks = [group.create_task(one(images, index)) for index in range(len(images))]
             return BatchPrediction(results=[task.result() for task in tasks])
@@ -180,66 +174,4 @@ def build_router(runtime: Runtime) -> APIRouter:
         facts = {name: getattr(manifest, name) for name in ModelCard.model_fields if name != "provider"}
         return ModelCard.model_validate(facts | {"provider": runtime.classifier.provider})
 
-    @router.get("/livez", tags=["operations"], summary="Is the process up?", operation_id="livez")
-    async def livez() -> Alive:
-        return Alive()
-
-    @router.get(
-        "/readyz",
-        tags=["operations"],
-        summary="Does it take work?",
-        operation_id="readyz",
-        responses=errors(503),
-    )
-    async def readyz() -> Ready:
-        runtime.check_ready()
-        classifier = runtime.classifier
-        return Ready(model=_name(classifier), provider=classifier.provider)
-
-    @router.get(
-        "/metrics",
-        tags=["operations"],
-        summary="Prometheus metrics",
-        operation_id="metrics",
-        response_class=Response,
-        responses={
-            200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Metrics."}
-        },
-    )
-    async def metrics(request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(runtime.metrics.registry), headers={"Content-Type": content_type})
-
     return router
-
-
-def _name(classifier: Classifier) -> ModelName:
-    return ModelName(name=classifier.manifest.name, version=classifier.manifest.version)
-
-
-def _prediction(classifier: Classifier, found: Classified, request_id: str) -> Prediction:
-    manifest, decision = classifier.manifest, found.decision
-    names = {c.code: c.name for c in manifest.classes}
-    return Prediction(
-        request_id=request_id,
-        model=_name(classifier),
-        probabilities=decision.probabilities,
-        prediction=PredictedClass(
-            label=decision.label,
-            name=names[decision.label],
-            probability=decision.probabilities[decision.label],
-        ),
-        malignancy=Malignancy(
-            flag=decision.flag,
-            probability=decision.malignancy,
-            threshold=manifest.operating_point.threshold,
-        ),
-        prediction_set=PredictionSet(
-            coverage=manifest.prediction_sets.coverage, labels=list(decision.prediction_set)
-        ),
-        uncertainty=Uncertainty(
-            **found.uncertainty._asdict(), ood_threshold=manifest.out_of_distribution.threshold
-        ),
-        warnings=[ImageWarning(**caution._asdict()) for caution in found.cautions],
-        gradcam=None,
-    )
