@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
-from service.docs import API_VERSION, DESCRIPTION, TAGS, TITLE, add_problem_schema
+from service.docs import API_VERSION, DESCRIPTION, TAGS, TITLE, add_problem_schema, errors
 from service.gate import Phase
 from service.middleware import Envelope
+from service.operations import build_admin, build_metrics, build_probes
 from service.pages import add_pages
 from service.problems import add_problem_handlers
 from service.routes import build_router
@@ -44,15 +45,33 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
     )
+    _add_envelope(app, runtime)
+    keyed: dict[str, Any] = {"dependencies": [Depends(runtime.access.key)], "responses": errors(401)}
+    app.include_router(build_router(runtime), **keyed)
+    app.include_router(build_probes(runtime))
+    if settings.operations_port is None:
+        app.include_router(build_metrics(runtime), **keyed)
+        app.include_router(build_admin(runtime))
+    add_pages(app)
+    return app
+
+
+def create_operations_app(runtime: Runtime) -> FastAPI:
+    """What the operations port serves: metrics without a key, for that port is not the public's."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    _add_envelope(app, runtime)
+    for build in (build_probes, build_metrics, build_admin):
+        app.include_router(build(runtime))
+    return app
+
+
+def _add_envelope(app: FastAPI, runtime: Runtime) -> None:
     app.add_middleware(
         Envelope,
         metrics=runtime.metrics,
         closing=lambda: runtime.gate.phase in (Phase.DRAINING, Phase.CLOSED),
     )
     add_problem_handlers(app)
-    app.include_router(build_router(runtime))
-    add_pages(app)
-    return app
 
 
 class _Documented(FastAPI):

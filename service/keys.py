@@ -105,7 +105,9 @@ def _parse_line(words: list[str]) -> Key:
         elif found and rate is None and int(found[1]) <= HIGHEST_RATE:
             rate = int(found[1])
         else:
-            raise ValueError(f"expected role=admin or rate=N (1 to {HIGHEST_RATE}), each once, after the hash")
+            raise ValueError(
+                f"expected role=admin or rate=N (1 to {HIGHEST_RATE}), each once, after the hash"
+            )
     return Key(name, bytes.fromhex(digest[1]), admin, rate)
 
 

@@ -14,9 +14,7 @@ class TokenBucket:
     The clock is monotonic: setting the system's time changes nothing.
     """
 
-    def __init__(
-        self, per_minute: int, burst: int, clock: Callable[[], int] = time.monotonic_ns
-    ) -> None:
+    def __init__(self, per_minute: int, burst: int, clock: Callable[[], int] = time.monotonic_ns) -> None:
         """Start full; ``clock`` gives nanoseconds."""
         self.per_minute = per_minute
         self._full = burst * _IMAGE

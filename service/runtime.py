@@ -1,72 +1,94 @@
-"""The life of one server: load the model in the background, take work, drain, close."""
+"""The life of one server: load the model in the background, take work, exchange the model, drain, close."""
 
 import asyncio
 import logging
+import math
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Literal, NamedTuple
 
-from PIL import Image
-
-from models.bundle import Bundle, load_bundle
-from models.errors import DermaserveError
+from models.errors import BundleError, DermaserveError
+from service.access import Access
+from service.budget import Budget
 from service.classifier import Classifier, Identity
-from service.errors import NotReady
+from service.errors import BundleRefused, DeviceError, NotReady, ReloadRunning
 from service.gate import Gate, Phase
+from service.loader import Loaded, load, verify
 from service.metrics import Metrics
+from service.served import Served
 from service.settings import Settings
 from service.workers import Workers, in_thread
 
-if TYPE_CHECKING:
-    from service.predictor import Predictor
+_CLOSE_SECONDS = 30.0  # for the last batch of a model that nobody waits for any more
 
 logger = logging.getLogger(__name__)
+
+
+class Reloaded(NamedTuple):
+    """Which model served before a reload, and which does from it on."""
+
+    old: Identity
+    new: Identity
 
 
 class Runtime:
     """What the routes work with.
 
     Attributes:
-        settings, metrics, gate: as given or made at construction.
+        settings, metrics, access, gate: as given or made at construction.
         failure: why the model could not be loaded.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.access = Access(settings, self.metrics)
         self.gate = Gate(
             max_requests=settings.max_queue_size,
             max_body_bytes=settings.max_upload_memory,
             on_refusal=self.metrics.refused,
         )
         self.failure: Exception | None = None
-        self._classifier: Classifier | None = None
+        self._served: Served | None = None
+        self._workers = Workers(settings.decode_workers)
+        self._pixels = Budget(settings.max_pixels)
+        self._changing = asyncio.Lock()
         self._loading: asyncio.Task[None] | None = None
+        self._retiring: asyncio.Task[None] | None = None
         self._end: float | None = None
-        self.metrics.ready.set_function(lambda: float(self.ready))
-        self.metrics.inside.set_function(lambda: float(self.gate.requests))
+        self._show_metrics()
 
     @property
     def ready(self) -> bool:
         """Whether load balancers should send work."""
-        alive = self._classifier is not None and self._classifier.alive
+        alive = self._served is not None and self._served.classifier.alive
         return alive and self.gate.phase is Phase.READY
 
     @property
     def classifier(self) -> Classifier:
-        """The loaded model.
+        """The model that new requests get; to wait for it, hold it by ``use``.
 
         Raises:
             NotReady: there is none.
         """
-        if self._classifier is None:
-            self.gate.check_phase()
-            raise NotReady("The model is not loaded.", reason="starting", retry_after=2)
-        return self._classifier
+        return self._current().classifier
 
     @property
     def model(self) -> Identity | None:
         """Which model new requests get; None before there is one."""
-        return self._classifier.identity if self._classifier is not None else None
+        return self._served.classifier.identity if self._served is not None else None
+
+    @contextmanager
+    def use(self) -> Iterator[Classifier]:
+        """Hold the model that new requests get now, through any reload, while the block runs.
+
+        Raises:
+            NotReady: there is none.
+        """
+        with self._current().use() as classifier:
+            yield classifier
 
     def check_ready(self) -> None:
         """Raise NotReady unless load balancers should send work."""
@@ -79,7 +101,63 @@ class Runtime:
 
     async def start(self) -> None:
         """Begin to load the model; returns at once, so that liveness is answered meanwhile."""
-        self._loading = asyncio.create_task(self._load(Workers(self.settings.decode_workers)))
+        await self._changing.acquire()
+        self._loading = asyncio.create_task(self._load_first())
+
+    async def reload(self, *, wait: bool = True) -> Reloaded:
+        """Verify, load and warm up what the bundle's folder holds now, then let it serve.
+
+        Requests in the house end with the model they began with, which is closed after the last of
+        them. A bundle that is being served already is only verified.
+
+        Args:
+            wait: for a model that is being loaded; else ReloadRunning.
+
+        Raises:
+            NotReady: the server is starting or shutting down.
+            ReloadRunning: another bundle is being loaded.
+            BundleRefused: this one cannot be served; the old model goes on.
+        """
+        if not wait:
+            self._check_reloadable()
+            if self._changing.locked():
+                raise ReloadRunning("A bundle is being loaded already. Try again when that is done.")
+        async with self._changing:
+            self._check_reloadable()
+            old = self.classifier.identity
+            # Two models are in memory during a reload, never three.
+            if self._retiring is not None:
+                await self._retiring
+            try:
+                loaded = await asyncio.wrap_future(in_thread(self._load_anew))
+            except Exception as error:
+                # Whatever keeps the model from loading means the same: the old one goes on.
+                self.metrics.reloads.labels("refused").inc()
+                known = isinstance(error, DermaserveError)
+                logger.error(
+                    "The new bundle is refused: %s. %s %s goes on.",
+                    error or type(error).__name__,
+                    old.name,
+                    old.version,
+                    exc_info=None if known else error,
+                )
+                raise BundleRefused(
+                    f"The new bundle was refused; the old model goes on. {_public(error)}"
+                ) from error
+            self._check_reloadable()  # it may have begun to shut down meanwhile
+            if loaded is not None:
+                self._serve(loaded)
+            self.metrics.reloads.labels("loaded").inc()
+            new = self.classifier.identity
+            logger.info(
+                "Reloaded%s: %s %s after %s %s.",
+                "" if loaded is not None else ", unchanged",
+                new.name,
+                new.version,
+                old.name,
+                old.version,
+            )
+            return Reloaded(old, new)
 
     def drain(self) -> None:
         """Fail readiness, go on taking work."""

@@ -21,9 +21,16 @@ HOMES = {
     "tf2onnx": ("training/",),
     "onnx": ("training/",),
     "onnxruntime": ("service/predictor.py", "training/graph.py"),
-    "fastapi": ("service/routes.py", "service/app.py", "service/problems.py", "service/pages.py"),
+    "fastapi": (
+        "service/routes.py",
+        "service/operations.py",
+        "service/access.py",
+        "service/app.py",
+        "service/problems.py",
+        "service/pages.py",
+    ),
     "uvicorn": ("service/server.py",),
-    "prometheus_client": ("service/metrics.py", "service/routes.py"),
+    "prometheus_client": ("service/metrics.py", "service/operations.py"),
     "PIL": ("models/preprocess.py", "service/gradcam.py", "service/runtime.py", "training/"),
 }
 """Library to the only files, or folders, that may import it."""
