@@ -4,11 +4,11 @@ import argparse
 import sys
 import textwrap
 
-from service.commands import openapi, serve
+from service.commands import key, openapi, serve
 from service.errors import SettingsError
 from service.settings import PREFIX, Settings
 
-_COMMANDS = (serve, openapi)
+_COMMANDS = (serve, openapi, key)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -52,16 +52,12 @@ def line_of(name: str, token: str, *, admin: bool = False, rate: int | None = No
     """The line of the key file that lets ``token`` in.
 
     Raises:
-        ValueError: the name or the rate is not one that ``parse_keys`` accepts.
+        ValueError: the name or the rate would not be accepted there.
     """
-    digest = hashlib.sha256(token.encode()).hexdigest()
-    options = (" role=admin" if admin else "") + (f" rate={rate}" if rate is not None else "")
-    line = f"{name} sha256:{digest}{options}"
-    try:
-        parse_keys(line)
-    except SettingsError as error:
-        raise ValueError(error.problems[0].partition(": ")[2]) from error
-    return line
+    words = [name, "sha256:" + hashlib.sha256(token.encode()).hexdigest()]
+    words += ["role=admin"] * admin + ([f"rate={rate}"] if rate is not None else [])
+    _parse_line(words)
+    return " ".join(words)
 
 
 def parse_keys(text: str) -> tuple[Key, ...]:

@@ -5,10 +5,13 @@ import signal
 import socket
 import sys
 from types import FrameType
+from typing import Literal
 
 import uvicorn
+from starlette.types import ASGIApp
 
-from service.app import create_app
+from service.app import create_app, create_operations_app
+from service.listener import OperationsServer
 from service.memory import return_large_blocks
 from service.runtime import Runtime
 from service.settings import Settings
@@ -22,9 +25,18 @@ _MAX_HEADER_BYTES = 16_384
 class DrainingServer(uvicorn.Server):
     """uvicorn closes its listeners as soon as SIGTERM comes; this fails readiness first, and waits."""
 
-    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
+    def __init__(
+        self, config: uvicorn.Config, runtime: Runtime, operations: OperationsServer | None = None
+    ) -> None:
         super().__init__(config)
         self._runtime = runtime
+        self._operations = operations
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on the operations port first: if it is taken, nothing has been begun yet."""
+        if self._operations is not None:
+            await self._operations.begin()
+        await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Also exit when the model could not be loaded."""
@@ -45,6 +57,8 @@ class DrainingServer(uvicorn.Server):
             await asyncio.sleep(_LAST_CALL)
         self._runtime.close_gate()
         await super().shutdown(sockets)
+        if self._operations is not None:  # the last to go, so that the end can be watched
+            await self._operations.end()
 
 
 def serve(settings: Settings) -> int:
@@ -60,10 +74,29 @@ def serve(settings: Settings) -> int:
         signal.signal(number, leave)
     return_large_blocks()
     runtime = Runtime(settings)
-    config = uvicorn.Config(
-        create_app(settings, runtime),
-        host=settings.host,
-        port=settings.port,
+    config = _config(create_app(settings, runtime), settings.host, settings.port, settings)
+    operations = None
+    if settings.operations_port is not None:
+        app = create_operations_app(runtime)
+        port = settings.operations_port
+        operations = OperationsServer(_config(app, settings.operations_host, port, settings, lifespan="off"))
+    try:
+        DrainingServer(config, runtime, operations).run()
+    except SystemExit:
+        if runtime.failure is None:
+            raise
+    return 1 if runtime.failure is not None else 0
+
+
+def _config(
+    app: ASGIApp, host: str, port: int, settings: Settings, *, lifespan: Literal["on", "off"] = "on"
+) -> uvicorn.Config:
+    """What both listeners have in common; the public one's app alone starts and stops the model."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        lifespan=lifespan,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -75,9 +108,3 @@ def serve(settings: Settings) -> int:
         http="h11",
         ws="none",
     )
-    try:
-        DrainingServer(config, runtime).run()
-    except SystemExit:
-        if runtime.failure is None:
-            raise
-    return 1 if runtime.failure is not None else 0

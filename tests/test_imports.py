@@ -29,7 +29,7 @@ HOMES = {
         "service/problems.py",
         "service/pages.py",
     ),
-    "uvicorn": ("service/server.py",),
+    "uvicorn": ("service/server.py", "service/listener.py"),
     "prometheus_client": ("service/metrics.py", "service/operations.py"),
     "PIL": ("models/preprocess.py", "service/gradcam.py", "service/runtime.py", "training/"),
 }
