@@ -9,7 +9,9 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -19,11 +21,20 @@ _POLICY = (
 )
 
 
+class _Assets(StaticFiles):
+    """Files that a browser asks for anew each time: after an upgrade, old and new must not meet."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 def add_pages(app: FastAPI) -> None:
     """Add ``/``, ``/docs`` and the folders that their assets come from."""
     swagger = str(resources.files("fastapi_swagger") / "resources")
-    app.mount("/static/swagger", StaticFiles(directory=swagger), name="swagger")
-    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+    app.mount("/static/swagger", _Assets(directory=swagger), name="swagger")
+    app.mount("/static", _Assets(directory=_STATIC), name="static")
     home, docs = ((_STATIC / name).read_text(encoding="utf-8") for name in ("index.html", "docs.html"))
 
     @app.get("/", include_in_schema=False)
@@ -37,4 +48,8 @@ def add_pages(app: FastAPI) -> None:
 
 
 def _headers(styles: str) -> dict[str, str]:
-    return {"Content-Security-Policy": _POLICY.format(styles=styles), "Referrer-Policy": "no-referrer"}
+    return {
+        "Content-Security-Policy": _POLICY.format(styles=styles),
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-cache",
+    }

@@ -1,105 +1,102 @@
-"use strict";
+// From an image given to its answer shown. Whatever is begun ends what was under way.
+
+import { ask, Problem } from "./api.js";
+import { onImage } from "./inputs.js";
+import { readable, wireStrength } from "./pictures.js";
+import { showExplanation, showModel, showResult } from "./result.js";
+import { hideTrouble, showTrouble } from "./trouble.js";
 
 const get = (id) => document.getElementById(id);
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
 let model = null; // the facts of GET /model
-let chosen = null; // the file being shown
-let turn = 0; // answers of an earlier file or class are ignored
+let shown = null; // the file that the result is about
+let running = new AbortController();
 
-function make(tag, text = "", className = "") {
-  const node = document.createElement(tag);
-  node.textContent = text;
-  node.className = className;
-  return node;
+const FAILED = new Problem({ title: "This page failed", detail: "Load it again, and tell those who run it." });
+
+async function loadModel(signal) {
+  model = await ask("model", { signal });
+  showModel(model);
 }
 
-function say(text, isError = false) {
-  get("status").textContent = text;
-  get("status").classList.toggle("error", isError);
-}
-
-/** Answer of the service as JSON; throws with the words of its problem. */
-async function ask(url, options) {
-  const response = await fetch(url, options);
-  const body = await response.json();
-  if (!response.ok) throw new Error(`${body.detail} (request ${body.request_id})`);
-  return body;
-}
-
-async function classify(file, code = "") {
-  const mine = ++turn;
-  say("Working …");
+/** The service's answer about `file`, and the facts of the very model that gave it. */
+async function predict(file, code, signal) {
   const body = new FormData();
-  body.append("file", file);
+  body.append("file", file, "image"); // file names may hold patients' names
+  say("Sending the image …");
+  const answer = await ask(`predict?gradcam=true${code && `&gradcam_class=${encodeURIComponent(code)}`}`, {
+    body,
+    signal,
+    onSent: (share) => {
+      get("progress").value = share;
+      if (share === 1) {
+        say("The model is working …");
+        get("progress").removeAttribute("value");
+      }
+    },
+  });
+  const { name, version } = answer.model;
+  if (model?.name !== name || model.version !== version) await loadModel(signal);
+  return answer;
+}
+
+function classify(file) {
+  get("result").hidden = true; // nobody may take the old answer for one about the new image
+  attempt(async (signal) => {
+    const answer = await predict(file, "", signal);
+    const bitmap = await readable(file);
+    signal.throwIfAborted();
+    shown = file;
+    showResult(answer, bitmap, model);
+  }, file);
+}
+
+function explain(code) {
+  attempt(async (signal) => {
+    get("stack").setAttribute("aria-busy", "true");
+    try {
+      showExplanation(await predict(shown, code, signal), model);
+    } catch (error) {
+      get("class").value = get("class").dataset.shown; // the picture is still that of the class before
+      throw error;
+    } finally {
+      get("stack").removeAttribute("aria-busy");
+    }
+  }, shown);
+}
+
+/** Run `action(signal)` with progress shown; a Problem is shown with a way to repeat it. */
+async function attempt(action, file = null) {
+  running.abort();
+  const mine = running = new AbortController();
+  hideTrouble();
+  get("progress").value = 0;
+  get("work").hidden = !file;
   try {
-    model ??= await ask("model");
-    const query = code ? `&gradcam_class=${encodeURIComponent(code)}` : "";
-    const answer = await ask(`predict?gradcam=true${query}`, { method: "POST", body });
-    if (mine !== turn) return;
-    chosen = file;
-    show(answer);
+    await action(mine.signal);
     say("");
   } catch (error) {
-    if (mine !== turn) return;
-    get("result").hidden = true;
-    say(error instanceof TypeError ? "The service cannot be reached." : error.message, true);
+    if (mine.signal.aborted) return; // whoever aborted it has said so
+    say("");
+    showTrouble(error instanceof Problem ? error : FAILED, () => attempt(action, file), file);
+    if (!(error instanceof Problem)) throw error; // for the console
+  } finally {
+    if (mine === running) get("work").hidden = true;
   }
 }
 
-function show(answer) {
-  const { flag, probability, threshold } = answer.malignancy;
-  get("flag").textContent =
-    `Flag: ${flag} — malignancy ${percent(probability)}, threshold ${percent(threshold)}`;
-  const names = new Map(model.classes.map((entry) => [entry.code, entry.name]));
-  const { coverage, labels } = answer.prediction_set;
-  get("set").textContent =
-    `Set of classes, meant to hold the true one for ${percent(coverage)} of images: `
-    + labels.map((code) => names.get(code)).join(", ");
-  get("warnings").replaceChildren(...answer.warnings.map((warning) => make("li", warning.detail)));
-  const { entropy, disagreement, ood_score, ood_threshold } = answer.uncertainty;
-  get("uncertainty").textContent =
-    `Uncertainty: entropy ${entropy.toFixed(2)}, disagreement of the networks ${disagreement.toFixed(2)} (0 to 1); `
-    + `unlike the training data ${ood_score.toPrecision(3)}, warned of over ${ood_threshold.toPrecision(3)}`;
-  get("overlay").src = `data:${answer.gradcam.media_type};base64,${answer.gradcam.data}`;
-  get("overlay").alt = `The image with what spoke for ${answer.gradcam.label} marked`;
-  const classes = [...model.classes].sort((a, b) => answer.probabilities[b.code] - answer.probabilities[a.code]);
-  get("bars").replaceChildren(...classes.map((entry) => bar(entry, answer)));
-  get("class").replaceChildren(...model.classes.map((entry) =>
-    new Option(entry.name, entry.code, false, entry.code === answer.gradcam.label)));
-  get("model").textContent = `${answer.model.name} ${answer.model.version}`;
-  get("result").hidden = false;
+function say(text) {
+  get("status").textContent = text;
 }
 
-function bar(entry, answer) {
-  const row = make("tr");
-  row.classList.toggle("malignant", entry.malignant);
-  row.classList.toggle("top", entry.code === answer.prediction.label);
-  const name = make("th", `${entry.name} `);
-  name.scope = "row";
-  if (entry.malignant) name.append(make("span", "malignant", "badge"));
-  const meter = make("meter");
-  meter.value = answer.probabilities[entry.code];
-  meter.setAttribute("aria-label", entry.name);
-  const cell = make("td");
-  cell.append(meter, make("output", percent(answer.probabilities[entry.code])));
-  row.append(name, cell);
-  return row;
-}
-
-get("file").addEventListener("change", (event) => {
-  const [file] = event.target.files;
-  if (file) classify(file);
-  event.target.value = ""; // the same file may be chosen again
+get("cancel").addEventListener("click", () => {
+  running.abort();
+  say("Cancelled.");
+  get("file").focus();
 });
-get("class").addEventListener("change", (event) => classify(chosen, event.target.value));
-const drop = get("drop");
-for (const type of ["dragover", "dragleave", "drop"]) {
-  drop.addEventListener(type, (event) => {
-    event.preventDefault();
-    drop.classList.toggle("over", type === "dragover");
-  });
-}
-drop.addEventListener("drop", (event) => {
-  const [file] = event.dataTransfer.files;
-  if (file) classify(file);
+get("class").addEventListener("change", (event) => explain(event.target.value));
+onImage(classify, (why) => {
+  say(why);
+  get("status").scrollIntoView({ block: "nearest" });
 });
+wireStrength();
+attempt(loadModel);

@@ -1,0 +1,82 @@
+// The original beside the overlay, and the overlay over what the model saw of the original.
+
+const get = (id) => document.getElementById(id);
+const SIDE = 640; // px, longest side of the original as drawn: sharp at twice the size shown
+const COARSE = 100; // px; a smaller model input is shown as the squares that it is
+
+/** The pixels of `file`, upright; null where the browser cannot read its format, such as TIFF or DICOM. */
+export function readable(file) {
+  return createImageBitmap(file, {
+    imageOrientation: "from-image",
+    colorSpaceConversion: "none", // the service ignores colour profiles too
+  }).catch(() => null);
+}
+
+/** Draw `bitmap`, whole and as the model's `input` cuts it. It may be null, and is closed. */
+export function showOriginal(bitmap, input) {
+  get("result").classList.toggle("unseen", !bitmap);
+  get("stack").classList.toggle("coarse", Math.max(input.width, input.height) < COARSE);
+  get("seen").classList.toggle("grey", input.color === "grey");
+  if (!bitmap) return;
+  const cut = centre(bitmap, input);
+  paint(get("seen"), bitmap, cut, input.width, input.height);
+  const scale = Math.min(1, SIDE / Math.max(bitmap.width, bitmap.height));
+  const whole = { left: 0, top: 0, width: bitmap.width, height: bitmap.height };
+  paint(get("original"), bitmap, whole, bitmap.width * scale, bitmap.height * scale);
+  const all = bitmap.width - cut.width < 2 && bitmap.height - cut.height < 2;
+  if (!all) frame(get("original"), cut, scale);
+  get("original-caption").textContent = all
+    ? "Your image." : "Your image. The model sees only what is inside the frame.";
+  bitmap.close();
+}
+
+/** Lay the overlay of an answer over it. `name` is the class in words. */
+export function showOverlay(gradcam, name, note) {
+  get("overlay").src = `data:${gradcam.media_type};base64,${gradcam.data}`;
+  get("overlay").alt = `What the model saw, with the places marked that spoke for ${name}`;
+  const unseen = get("result").classList.contains("unseen");
+  get("overlay-note").textContent = note
+    || (unseen ? "Your browser cannot show files of this kind, so the image is shown with its colours only." : "");
+}
+
+/** Let the slider set how much of the overlay is seen. */
+export function wireStrength() {
+  const slider = get("strength");
+  const set = () => {
+    get("overlay").style.opacity = slider.value / 100;
+    get("strength-value").textContent = `${slider.value} %`;
+    slider.setAttribute("aria-valuetext", `${slider.value} %`);
+  };
+  slider.addEventListener("input", set);
+  set();
+}
+
+/** The largest centred rectangle of the model's shape, as the service cuts it. */
+function centre({ width, height }, input) {
+  const scale = Math.min(width / input.width, height / input.height);
+  const cut = { width: scale * input.width, height: scale * input.height };
+  return { left: (width - cut.width) / 2, top: (height - cut.height) / 2, ...cut };
+}
+
+function paint(canvas, bitmap, part, width, height) {
+  canvas.width = Math.round(width);
+  canvas.height = Math.round(height);
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white"; // the service lays transparency on white
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, part.left, part.top, part.width, part.height, 0, 0, canvas.width, canvas.height);
+}
+
+function frame(canvas, cut, scale) {
+  const context = canvas.getContext("2d");
+  const [left, top, width, height] = [cut.left, cut.top, cut.width, cut.height].map((length) => length * scale);
+  context.fillStyle = "rgb(0 0 0 / 55%)";
+  context.beginPath();
+  context.rect(0, 0, canvas.width, canvas.height);
+  context.rect(left, top, width, height);
+  context.fill("evenodd");
+  context.strokeStyle = "white";
+  const line = context.lineWidth = canvas.width / 160;
+  context.strokeRect(left + line / 2, top + line / 2, width - line, height - line);
+}

@@ -1,0 +1,98 @@
+// What the service says, of an image and of its model, as the reader sees it.
+
+import { showOriginal, showOverlay } from "./pictures.js";
+import { factWords, flagWords, percent, pickWords, setWords, warningTitle } from "./words.js";
+
+const get = (id) => document.getElementById(id);
+const NOTHING_MARKED = "empty_heatmap"; // said at the picture, which it is about
+
+/** Show all of `answer`; `bitmap` is from `readable`, `model` holds the facts of `GET /model`. */
+export function showResult(answer, bitmap, model) {
+  const byCode = new Map(model.classes.map((entry) => [entry.code, entry]));
+  const sorted = [...model.classes].sort((a, b) => answer.probabilities[b.code] - answer.probabilities[a.code]);
+  showWarnings(answer.warnings.filter(({ code }) => code !== NOTHING_MARKED));
+  showFlag(answer.malignancy, model);
+  get("pick").textContent = pickWords(answer.prediction, sorted[0].code === answer.prediction.label);
+  get("bars").replaceChildren(...sorted.map((entry) => bar(entry, answer)));
+  const { intro, meaning } = setWords(answer.prediction_set);
+  get("set").textContent = intro;
+  get("set-list").replaceChildren(
+    ...answer.prediction_set.labels.map((code) => named(make("li"), byCode.get(code))),
+  );
+  get("set-meaning").textContent = meaning;
+  get("class").replaceChildren(...sorted.map(({ name, code }) => new Option(name, code)));
+  get("facts").replaceChildren(
+    ...factWords(answer, model.provider).flatMap(([term, value]) => [make("dt", term), make("dd", value)]),
+  );
+  showOriginal(bitmap, model.input);
+  showExplanation(answer, model);
+  get("result").hidden = false;
+  get("result-title").focus();
+}
+
+/** Show the overlay of `answer`, and nothing else. */
+export function showExplanation(answer, model) {
+  const { label } = answer.gradcam;
+  const { name } = model.classes.find(({ code }) => code === label);
+  const empty = answer.warnings.find(({ code }) => code === NOTHING_MARKED);
+  showOverlay(answer.gradcam, name, empty?.detail);
+  get("class").value = get("class").dataset.shown = label;
+}
+
+/** Show what `GET /model` says of the model for any image. */
+export function showModel(model) {
+  get("model").textContent = `Model: ${model.name} ${model.version}`;
+  get("intended-use").textContent = model.intended_use;
+  get("limits").replaceChildren(...model.limits.map((limit) => make("li", limit)));
+  get("about").hidden = false;
+}
+
+function showWarnings(warnings) {
+  get("warnings").hidden = warnings.length === 0;
+  get("warnings-title").textContent = warningTitle(warnings.length);
+  get("warning-list").replaceChildren(...warnings.map(({ detail }) => make("li", detail)));
+}
+
+function showFlag(malignancy, model) {
+  const { title, figures, meaning } = flagWords(malignancy, model.operating_point, model.classes.length);
+  get("flag").dataset.flag = malignancy.flag;
+  get("flag-title").textContent = title;
+  get("flag-figures").textContent = figures;
+  get("flag-meaning").textContent = meaning;
+  get("flag-fill").style.width = `${100 * malignancy.probability}%`;
+  get("flag-mark").style.left = `${100 * malignancy.threshold}%`;
+  get("malignant-names").textContent =
+    model.classes.filter((entry) => entry.malignant).map((entry) => entry.name).join(", ");
+}
+
+function bar(entry, answer) {
+  const row = make("tr");
+  row.dataset.code = entry.code;
+  row.classList.toggle("malignant", entry.malignant);
+  row.classList.toggle("picked", entry.code === answer.prediction.label);
+  const name = named(make("th"), entry);
+  name.scope = "row";
+  const probability = answer.probabilities[entry.code];
+  const scale = make("div", "", "scale");
+  scale.append(make("span", "", "fill"));
+  scale.firstChild.style.width = `${100 * probability}%`;
+  const length = make("td");
+  length.setAttribute("aria-hidden", "true"); // the figure beside it says the same
+  length.append(scale);
+  row.append(name, length, make("td", percent(probability), "figure"));
+  return row;
+}
+
+/** `node` with the name of a class, and its mark where it is malignant. */
+function named(node, { name, malignant }) {
+  node.append(name);
+  if (malignant) node.append(" ", make("span", "▲ malignant", "badge"));
+  return node;
+}
+
+function make(tag, text = "", className = "") {
+  const node = document.createElement(tag);
+  node.textContent = text;
+  node.className = className;
+  return node;
+}

@@ -1,0 +1,60 @@
+// What went wrong, and what the reader can do about it.
+
+import { useKey } from "./api.js";
+
+const get = (id) => document.getElementById(id);
+const LARGE = 10_000_000; // bytes; over it, a lost connection may well be the service refusing the size
+let ticking = 0;
+
+/** Show `problem`; `again` repeats what failed. `file`, if any, is what was being sent. */
+export function showTrouble(problem, again, file = null) {
+  const unreached = problem.status === 0;
+  const repeat = () => {
+    get("file").focus(); // what has the focus now is about to go
+    again();
+  };
+  get("trouble-title").textContent = problem.title;
+  get("trouble-detail").textContent = problem.detail
+    + (unreached && file?.size > LARGE ? ` The image has ${Math.round(file.size / 1e6)} MB: it may be too large.` : "");
+  get("trouble-quote").hidden = !problem.requestId;
+  get("trouble-id").textContent = problem.requestId;
+  const locked = problem.status === 401;
+  get("key-form").hidden = !locked;
+  get("key-form").onsubmit = (event) => {
+    event.preventDefault();
+    const text = get("key").value.trim();
+    get("key").value = "";
+    try {
+      useKey(text);
+    } catch (wrong) {
+      showTrouble(wrong, again, file);
+      return;
+    }
+    repeat();
+  };
+  // Sending the same once more helps where the service, not the image, was the reason.
+  get("again").hidden = locked || !(unreached || problem.status === 429 || problem.status >= 500);
+  get("again").onclick = repeat;
+  wait(problem.retryAfter);
+  get("trouble").hidden = false;
+  (locked ? get("key") : get("trouble-title")).focus();
+}
+
+export function hideTrouble() {
+  clearInterval(ticking);
+  get("trouble").hidden = true;
+}
+
+/** Keep the button back for as many seconds as the service asked for, and say so. */
+function wait(seconds) {
+  const until = Date.now() + seconds * 1000;
+  const show = () => {
+    const left = Math.ceil((until - Date.now()) / 1000);
+    get("again").disabled = left > 0;
+    get("again").textContent = left > 0 ? `Try again in ${left} s` : "Try again";
+    if (left <= 0) clearInterval(ticking);
+  };
+  clearInterval(ticking);
+  ticking = setInterval(show, 250);
+  show();
+}

@@ -1,0 +1,79 @@
+// The sentences of the page, for a reader who knows lesions but not statistics.
+
+/** A share 0..1 in percent. Nothing that is merely unlikely reads as 0 %, nor likely as 100 %. */
+export function percent(share, digits = 1) {
+  const least = 10 ** -digits;
+  if (share > 0 && 100 * share < least / 2) return `< ${least} %`;
+  if (share < 1 && 100 * share > 100 - least / 2) return `> ${100 - least} %`;
+  return `${(100 * share).toFixed(digits)} %`;
+}
+
+/** A share as people count: "3 of 100". */
+export function ofHundred(share) {
+  const count = Math.round(100 * share);
+  if (count === 0 && share > 0) return "fewer than 1 of 100";
+  if (count === 100 && share < 1) return "more than 99 of 100";
+  return `${count} of 100`;
+}
+
+/** Two shares in percent, with as many digits as tell them apart. */
+function apart(one, other) {
+  let digits = 1;
+  while (digits < 6 && one !== other && percent(one, digits) === percent(other, digits)) digits += 1;
+  return [percent(one, digits), percent(other, digits)];
+}
+
+/** The flag of an answer: title, figures, meaning. `point` is the operating point of `GET /model`. */
+export function flagWords({ flag, probability, threshold }, point, classCount) {
+  const [chance, limit] = apart(probability, threshold);
+  if (flag === "malignant") {
+    return {
+      title: "▲ Flagged as malignant",
+      figures: `Probability of a malignant class: ${chance}. The flag is raised from ${limit} on.`,
+      meaning: "This is no diagnosis of cancer. It means: have a specialist look at the lesion. The limit is low on "
+        + `purpose, so that little is missed: when the model was checked, ${ofHundred(1 - point.specificity.value)} `
+        + "benign lesions were flagged as well.",
+    };
+  }
+  return {
+    title: "○ Not flagged",
+    figures: `Probability of a malignant class: ${chance}, below the ${limit} from which the flag is raised.`,
+    meaning: "The service calls this “benign”, which does not mean harmless. When the model was checked, "
+      + `${ofHundred(1 - point.sensitivity.value)} malignant lesions were missed like this. It knows ${classCount} `
+      + "classes only, and takes anything else for one of them. If a lesion is new, changes, bleeds or worries anyone, "
+      + "have a specialist look at it, whatever this page says.",
+  };
+}
+
+/** Which class the decision rule picked, and why that may not be the longest bar. */
+export function pickWords({ name, probability }, isLongest) {
+  const pick = `The model picks: ${name} (${percent(probability)}).`;
+  return isLongest ? pick : `${pick} This is not the longest bar: the rule favours rare classes, so that they are not `
+    + "overlooked.";
+}
+
+/** The prediction set: an introduction, and what it promises. */
+export function setWords({ coverage, labels }) {
+  return {
+    intro: labels.length === 1 ? "The model leaves one class:" : `The model leaves ${labels.length} classes:`,
+    meaning: `For ${ofHundred(coverage)} images like those it was checked with, the right class is meant to be in this `
+      + `list; for ${ofHundred(1 - coverage)} it is not. A rare class stays in the list at a lower probability than a `
+      + "common one.",
+  };
+}
+
+export function warningTitle(count) {
+  return count === 1 ? "⚠ Before you read on: a warning" : `⚠ Before you read on: ${count} warnings`;
+}
+
+/** Name, value and meaning of the figures that most readers may skip. */
+export function factWords(answer, provider) {
+  const { entropy, disagreement, ood_score: strangeness, ood_threshold: limit } = answer.uncertainty;
+  return [
+    ["Spread over the classes", `${entropy.toFixed(2)} (0: one class is certain, 1: all are equally likely)`],
+    ["Disagreement of the networks", `${disagreement.toFixed(2)} (0: all say the same, 1: each says another class)`],
+    ["Unlike the training images", `${strangeness.toPrecision(3)} (warned of over ${limit.toPrecision(3)})`],
+    ["Model", `${answer.model.name} ${answer.model.version}, ${provider}`],
+    ["Number of this request", answer.request_id],
+  ];
+}
