@@ -31,7 +31,7 @@ class Observer(Protocol):
         """A batch of ``len(waits)`` items goes; each waited that many seconds."""
 
     def batch_finished(self, seconds: float) -> None:
-        """The batch took ``seconds``."""
+        """A batch, or a part of one that failed as a whole, took ``seconds``."""
 
 
 class _Silent:
@@ -80,17 +80,21 @@ class Batcher(Generic[Item, Result]):
         *,
         max_batch_size: int,
         batch_timeout: float,
+        stuck_after: float = float("inf"),
         observer: Observer | None = None,
     ) -> None:
         """Start the thread.
 
         Args:
-            run: items to as many results, in order.
+            run: items to as many results, in order. MemoryError means that fewer items may do.
             max_batch_size: most items per call of ``run``.
             batch_timeout: seconds that the first item of a batch waits for others.
+            stuck_after: seconds of one call of ``run`` after which the batcher is not ``alive``.
             observer: is told of queue and batches; must be thread-safe.
         """
         self._run = run
+        self._stuck_after = stuck_after
+        self._running_since: float | None = None
         self._max_batch_size = max_batch_size
         self._batch_timeout = batch_timeout
         self._observer: Observer = observer or _Silent()
@@ -102,8 +106,10 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs: a server with a dead one must not call itself ready."""
-        return self._thread.is_alive()
+        """Whether the thread works: with a dead or hanging one a server must not call itself ready."""
+        since = self._running_since
+        hangs = since is not None and time.monotonic() - since > self._stuck_after
+        return self._thread.is_alive() and not hangs
 
     def submit(self, item: Item, *, deadline: float = float("inf")) -> Future[Result]:
         """Queue ``item``; its future gets its own result or error.
@@ -112,12 +118,14 @@ class Batcher(Generic[Item, Result]):
         before its batch goes means that it is never run.
 
         Raises:
-            NotReady: the batcher is closed.
+            NotReady: the batcher is closed, or hangs.
         """
         waiting: _Waiting[Item, Result] = _Waiting(item, deadline)
         with self._changed:
-            if self._closed or not self.alive:
-                raise NotReady("The server is shutting down.", reason="draining", retry_after=5)
+            if self._closed:
+                raise _closed()
+            if not self.alive:
+                raise NotReady("The server has stopped working on images.", reason="stuck", retry_after=60)
             self._queue.append(waiting)
             self._observer.queue_depth(len(self._queue))
             self._changed.notify()
@@ -136,7 +144,7 @@ class Batcher(Generic[Item, Result]):
         with self._changed:
             left, self._queue = self._queue, deque()
         for waiting in left:
-            waiting.fail(NotReady("The server is shutting down.", reason="draining", retry_after=5))
+            waiting.fail(_closed())
 
     def _forget(self, cancelled: _Waiting[Item, Result]) -> None:
         """Take an abandoned item out of the queue, so that it holds no memory there."""
@@ -171,32 +179,42 @@ class Batcher(Generic[Item, Result]):
         return batch
 
     def _execute(self, batch: list[_Waiting[Item, Result]]) -> None:
+        now = time.monotonic()
+        self._observer.batch_started([now - w.since for w in batch])
+        parts = self._answer(batch)
+        while parts:
+            if wanted := [waiting for waiting in parts.pop(0) if waiting.wanted()]:
+                parts = self._answer(wanted) + parts
+
+    def _answer(self, batch: list[_Waiting[Item, Result]]) -> list[list[_Waiting[Item, Result]]]:
+        """Run ``batch`` and give its items their answers; or return it in parts, to be tried instead."""
         start = time.monotonic()
-        self._observer.batch_started([start - w.since for w in batch])
         try:
             results = self._results(batch)
         except Exception as error:
             # Whatever ``run`` raises belongs to the items, not to this thread, which must live on.
             if len(batch) == 1:
                 batch[0].fail(error)
-                return
-            logger.warning("A batch of %d failed; its items are tried singly.", len(batch), exc_info=True)
-            self._execute_singly(batch)
-            return
+                return []
+            # For lack of memory half as many may do; else a single item may fail all others.
+            size = (len(batch) + 1) // 2 if isinstance(error, MemoryError) else 1
+            logger.warning("A batch of %d failed; trying %d at a time.", len(batch), size, exc_info=True)
+            return [batch[at : at + size] for at in range(0, len(batch), size)]
         self._observer.batch_finished(time.monotonic() - start)
         for waiting, result in zip(batch, results, strict=True):
             waiting.answer(result)
-
-    def _execute_singly(self, batch: list[_Waiting[Item, Result]]) -> None:
-        for waiting in batch:
-            if waiting.wanted():
-                try:
-                    waiting.answer(self._results([waiting])[0])
-                except Exception as error:  # it belongs to this item; the thread must live on
-                    waiting.fail(error)
+        return []
 
     def _results(self, batch: list[_Waiting[Item, Result]]) -> Sequence[Result]:
-        results = self._run([w.item for w in batch])
+        self._running_since = time.monotonic()
+        try:
+            results = self._run([w.item for w in batch])
+        finally:
+            self._running_since = None
         if len(results) != len(batch):
             raise RuntimeError(f"{len(batch)} items gave {len(results)} results")
         return results
+
+
+def _closed() -> NotReady:
+    return NotReady("The server is shutting down.", reason="draining", retry_after=5)

@@ -28,6 +28,29 @@ _REFUSALS = {
 }
 
 
+class Reservation:
+    """Memory held for one body; grows with it."""
+
+    def __init__(self, gate: "Gate") -> None:
+        self._gate = gate
+        self._size = 0
+
+    def grow_to(self, size: int) -> None:
+        """Hold ``size`` bytes in all; what is held already stays.
+
+        Raises:
+            Overloaded: other bodies take too much already.
+        """
+        if size > self._size:
+            self._gate.take_body_bytes(size - self._size)
+            self._size = size
+
+    def give_back(self) -> None:
+        """Hold nothing any more."""
+        self._gate.body_bytes -= self._size
+        self._size = 0
+
+
 class Gate:
     """Admits requests within limits.
 
@@ -75,19 +98,24 @@ class Gate:
             self.requests -= 1
 
     @contextmanager
-    def reserve(self, size: int) -> Iterator[None]:
-        """Hold memory for a body of up to ``size`` bytes.
+    def reserve(self, size: int) -> Iterator[Reservation]:
+        """Hold memory for a body of ``size`` bytes, and of more as it grows.
 
         Raises:
             Overloaded: other bodies take too much already.
         """
+        reservation = Reservation(self)
+        reservation.grow_to(size)
+        try:
+            yield reservation
+        finally:
+            reservation.give_back()
+
+    def take_body_bytes(self, size: int) -> None:
+        """For ``Reservation``: count ``size`` more bytes, or raise Overloaded."""
         if self.body_bytes + size > self._max_body_bytes:
             raise self._overloaded("The server is receiving as much data as it accepts.", "upload_memory")
         self.body_bytes += size
-        try:
-            yield
-        finally:
-            self.body_bytes -= size
 
     def _overloaded(self, detail: str, reason: str) -> Overloaded:
         self._on_refusal(reason)

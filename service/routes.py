@@ -25,7 +25,7 @@ from service.schemas import (
     Prediction,
     Problem,
 )
-from service.upload import expected_size, read_image, read_images
+from service.upload import UploadLimits, announced_size, read_image, read_images
 from service.workers import cancelled_by_disconnect
 
 GradCamClass = Annotated[
@@ -41,7 +41,8 @@ GradCamClass = Annotated[
 def build_router(runtime: Runtime) -> APIRouter:
     """The routes of the API contract, working on ``runtime``."""
     router = APIRouter()
-    limit = runtime.settings.max_body_bytes
+    settings = runtime.settings
+    limits = UploadLimits(settings.max_body_bytes, settings.min_upload_rate, settings.upload_grace)
 
     @asynccontextmanager
     async def accepted(request: Request, gradcam_class: str | None = None) -> AsyncIterator[Classifier]:
@@ -49,8 +50,11 @@ def build_router(runtime: Runtime) -> APIRouter:
         left = _deadline(request) - time.monotonic()
         try:
             async with asyncio.timeout(left):
-                with runtime.access.admit(request.state.client), runtime.gate.admit():
-                    classifier = runtime.classifier
+                with (
+                    runtime.access.admit(request.state.client),
+                    runtime.gate.admit(),
+                    runtime.use() as classifier,
+                ):
                     codes = classifier.manifest.codes
                     if gradcam_class is not None and gradcam_class not in codes:
                         raise InvalidRequest(f"gradcam_class: expected one of {', '.join(codes)}.")
@@ -63,10 +67,10 @@ def build_router(runtime: Runtime) -> APIRouter:
 
     async def prepared(request: Request, classifier: Classifier) -> Prepared:
         """Receive and decode. The file's bytes die with this call, long before the answer."""
-        with runtime.gate.reserve(expected_size(request, limit)):
-            data = await read_image(request, limit)
+        with runtime.gate.reserve(announced_size(request, limits)) as reservation:
+            data = await read_image(request, limits, reservation)
             async with cancelled_by_disconnect(request.receive):
-                return await classifier.prepare(data)
+                return await classifier.prepare(data, deadline=_deadline(request))
 
     @router.post(
         "/predict",
@@ -115,15 +119,15 @@ def build_router(runtime: Runtime) -> APIRouter:
                 async with turns:
                     data, images[index] = images[index], b""
                     try:
-                        image = await classifier.prepare(data)
+                        image = await classifier.prepare(data, deadline=_deadline(request))
                         del data
                         found = await classifier.classify(image, deadline=_deadline(request))
                     except DermaserveError as error:
                         return problem_of(error, request_id)
                     return prediction_of(classifier.manifest, found, request_id)
 
-            with runtime.gate.reserve(expected_size(request, limit)):
-                images = await read_images(request, limit)
+            with runtime.gate.reserve(announced_size(request, limits)) as reservation:
+                images = await read_images(request, limits, reservation)
                 runtime.access.recharge(request.state.client, len(images))
                 async with cancelled_by_disconnect(request.receive), asyncio.TaskGroup() as group:
                     tasks = [group.create_task(one(images, index)) for index in range(len(images))]

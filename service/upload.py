@@ -4,14 +4,23 @@ Starlette's own form parser writes parts over 1 MB to a temporary file. Images o
 never put on a disk here, so the multipart parser is driven directly, into memory.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from models.preprocess import ACCEPTED_FORMATS
-from service.errors import BodyTooLarge, ClientDisconnected, InvalidRequest, UnsupportedMediaType
+from service.errors import (
+    BodyTooLarge,
+    ClientDisconnected,
+    InvalidRequest,
+    UnsupportedMediaType,
+    UploadTooSlow,
+)
+from service.gate import Reservation
 
 RAW_TYPES = tuple(ACCEPTED_FORMATS.values())
 """Content types of a body that is the image itself."""
@@ -24,32 +33,50 @@ _MAX_PART_HEADERS = 8
 _MAX_PART_HEADER_BYTES = 1024
 
 
-def expected_size(request: Request, max_body_bytes: int) -> int:
-    """Bytes to reserve for the body: what it announces, else the most it may have.
+class UploadLimits(NamedTuple):
+    """What a body may be.
+
+    Attributes:
+        max_bytes: its size.
+        min_rate: least bytes per second on average, from ``grace`` seconds after its start on; 0: any.
+    """
+
+    max_bytes: int
+    min_rate: int
+    grace: float
+
+
+def announced_size(request: Request, limits: UploadLimits) -> int:
+    """Bytes of the body as its header says; 0 if it does not.
 
     Raises:
-        BodyTooLarge: it announces more than that; nothing is read.
+        BodyTooLarge: it announces too many; nothing is read.
     """
     announced = request.headers.get("content-length", "")
-    if not announced.isdecimal():
-        return max_body_bytes
-    if int(announced) > max_body_bytes:
-        raise _too_large(max_body_bytes)
-    return int(announced)
+    size = int(announced) if announced.isdecimal() else 0
+    if size > limits.max_bytes:
+        raise _too_large(limits)
+    return size
 
 
-async def read_image(request: Request, max_body_bytes: int) -> bytes:
+async def read_image(request: Request, limits: UploadLimits, reservation: Reservation) -> bytes:
     """The one image of a request: its multipart part ``file``, or the raw body.
 
+    Args:
+        request: its body is read.
+        limits: of the body.
+        reservation: grows with the body.
+
     Raises:
-        BodyTooLarge: over ``max_body_bytes``.
+        BodyTooLarge, UploadTooSlow: beyond ``limits``.
+        Overloaded: there is no room for so many bytes.
         UnsupportedMediaType: neither multipart nor an accepted image type.
         InvalidRequest: an empty body, or not exactly one part ``file``.
         ClientDisconnected: the client went away while sending.
     """
     media_type = _media_type(request)
     if media_type == "multipart/form-data":
-        images = await _read_parts(request, "file", max_body_bytes)
+        images = await _read_parts(request, "file", limits, reservation)
         if len(images) > 1:
             raise InvalidRequest("Expected one part named 'file', got several; see /predict/batch.")
         return images[0]
@@ -58,22 +85,21 @@ async def read_image(request: Request, max_body_bytes: int) -> bytes:
             f"Send multipart/form-data with a part named 'file', or one of {', '.join(RAW_TYPES)}."
         )
     data = bytearray()
-    async for chunk in _chunks(request, max_body_bytes):
+    async for chunk in _chunks(request, limits, reservation):
         data += chunk
     if not data:
         raise InvalidRequest("The body is empty; expected an image.")
     return bytes(data)
 
 
-async def read_images(request: Request, max_body_bytes: int) -> list[bytes]:
+async def read_images(request: Request, limits: UploadLimits, reservation: Reservation) -> list[bytes]:
     """The images of a batch: the multipart parts ``files``, in order.
 
-    Raises:
-        BodyTooLarge, UnsupportedMediaType, InvalidRequest, ClientDisconnected: as ``read_image``.
+    Takes and raises the same as ``read_image``.
     """
     if _media_type(request) != "multipart/form-data":
         raise UnsupportedMediaType("Send multipart/form-data with parts named 'files'.")
-    return await _read_parts(request, "files", max_body_bytes)
+    return await _read_parts(request, "files", limits, reservation)
 
 
 def _media_type(request: Request) -> str:
@@ -86,7 +112,9 @@ def _media_type(request: Request) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def _read_parts(request: Request, name: str, max_body_bytes: int) -> list[bytes]:
+async def _read_parts(
+    request: Request, name: str, limits: UploadLimits, reservation: Reservation
+) -> list[bytes]:
     """Contents of all parts called ``name``; at least one, at most ``MAX_IMAGES``."""
     _, options = parse_options_header(request.headers["content-type"])
     parts = _Parts(name)
@@ -107,7 +135,7 @@ async def _read_parts(request: Request, name: str, max_body_bytes: int) -> list[
         )
         if not options.get(b"boundary"):
             raise InvalidRequest("The multipart content type has no boundary.")
-        async for chunk in _chunks(request, max_body_bytes):
+        async for chunk in _chunks(request, limits, reservation):
             parser.write(chunk)
     except FormParserError as error:
         raise InvalidRequest("The multipart body is malformed.") from error
@@ -166,18 +194,31 @@ class _Parts:
         self.complete = True
 
 
-async def _chunks(request: Request, max_body_bytes: int) -> AsyncIterator[bytes]:
-    """The body as it comes in, until it is over the limit."""
-    received = 0
-    try:
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > max_body_bytes:
-                raise _too_large(max_body_bytes)
-            yield chunk
-    except ClientDisconnect as error:
-        raise ClientDisconnected("The client went away while sending.") from error
+async def _chunks(
+    request: Request, limits: UploadLimits, reservation: Reservation
+) -> AsyncIterator[bytes]:
+    """The body as it comes in, until it is beyond a limit."""
+    stream = request.stream()
+    start, received = asyncio.get_running_loop().time(), 0
+    while True:
+        # With so many bytes received the average falls below the least rate at this moment.
+        until = start + max(limits.grace, received / limits.min_rate) if limits.min_rate else None
+        try:
+            async with asyncio.timeout_at(until):
+                chunk = await anext(stream, None)
+        except TimeoutError as error:
+            detail = f"The body came at less than {limits.min_rate:,} bytes per second."
+            raise UploadTooSlow(detail) from error
+        except ClientDisconnect as error:
+            raise ClientDisconnected("The client went away while sending.") from error
+        if chunk is None:
+            return
+        received += len(chunk)
+        if received > limits.max_bytes:
+            raise _too_large(limits)
+        reservation.grow_to(received)
+        yield chunk
 
 
-def _too_large(max_body_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The request body is over the limit of {max_body_bytes:,} bytes.")
+def _too_large(limits: UploadLimits) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body is over the limit of {limits.max_bytes:,} bytes.")
