@@ -103,24 +103,24 @@ def load_bundle(path: Path) -> Bundle:
     try:
         text = manifest_path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{manifest_path}: cannot be read ({error.__class__.__name__})") from error
+        raise _unreadable(manifest_path, MANIFEST_NAME, error) from error
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
-        raise BundleError(f"{manifest_path}: {_reason(error)}") from error
+        raise _not_as_expected(manifest_path, error) from error
     if MODEL_NAME not in manifest.files:
-        raise BundleError(f"{manifest_path}: files: {MODEL_NAME} missing")
+        raise _wrong(manifest_path, MANIFEST_NAME, f"files: {MODEL_NAME} missing")
     root = path.resolve()
     for name, expected in manifest.files.items():
         file = (root / name).resolve()
         if not file.is_relative_to(root):
-            raise BundleError(f"{manifest_path}: files: {name} lies outside the bundle")
+            raise _wrong(manifest_path, MANIFEST_NAME, f"files: {name} lies outside the bundle")
         try:
             actual = _sha256(file)
         except OSError as error:
-            raise BundleError(f"{file}: cannot be read ({error.__class__.__name__})") from error
+            raise _unreadable(file, name, error) from error
         if actual != expected:
-            raise BundleError(f"{file}: sha256 is {actual}, the manifest says {expected}")
+            raise _wrong(file, name, f"sha256 is {actual}, the manifest says {expected}")
     return Bundle(path=path, manifest=manifest, digest=hashlib.sha256(text).hexdigest())
 
 
@@ -143,17 +143,32 @@ def save_bundle(path: Path, manifest: Manifest) -> Bundle:
     return load_bundle(path)
 
 
-def _reason(error: ValidationError) -> str:
+def _wrong(file: Path, name: str, what: str) -> BundleError:
+    return BundleError(f"{file}: {what}", public=f"{name}: {what}")
+
+
+def _unreadable(file: Path, name: str, error: OSError) -> BundleError:
+    return BundleError(
+        f"{file}: cannot be read ({error.__class__.__name__})", public=f"{name}: cannot be read"
+    )
+
+
+def _not_as_expected(file: Path, error: ValidationError) -> BundleError:
     """What is wrong with a manifest; of a manifest of another schema, only that."""
     errors = error.errors()
     for found in errors:
         if found["loc"] == ("schema_version",):
-            return (
+            return _wrong(
+                file,
+                MANIFEST_NAME,
                 f"schema_version: expected {SCHEMA_VERSION}, got {found['input']!r}; "
-                "export the bundle again, with `python -m training export` of this revision"
+                "export the bundle again, with `python -m training export` of this revision",
             )
     field = ".".join(str(part) for part in errors[0]["loc"]) or "manifest"
-    return f"{field}: {errors[0]['msg']}"
+    return BundleError(
+        f"{file}: {field}: {errors[0]['msg']}",
+        public=f"{MANIFEST_NAME}: {field}: not as schema {SCHEMA_VERSION} demands",
+    )
 
 
 def _sha256(file: Path) -> str:

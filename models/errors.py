@@ -33,4 +33,13 @@ class CorruptImage(ImageError):
 
 
 class BundleError(DermaserveError):
-    """A bundle fails verification; the message names the file or field and why."""
+    """A bundle fails verification; the message names the file or field and why.
+
+    Attributes:
+        public: the same for those who may read neither paths of the server nor a library's words.
+    """
+
+    def __init__(self, message: str, *, public: str | None = None) -> None:
+        """Refuse with ``message``, and ``public`` where that has to say less."""
+        super().__init__(message)
+        self.public = public or message

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +17,8 @@ from service.batcher import Batcher
 from service.budget import Budget
 from service.cautions import EMPTY_HEATMAP, Caution, cautions
 from service.decision import Decision, decide
-from service.errors import InferenceFailed, Overloaded
+from service.errors import DeadlinePassed, InferenceFailed, Overloaded
+from service.drift import Drift
 from service.gradcam import Overlay, draw_overlay
 from service.metrics import Metrics
 from service.uncertainty import Uncertainty, judge
@@ -75,17 +77,26 @@ class Classifier:
         *,
         workers: Workers,
         metrics: Metrics,
+        pixels: Budget,
         max_pixels: int,
         max_batch_size: int,
         batch_timeout: float,
+        stuck_after: float,
+        drift_window: int,
     ) -> None:
-        """Start the batching thread; see ``Settings`` for the figures."""
+        """Start the batching thread; see ``Settings`` for the figures.
+
+        ``pixels`` is what all images may take that are being decoded, whichever model they are for.
+        """
         self.manifest = manifest = bundle.manifest
         self.identity = Identity(manifest.name, manifest.version, bundle.digest)
         self.provider = predictor.provider
         self.max_batch_size = max_batch_size
+        self.drift = Drift(manifest.drift_reference, window=drift_window)
         self._workers = workers
         self._metrics = metrics
+        # One largest image or many small ones: memory does not grow with the number of threads.
+        self._pixels = pixels
         spec = manifest.input
         self._decode = partial(
             decode,
@@ -93,13 +104,12 @@ class Classifier:
             width=spec.width,
             color=spec.color,
             max_pixels=max_pixels,
-            # One largest image or many small ones: memory does not grow with the number of threads.
-            admit=Budget(max_pixels).take,
         )
         self._batcher: Batcher[NDArray[np.uint8], Row] = Batcher(
             partial(_run, predictor),
             max_batch_size=max_batch_size,
             batch_timeout=batch_timeout,
+            stuck_after=stuck_after,
             observer=metrics,
         )
 
@@ -108,14 +118,19 @@ class Classifier:
         """Whether images are still being worked on."""
         return self._batcher.alive
 
-    async def prepare(self, data: bytes) -> Prepared:
+    async def prepare(self, data: bytes, *, deadline: float) -> Prepared:
         """Decode one image file and measure its quality, in a thread.
+
+        Args:
+            data: the whole file.
+            deadline: on the clock of ``time.monotonic``; decoding does not begin after it.
 
         Raises:
             ImageError: it cannot be used.
             Overloaded: there is no memory for it.
+            DeadlinePassed: it could not begin in time.
         """
-        return await self._workers.run(self._timed_prepare, data)
+        return await self._workers.run(self._timed_prepare, data, deadline)
 
     async def classify(self, prepared: Prepared, *, deadline: float) -> Classified:
         """Queue one image and decide on what the model says.
@@ -125,14 +140,18 @@ class Classifier:
             deadline: on the clock of ``time.monotonic``; the image is not run after it.
 
         Raises:
-            NotReady, DeadlinePassed, InferenceFailed: it got no answer.
+            NotReady, Overloaded, DeadlinePassed, InferenceFailed: it got no answer.
         """
         image, quality = prepared
-        row = await asyncio.wrap_future(self._batcher.submit(image.pixels, deadline=deadline))
+        with self._memory():
+            row = await asyncio.wrap_future(self._batcher.submit(image.pixels, deadline=deadline))
         decision = decide(self.manifest, row.probabilities)
         uncertainty = judge(decision.probabilities.values(), row.disagreement, row.ood_score)
         warnings = cautions(self.manifest, image, quality, uncertainty)
         self._metrics.predictions.labels(decision.label, decision.flag).inc()
+        confidence = max(decision.probabilities.values())
+        self._metrics.confidence.observe(confidence)
+        self.drift.add(decision.label, confidence)
         for caution in warnings:
             self._metrics.warnings.labels(caution.code).inc()
         return Classified(image.pixels, row.cams, decision, uncertainty, warnings)
@@ -140,7 +159,8 @@ class Classifier:
     async def overlay(self, classified: Classified, code: str) -> Overlay:
         """Draw the overlay for the class ``code`` in a thread."""
         heatmap = classified.cams[self.manifest.codes.index(code)]
-        overlay = await self._workers.run(draw_overlay, classified.pixels, heatmap)
+        with self._memory():
+            overlay = await self._workers.run(draw_overlay, classified.pixels, heatmap)
         if overlay.empty:
             self._metrics.warnings.labels(EMPTY_HEATMAP.code).inc()
         return overlay
@@ -149,16 +169,25 @@ class Classifier:
         """Answer everything queued, for at most ``timeout`` seconds."""
         self._batcher.close(timeout)
 
-    def _timed_prepare(self, data: bytes) -> Prepared:
-        start = time.monotonic()
+    @contextmanager
+    def _memory(self) -> Iterator[None]:
+        """Turn a lack of memory, which says nothing of the image, into Overloaded."""
         try:
-            image = self._decode(data)
-            return Prepared(image, measure_quality(image.pixels))
+            yield
         except MemoryError as error:
             self._metrics.refused("memory")
             raise Overloaded(
                 "There is no memory for this image now.", reason="memory", retry_after=1
             ) from error
+
+    def _timed_prepare(self, data: bytes, deadline: float) -> Prepared:
+        start = time.monotonic()
+        if start >= deadline:
+            raise DeadlinePassed("The deadline passed before the image was decoded.")
+        try:
+            with self._memory():
+                image = self._decode(data, admit=partial(self._pixels.take, deadline=deadline))
+                return Prepared(image, measure_quality(image.pixels))
         finally:
             self._metrics.decoding.observe(time.monotonic() - start)
 
@@ -167,6 +196,8 @@ def _run(predictor: "Predictor", images: Sequence[NDArray[np.uint8]]) -> list[Ro
     """One batch through the model, as a row for each image."""
     try:
         outputs = predictor.run(np.stack(images))
+    except MemoryError:
+        raise  # says nothing of the images: fewer at a time may do
     except Exception as error:
         # ONNX Runtime's exceptions share no public base; each means that this batch has no answer.
         raise InferenceFailed("the model could not be run") from error

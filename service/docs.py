@@ -76,6 +76,8 @@ _DETAILS = {
     "internal-error": "The request could not be processed. Quote the request_id when you report this.",
     "not-ready": "The model is being loaded.",
     "overloaded": "The server is working on as many requests as it accepts.",
+    "bundle-refused": "The old model goes on. model.onnx: cannot be read",
+    "reload-running": "A bundle is being loaded already. Try again when that is done.",
     "deadline-passed": "The deadline passed before the answer was computed.",
 }
 
@@ -83,6 +85,7 @@ _TITLES = {
     408: "The body, or the headers, came too slowly; the connection is closed.",
     401: "API keys are configured, and `X-API-Key` is missing, wrong, or there twice.",
     403: "The key has not the role admin, or no keys are configured.",
+    409: "The bundle cannot be served and the old model goes on, or another reload is running.",
     413: "The body is over the byte limit, or the image over the pixel limit.",
     415: "The bytes are no image of an accepted format, or the content type is none that is read.",
     422: "A truncated or corrupt image, a missing part, or an unknown parameter value.",

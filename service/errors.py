@@ -21,6 +21,8 @@ DermaserveError
 │   └── RateLimited           this client's own limit
 ├── DeadlinePassed            too late; the work was dropped
 ├── ClientDisconnected        nobody is waiting for the answer any more
+├── BundleRefused             a new bundle was not taken; the old one goes on
+├── ReloadRunning             a bundle is being loaded already
 └── InferenceFailed           the model gave no usable answer
 
 Messages are written for the client: never a path, never a library's own words.
@@ -114,6 +116,14 @@ class ClientDisconnected(DermaserveError):
     """The client went away; its work was cancelled."""
 
 
+class BundleRefused(DermaserveError):
+    """A reload found nothing that can be served; the model is the one it was."""
+
+
+class ReloadRunning(DermaserveError):
+    """One bundle is loaded at a time."""
+
+
 class InferenceFailed(DermaserveError):
     """The model failed, or answered something that is no probability."""
 
@@ -144,6 +154,8 @@ KINDS: dict[type[Exception], Kind] = {
     RateLimited: Kind("rate-limited", "Too many requests of this client", 429),
     # 499 is nginx's convention. It is never delivered; it keeps these out of the 5xx in metrics.
     ClientDisconnected: Kind("client-disconnected", "Client closed the connection", 499),
+    BundleRefused: Kind("bundle-refused", "Bundle refused", 409),
+    ReloadRunning: Kind("reload-running", "A reload is running", 409),
     InferenceFailed: INTERNAL,
     NotReady: Kind("not-ready", "Service is not ready", 503),
     Overloaded: Kind("overloaded", "Service is overloaded", 503),

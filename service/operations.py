@@ -7,17 +7,19 @@ from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client.exposition import choose_encoder
 
 from service.answers import model_name
+from service.classifier import Identity
 from service.docs import errors
 from service.runtime import Runtime
-from service.schemas import Alive, Ready
+from service.schemas import Alive, ModelName, Ready, Reloaded
 
 
 def build_probes(runtime: Runtime) -> APIRouter:
     """Liveness and readiness: open to everyone, as load balancers send no keys."""
     router = APIRouter(tags=["operations"])
 
-    @router.get("/livez", summary="Is the process up?", operation_id="livez")
+    @router.get("/livez", summary="Is the process up?", operation_id="livez", responses=errors(503))
     async def livez() -> Alive:
+        runtime.check_alive()
         return Alive()
 
     @router.get("/readyz", summary="Does it take work?", operation_id="readyz", responses=errors(503))
@@ -51,9 +53,29 @@ def build_metrics(runtime: Runtime) -> APIRouter:
 
 def build_admin(runtime: Runtime) -> APIRouter:
     """What changes the running service: for keys with the role admin only, on whichever port."""
-    return APIRouter(
+    router = APIRouter(
         prefix="/admin",
         tags=["operations"],
         dependencies=[Depends(runtime.access.admin)],
         responses=errors(401, 403),
     )
+
+    @router.post(
+        "/reload",
+        summary="Serve what the bundle's folder holds now",
+        description="Loads, verifies and warms up the bundle beside the model that is being served, then "
+        "exchanges them. No request fails for it: those being worked on end with the model they began "
+        "with. The answer comes when new requests get the new model. A bundle that cannot be served is "
+        "refused, and the old model goes on. A bundle that is being served already is only verified.",
+        operation_id="reload",
+        responses=errors(409, 503),
+    )
+    async def reload() -> Reloaded:
+        old, new = await runtime.reload(wait=False)
+        return Reloaded(old=_name(old), new=_name(new))
+
+    return router
+
+
+def _name(model: Identity) -> ModelName:
+    return ModelName(name=model.name, version=model.version)

@@ -140,8 +140,13 @@ def _open(bundle: Bundle, device: Device, intra_op_threads: int) -> Any:
         raise BundleError(f"{bundle.model_path.name}: changed while it was being loaded")
     try:
         return onnxruntime.InferenceSession(graph, options, providers=providers)
+    except MemoryError:
+        raise  # says nothing about the bundle
     except Exception as error:  # ONNX Runtime's exceptions share no public base
-        raise BundleError(f"{bundle.model_path.name}: ONNX Runtime cannot load it ({error})") from error
+        name = bundle.model_path.name
+        raise BundleError(
+            f"{name}: ONNX Runtime cannot load it ({error})", public=f"{name}: cannot be loaded as a graph"
+        ) from error
 
 
 def _buckets(largest: int) -> list[int]:

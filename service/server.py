@@ -1,6 +1,7 @@
 """The process: uvicorn around the app, with a shutdown that loses no accepted request."""
 
 import asyncio
+import logging
 import signal
 import socket
 import sys
@@ -11,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from service.app import create_app, create_operations_app
+from service.errors import BundleRefused, NotReady
 from service.listener import OperationsServer
 from service.memory import return_large_blocks
 from service.runtime import Runtime
@@ -20,6 +22,8 @@ _KEEP_ALIVE = 75  # seconds; above the 60 of common load balancers, which must c
 _LAST_CALL = 0.25  # seconds between the last connection and the last request
 _BACKLOG = 2048
 _MAX_HEADER_BYTES = 16_384
+
+logger = logging.getLogger(__name__)
 
 
 class DrainingServer(uvicorn.Server):
@@ -31,9 +35,13 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._runtime = runtime
         self._operations = operations
+        self._hangup = asyncio.Event()
+        self._reloading: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen on the operations port first: if it is taken, nothing has been begun yet."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hangup.set)
+        self._reloading = asyncio.create_task(self._reload_on_hangup())
         if self._operations is not None:
             await self._operations.begin()
         await super().startup(sockets)
@@ -45,8 +53,10 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, pause, refuse new work, then let uvicorn finish what was accepted."""
         if self._runtime.failure is None:
+            # Before it was ready no load balancer sent anything: there is nobody to wait for.
+            pause = self._runtime.settings.drain_pause if self._runtime.ready else 0
             self._runtime.drain()
-            until = asyncio.get_running_loop().time() + self._runtime.settings.drain_pause
+            until = asyncio.get_running_loop().time() + pause
             # uvicorn's signal handler sets force_exit, a plain attribute: there is no event to wait for.
             while asyncio.get_running_loop().time() < until and not self.force_exit:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
@@ -60,6 +70,19 @@ class DrainingServer(uvicorn.Server):
         if self._operations is not None:  # the last to go, so that the end can be watched
             await self._operations.end()
 
+    async def _reload_on_hangup(self) -> None:
+        """Reload keys and bundle for as long as the process lives; signals during a reload mean one more."""
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            self._runtime.access.reload()
+            try:
+                await self._runtime.reload()
+            except BundleRefused:
+                pass  # logged with its reason where that was known
+            except NotReady as error:
+                logger.warning("SIGHUP does not reload the bundle: %s", error)
+
 
 def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status."""
@@ -72,6 +95,8 @@ def serve(settings: Settings) -> int:
     # of a container it would also ignore signals that have no handler.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
+    # Until the event loop handles it: what it would have read again is yet to be read.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return_large_blocks()
     runtime = Runtime(settings)
     config = _config(create_app(settings, runtime), settings.host, settings.port, settings)

@@ -6,18 +6,21 @@ A wrong value stops the program at start, naming the variable, what was expected
 import difflib
 import ipaddress
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
 from models.preprocess import DEFAULT_MAX_PIXELS, HIGHEST_MAX_PIXELS
 from service.cpus import usable_cpus
+from service.drift import MIN_IMAGES
 from service.errors import SettingsError
 from service.keys import HIGHEST_RATE, first_keys
+from service.origins import parse_origins
 
 PREFIX = "DERMASERVE_"
 
@@ -167,9 +170,39 @@ class Settings(BaseSettings):
     shutdown_grace: Seconds = Field(
         default=30.0, description="seconds that accepted requests have to finish after that"
     )
+    drift_window: int = Field(
+        default=1000,
+        ge=MIN_IMAGES,
+        le=1_000_000,
+        description="latest images that are compared with the bundle's drift reference",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe message that is logged"
     )
+    log_format: Literal["json", "text"] = Field(
+        default="json", description="json: an object a line, for machines; text: for people"
+    )
+    audit: bool = Field(default=False, description="true adds to the log what was predicted for each image")
+    traces: bool = Field(
+        default=False,
+        description="true sends OpenTelemetry traces to where OTEL_... variables say; needs the extra otel",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="origins of other sites' pages that may call this, comma separated, or *; default none",
+    )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        return parse_origins(value) if isinstance(value, str) else value
+
+    @field_validator("traces")
+    @classmethod
+    def _traces_possible(cls, traces: bool) -> bool:
+        if traces and find_spec("opentelemetry") is None:
+            raise ValueError("false, as OpenTelemetry is not installed: pip install 'dermaserve[otel]'")
+        return traces
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -240,6 +273,6 @@ def _wrong(details: ErrorDetails) -> str:
     if not details["loc"]:  # from _consistent, which names the variables itself
         return details["msg"].removeprefix("Value error, ")
     field = str(details["loc"][0])
-    expected = details["msg"].removeprefix("Input should be ")
+    expected = details["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     meaning = Settings.model_fields[field].description
     return f"{PREFIX}{field.upper()}: expected {expected} ({meaning}), got {details['input']!r}"
