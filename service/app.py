@@ -1,11 +1,13 @@
 """The application: settings in, ASGI app out."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
 
+from service.cors import Cors
 from service.docs import API_VERSION, DESCRIPTION, TAGS, TITLE, add_problem_schema, errors
 from service.gate import Phase
 from service.middleware import Envelope
@@ -15,6 +17,10 @@ from service.problems import add_problem_handlers
 from service.routes import build_router
 from service.runtime import Runtime
 from service.settings import Settings
+from service.workers import in_thread
+
+if TYPE_CHECKING:
+    from service.tracing import Tracing
 
 
 def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
@@ -25,6 +31,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
         runtime: given by a server that has to drain it; made from ``settings`` otherwise.
     """
     runtime = runtime or Runtime(settings)
+    tracing = _tracing() if settings.traces else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -33,6 +40,8 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
             yield
         finally:
             await runtime.stop()
+            if tracing is not None:
+                await asyncio.wrap_future(in_thread(tracing.close))
 
     app = _Documented(
         title=TITLE,
@@ -45,7 +54,9 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
     )
-    _add_envelope(app, runtime)
+    if settings.cors_origins:
+        app.add_middleware(Cors, origins=settings.cors_origins)
+    _add_envelope(app, runtime, tracing)
     keyed: dict[str, Any] = {"dependencies": [Depends(runtime.access.key)], "responses": errors(401)}
     app.include_router(build_router(runtime), **keyed)
     app.include_router(build_probes(runtime))
@@ -59,19 +70,28 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
 def create_operations_app(runtime: Runtime) -> FastAPI:
     """What the operations port serves: metrics without a key, for that port is not the public's."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    _add_envelope(app, runtime)
+    _add_envelope(app, runtime)  # without traces: of probes and scrapes they would be noise
     for build in (build_probes, build_metrics, build_admin):
         app.include_router(build(runtime))
     return app
 
 
-def _add_envelope(app: FastAPI, runtime: Runtime) -> None:
+def _add_envelope(app: FastAPI, runtime: Runtime, tracing: "Tracing | None" = None) -> None:
     app.add_middleware(
         Envelope,
         metrics=runtime.metrics,
         closing=lambda: runtime.gate.phase in (Phase.DRAINING, Phase.CLOSED),
+        tracing=tracing,
+        audit=runtime.settings.audit,
     )
     add_problem_handlers(app)
+
+
+def _tracing() -> "Tracing":
+    # Imported here, not above: it is an extra, and not small.
+    from service.tracing import Tracing
+
+    return Tracing(API_VERSION)
 
 
 class _Documented(FastAPI):

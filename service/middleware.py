@@ -1,4 +1,4 @@
-"""Around every request: an id, one log line, one measure, and an answer whatever happens.
+"""Around every request: an id, one log line, one measure, one trace, and an answer whatever happens.
 
 An answer given before the body was read to its end also ends the connection. What the client is
 still sending is then read for a moment, and dropped: closing at once would destroy the answer on
@@ -6,19 +6,23 @@ its way, and reading all would let the client decide how much.
 """
 
 import asyncio
-import logging
 import re
 import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.logs import log_request
 from service.metrics import Metrics
-from service.problems import problem_response
+from service.problems import Rescue
 from service.record import UNMATCHED, Record
+
+if TYPE_CHECKING:  # OpenTelemetry is an extra
+    from service.tracing import Tracing
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no I, L, O, U
@@ -26,7 +30,16 @@ _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no I, L, O, U
 _LINGER_SECONDS = 2
 _LINGER_BYTES = 4_000_000
 
-logger = logging.getLogger(__name__)
+_METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
+
+_SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    # Against embedding as a picture or script; pages that CORS lets in read by fetch, which it spares.
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""Of answers that do not say otherwise, as the pages do."""
 
 
 def new_request_id() -> str:
@@ -36,15 +49,27 @@ def new_request_id() -> str:
 
 
 class Envelope:
-    """ASGI middleware; sets ``request.state.request_id``, ``.started`` (``time.monotonic``),
-    ``.record`` (``service.record.Record``) and ``.key`` (name of the API key: None until one is known).
+    """ASGI middleware around all else.
+
+    Sets ``request.state.request_id``, ``.started`` (``time.monotonic``), ``.record``
+    (``service.record.Record``) and ``.key`` (name of the API key: None until one is known).
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, closing: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        closing: Callable[[], bool],
+        tracing: "Tracing | None",
+        audit: bool,
+    ) -> None:
         """Wrap ``app``; while ``closing()`` every answer ends its connection."""
-        self._app = app
+        self._app = Rescue(app)
         self._metrics = metrics
         self._closing = closing
+        self._tracing = tracing
+        self._audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
@@ -54,48 +79,62 @@ class Envelope:
         headers = Headers(scope=scope)
         sent = headers.get("x-request-id", "")
         request_id = sent if _SANE_ID.fullmatch(sent) else new_request_id()
+        method = scope["method"]
+        record = Record(request_id, method if method in _METHODS else "_OTHER")
         state = scope.setdefault("state", {})
-        record = Record(request_id, scope["method"])
         state.update(request_id=request_id, started=record.started, record=record, key=None)
-        status = 0
         unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
         end: Message | None = None
+        # A HEAD is answered as the GET that it stands for, without the body.
+        inner = {**scope, "method": "GET"} if method == "HEAD" else scope
 
         async def receive_watched() -> Message:
             nonlocal unread
             message = await receive()
+            record.bytes_received += len(message.get("body", b""))
             unread = unread and message.get("more_body", False)  # a disconnect has none either
             return message
 
         async def send_enveloped(message: Message) -> None:
-            nonlocal status, end
+            nonlocal end
             if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
-                if unread or self._closing():
-                    headers["Connection"] = "close"
-            elif unread and not message.get("more_body", False):
-                # The client has its whole answer with this; the connection is closed at the end.
-                message, end = {**message, "more_body": True}, {"type": "http.response.body"}
+                record.status = message["status"]
+                _complete(MutableHeaders(scope=message), record, close=unread or self._closing())
+            else:
+                if method == "HEAD":
+                    message = {**message, "body": b""}
+                record.bytes_sent += len(message.get("body", b""))
+                if unread and not message.get("more_body", False):
+                    # The client has its whole answer with this; the connection is closed at the end.
+                    message, end = {**message, "more_body": True}, {"type": "http.response.body"}
             await send(message)
 
         try:
-            await self._app(scope, receive_watched, send_enveloped)
-        except Exception as error:
-            # The last resort: whatever was not foreseen is logged, and answered without details.
-            if status:
-                raise
-            await problem_response(error, record)(scope, receive, send_enveloped)
+            await self._app(inner, receive_watched, send_enveloped)
         finally:
-            seconds = time.monotonic() - record.started
-            route = getattr(scope.get("route"), "path", UNMATCHED)
-            self._metrics.request(route, status, seconds)
-            logger.info("%s %s %s %d %.1f ms", request_id, scope["method"], route, status, seconds * 1000)
+            record.duration = time.monotonic() - record.started
+            record.route = getattr(inner.get("route"), "path", UNMATCHED)
+            record.key = state["key"]
+            self._metrics.request(record.route, record.status, record.duration)
+            if self._tracing is not None:
+                self._tracing.finish(record, headers, scope["scheme"])
+            log_request(record, audit=self._audit)
         if end is not None:
             await _linger(receive)
             await send(end)
+
+
+def _complete(headers: MutableHeaders, record: Record, *, close: bool) -> None:
+    """Add what every answer carries; ``close`` ends its connection."""
+    headers["X-Request-ID"] = record.request_id
+    for name, value in _SECURITY.items():
+        headers.setdefault(name, value)
+    # Answers about images are kept by nobody; what has a tag may be, and is asked for again.
+    headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
+    if record.model is not None and record.status < 400:
+        headers["X-Model"] = record.model
+    if close:
+        headers["Connection"] = "close"
 
 
 async def _linger(receive: Receive) -> None:

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import DermaserveError
 from service.errors import (
@@ -62,7 +63,9 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        headers = (error.headers if isinstance(error, HTTPException) else None) or {}
+        headers = dict((error.headers if isinstance(error, HTTPException) else None) or {})
+        if "GET" in headers.get("Allow", ""):
+            headers["Allow"] += ", HEAD"  # the envelope makes one of the other
         title = HTTPStatus(status).phrase
         kind = Kind(title.lower().replace(" ", "-"), title, status)
         detail = _HTTP_DETAILS.get(status, title + ".")
@@ -71,6 +74,30 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(DermaserveError, on_ours)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
+
+
+class Rescue:
+    """ASGI middleware, the last resort: whatever was not foreseen is logged, and answered as a problem."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection; ``state`` must hold the request's record."""
+        started = False
+
+        async def send_watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_watched)
+        except Exception as error:
+            # Anything may have failed, and a client that waits for an answer gets one.
+            if started or scope["type"] != "http":
+                raise
+            await problem_response(error, scope["state"]["record"])(scope, receive, send)
 
 
 _HTTP_DETAILS = {
