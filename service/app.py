@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, FastAPI
 
 from service.cors import Cors
+from service.crowd import ProbesOnly
 from service.docs import API_VERSION, DESCRIPTION, TAGS, TITLE, add_problem_schema, errors
 from service.gate import Phase
 from service.middleware import Envelope
@@ -77,6 +78,7 @@ def create_operations_app(runtime: Runtime) -> FastAPI:
 
 
 def _add_envelope(app: FastAPI, runtime: Runtime, tracing: "Tracing | None" = None) -> None:
+    app.add_middleware(ProbesOnly, metrics=runtime.metrics)
     app.add_middleware(
         Envelope,
         metrics=runtime.metrics,

@@ -17,8 +17,8 @@ from service.batcher import Batcher
 from service.budget import Budget
 from service.cautions import EMPTY_HEATMAP, Caution, cautions
 from service.decision import Decision, decide
-from service.errors import DeadlinePassed, InferenceFailed, Overloaded
 from service.drift import Drift
+from service.errors import DeadlinePassed, InferenceFailed, Overloaded
 from service.gradcam import Overlay, draw_overlay
 from service.metrics import Metrics
 from service.uncertainty import Uncertainty, judge

@@ -99,7 +99,8 @@ class Envelope:
             nonlocal end
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                _complete(MutableHeaders(scope=message), record, close=unread or self._closing())
+                close = unread or self._closing() or state.get("crowded", False)
+                complete_headers(MutableHeaders(scope=message), record, close=close)
             else:
                 if method == "HEAD":
                     message = {**message, "body": b""}
@@ -124,7 +125,7 @@ class Envelope:
             await send(end)
 
 
-def _complete(headers: MutableHeaders, record: Record, *, close: bool) -> None:
+def complete_headers(headers: MutableHeaders, record: Record, *, close: bool) -> None:
     """Add what every answer carries; ``close`` ends its connection."""
     headers["X-Request-ID"] = record.request_id
     for name, value in _SECURITY.items():

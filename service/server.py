@@ -15,6 +15,7 @@ from service.app import create_app, create_operations_app
 from service.errors import BundleRefused, NotReady
 from service.listener import OperationsServer
 from service.memory import return_large_blocks
+from service.protocol import guarded_protocol
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -99,12 +100,12 @@ def serve(settings: Settings) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return_large_blocks()
     runtime = Runtime(settings)
-    config = _config(create_app(settings, runtime), settings.host, settings.port, settings)
+    config = _config(create_app(settings, runtime), settings.host, settings.port, runtime)
     operations = None
     if settings.operations_port is not None:
         app = create_operations_app(runtime)
         port = settings.operations_port
-        operations = OperationsServer(_config(app, settings.operations_host, port, settings, lifespan="off"))
+        operations = OperationsServer(_config(app, settings.operations_host, port, runtime, lifespan="off"))
     try:
         DrainingServer(config, runtime, operations).run()
     except SystemExit:
@@ -114,7 +115,7 @@ def serve(settings: Settings) -> int:
 
 
 def _config(
-    app: ASGIApp, host: str, port: int, settings: Settings, *, lifespan: Literal["on", "off"] = "on"
+    app: ASGIApp, host: str, port: int, runtime: Runtime, *, lifespan: Literal["on", "off"] = "on"
 ) -> uvicorn.Config:
     """What both listeners have in common; the public one's app alone starts and stops the model."""
     return uvicorn.Config(
@@ -128,8 +129,8 @@ def _config(
         proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_grace)),
+        timeout_graceful_shutdown=max(1, round(runtime.settings.shutdown_grace)),
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
-        http="h11",
+        http=guarded_protocol(runtime.settings, runtime.metrics),
         ws="none",
     )

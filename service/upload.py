@@ -194,9 +194,7 @@ class _Parts:
         self.complete = True
 
 
-async def _chunks(
-    request: Request, limits: UploadLimits, reservation: Reservation
-) -> AsyncIterator[bytes]:
+async def _chunks(request: Request, limits: UploadLimits, reservation: Reservation) -> AsyncIterator[bytes]:
     """The body as it comes in, until it is beyond a limit."""
     stream = request.stream()
     start, received = asyncio.get_running_loop().time(), 0
