@@ -9,7 +9,6 @@ there is nothing to guess in 256 random bits. For that reason only tokens of the
 import hashlib
 import hmac
 import logging
-import os
 import re
 import secrets
 import stat
@@ -114,19 +113,16 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         SettingsError: it cannot be read, others may write it, or a line is wrong.
     """
     try:
-        # Not blocking: a named pipe must not hold the server up.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                raise _unusable(path, "is no regular file")
-            if mode & stat.S_IWOTH:
-                raise _unusable(path, "may be written by everyone; chmod o-w it")
-            data = file.read(_MAX_BYTES + 1)
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # a named pipe would hold the server up
+            raise _unusable(path, "is no regular file")
+        if about.st_mode & stat.S_IWOTH:
+            raise _unusable(path, "may be written by everyone; chmod o-w it")
+        if about.st_size > _MAX_BYTES:
+            raise _unusable(path, f"has more than {_MAX_BYTES:,} bytes")
+        data = path.read_bytes()
     except OSError as error:
         raise _unusable(path, f"cannot be read ({error.strerror})") from error
-    if len(data) > _MAX_BYTES:
-        raise _unusable(path, f"has more than {_MAX_BYTES:,} bytes")
     try:
         return parse_keys(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
