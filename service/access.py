@@ -3,6 +3,7 @@
 Decided from the headers alone, before any of the body is read.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,9 @@ from service.errors import Forbidden, RateLimited, Unauthorized
 from service.keys import Key, KeyRing
 from service.metrics import Metrics
 from service.rate import TokenBucket
-from service.settings import Settings
+from service.settings import Settings, is_loopback
+
+logger = logging.getLogger(__name__)
 
 _HEADER = "X-API-Key"
 
@@ -64,6 +67,7 @@ class Access:
         path = settings.api_keys_file
         self._ring = KeyRing(path, lambda: clock() / 1e9) if path is not None else None
         self._clients: dict[str | None, Client] = {}
+        self._announce()
         metrics.keys.set_function(lambda: float(len(self._ring.keys) if self._ring else 0))
 
     def reload(self) -> bool:
@@ -127,6 +131,18 @@ class Access:
         if client.bucket is not None:
             client.bucket.put_back(1)
         self._charge(client, images)
+
+    def _announce(self) -> None:
+        """Say in the log who is let in."""
+        if self._ring is not None:
+            logger.info("API keys in force: %s", ", ".join(key.name for key in self._ring.keys))
+        elif is_loopback(self._settings.host):
+            logger.info("There are no API keys: everyone on this machine is let in.")
+        else:
+            logger.warning(
+                "There are no API keys: everyone who reaches %s is let in, as DERMASERVE_ALLOW_ANONYMOUS says.",
+                self._settings.host,
+            )
 
     def _key_of(self, request: Request) -> Key | None:
         if self._ring is None:
