@@ -35,14 +35,24 @@ class Identity(NamedTuple):
     version: str
     digest: str
 
+    @property
+    def label(self) -> str:
+        """``name/version``, for headers and logs."""
+        return f"{self.name}/{self.version}"
+
 
 class Row(NamedTuple):
-    """What the graph says of one image; see ``service.predictor.Outputs``."""
+    """What the graph says of one image; see ``service.predictor.Outputs``.
+
+    ``started`` and ``ended`` of its batch are on the clock of ``time.monotonic``.
+    """
 
     probabilities: NDArray[np.float32]
     cams: NDArray[np.float32]
     disagreement: float
     ood_score: float
+    started: float
+    ended: float
 
 
 class Prepared(NamedTuple):
@@ -58,6 +68,7 @@ class Classified(NamedTuple):
     Attributes:
         pixels: uint8 ``[height, width, channels]``, what the model read.
         cams: float32 ``[classes, h, w]``.
+        started, ended: of the inference, on the clock of ``time.monotonic``.
     """
 
     pixels: NDArray[np.uint8]
@@ -65,6 +76,8 @@ class Classified(NamedTuple):
     decision: Decision
     uncertainty: Uncertainty
     cautions: tuple[Caution, ...]
+    started: float
+    ended: float
 
 
 class Classifier:
@@ -154,13 +167,13 @@ class Classifier:
         self.drift.add(decision.label, confidence)
         for caution in warnings:
             self._metrics.warnings.labels(caution.code).inc()
-        return Classified(image.pixels, row.cams, decision, uncertainty, warnings)
+        return Classified(image.pixels, row.cams, decision, uncertainty, warnings, row.started, row.ended)
 
     async def overlay(self, classified: Classified, code: str) -> Overlay:
         """Draw the overlay for the class ``code`` in a thread."""
         heatmap = classified.cams[self.manifest.codes.index(code)]
         with self._memory():
-            overlay = await self._workers.run(draw_overlay, classified.pixels, heatmap)
+            overlay = await self._workers.run(self._timed_overlay, classified.pixels, heatmap)
         if overlay.empty:
             self._metrics.warnings.labels(EMPTY_HEATMAP.code).inc()
         return overlay
@@ -180,6 +193,10 @@ class Classifier:
                 "There is no memory for this image now.", reason="memory", retry_after=1
             ) from error
 
+    def _timed_overlay(self, pixels: NDArray[np.uint8], heatmap: NDArray[np.float32]) -> Overlay:
+        with self._metrics.overlaying.time():
+            return draw_overlay(pixels, heatmap)
+
     def _timed_prepare(self, data: bytes, deadline: float) -> Prepared:
         start = time.monotonic()
         if start >= deadline:
@@ -194,6 +211,7 @@ class Classifier:
 
 def _run(predictor: "Predictor", images: Sequence[NDArray[np.uint8]]) -> list[Row]:
     """One batch through the model, as a row for each image."""
+    started = time.monotonic()
     try:
         outputs = predictor.run(np.stack(images))
     except MemoryError:
@@ -201,8 +219,9 @@ def _run(predictor: "Predictor", images: Sequence[NDArray[np.uint8]]) -> list[Ro
     except Exception as error:
         # ONNX Runtime's exceptions share no public base; each means that this batch has no answer.
         raise InferenceFailed("the model could not be run") from error
+    ended = time.monotonic()
     # Copies: a view would keep the whole batch's maps alive for the slowest of its clients.
     return [
-        Row(probabilities.copy(), cams.copy(), float(disagreement), float(ood_score))
+        Row(probabilities.copy(), cams.copy(), float(disagreement), float(ood_score), started, ended)
         for probabilities, cams, disagreement, ood_score in zip(*outputs, strict=True)
     ]

@@ -21,7 +21,8 @@ model is for, what it was trained on, how good it was measured to be and where i
 `GET /model`.
 
 Errors are `application/problem+json` (RFC 9457). Every answer carries `X-Request-ID`: the
-client's own, if it sent one of 1 to 64 letters, digits, `.`, `_` or `-`.
+client's own, if it sent one of 1 to 64 letters, digits, `.`, `_` or `-`. Answers of a model carry
+`X-Model`: its name and version.
 """
 
 TAGS = [
@@ -94,6 +95,16 @@ _TITLES = {
     503: "Queue full, starting or draining; `Retry-After` says when to try again.",
     504: "The deadline passed before the answer was computed; its work was dropped.",
 }
+
+MODEL_HEADER = {
+    "X-Model": {
+        "description": "Name and version of the model that answered.",
+        "schema": {"type": "string"},
+        "example": "ham10000-ensemble/1.1.0",
+    }
+}
+
+ETAG_HEADER = {"ETag": {"description": "Changes with the answer.", "schema": {"type": "string"}}}
 
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 _HEADERS: dict[int, dict[str, Any]] = {

@@ -77,9 +77,13 @@ class Metrics:
         self._wait = histogram("queue_wait_seconds", "From queueing an image to its batch's start.", _SHORT)
         self._batch = histogram("batch_size", "Images per inference.", _BATCH)
         self._inference = histogram("inference_duration_seconds", "One inference of a batch.", _SHORT)
+        self.receiving = histogram(
+            "receive_duration_seconds", "Reading one request's body, at the client's pace.", _LATENCY
+        )
         self.decoding = histogram(
             "decode_duration_seconds", "Decoding, cropping and measuring one image.", _SHORT
         )
+        self.overlaying = histogram("overlay_duration_seconds", "Drawing one overlay.", _SHORT)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """A request to the template ``route`` was answered with ``status``."""

@@ -12,10 +12,19 @@ from fastapi import APIRouter, Query, Request, Response
 from models.errors import DermaserveError
 from service.answers import prediction_of
 from service.cautions import EMPTY_HEATMAP
-from service.classifier import Classifier, Prepared
-from service.docs import BATCH_BODY, IMAGE_BODY, IMAGE_ERRORS, errors
-from service.errors import DeadlinePassed, InvalidRequest
+from service.classifier import Classified, Classifier, Prepared
+from service.docs import (
+    BATCH_BODY,
+    ETAG_HEADER,
+    IMAGE_BODY,
+    IMAGE_ERRORS,
+    MODEL_HEADER,
+    errors,
+)
+from service.errors import URN, DeadlinePassed, InvalidRequest
+from service.etag import tagged
 from service.problems import problem_of
+from service.record import Record, Stage, Verdict
 from service.runtime import Runtime
 from service.schemas import (
     BatchPrediction,
@@ -58,6 +67,7 @@ def build_router(runtime: Runtime) -> APIRouter:
                     codes = classifier.manifest.codes
                     if gradcam_class is not None and gradcam_class not in codes:
                         raise InvalidRequest(f"gradcam_class: expected one of {', '.join(codes)}.")
+                    _record(request).model = classifier.identity.label
                     yield classifier
         except TimeoutError as error:
             raise DeadlinePassed("The deadline passed before the answer was computed.") from error
@@ -68,16 +78,30 @@ def build_router(runtime: Runtime) -> APIRouter:
     async def prepared(request: Request, classifier: Classifier) -> Prepared:
         """Receive and decode. The file's bytes die with this call, long before the answer."""
         with runtime.gate.reserve(announced_size(request, limits)) as reservation:
-            data = await read_image(request, limits, reservation)
+            with _record(request).stage("receive"), runtime.metrics.receiving.time():
+                data = await read_image(request, limits, reservation)
+            _record(request).images = 1
             async with cancelled_by_disconnect(request.receive):
-                return await classifier.prepare(data, deadline=_deadline(request))
+                with _record(request).stage("decode"):
+                    return await classifier.prepare(data, deadline=_deadline(request))
+
+    async def classified(request: Request, classifier: Classifier, image: Prepared) -> Classified:
+        """Queue and classify, and keep for the log what was said, and when."""
+        record = _record(request)
+        with record.stage("queue") as queue:
+            found = await classifier.classify(image, deadline=_deadline(request))
+            queue.end = found.started
+        record.stages.append(Stage("inference", found.started, found.ended))
+        decision, codes = found.decision, tuple(caution.code for caution in found.cautions)
+        record.verdicts.append(Verdict(decision.label, decision.flag, decision.malignancy, codes))
+        return found
 
     @router.post(
         "/predict",
         tags=["images"],
         summary="Classify one image",
         operation_id="predict",
-        responses=IMAGE_ERRORS,
+        responses={**IMAGE_ERRORS, 200: {"headers": MODEL_HEADER}},
         openapi_extra=IMAGE_BODY,
     )
     async def predict(
@@ -88,11 +112,12 @@ def build_router(runtime: Runtime) -> APIRouter:
         async with accepted(request, gradcam_class) as classifier:
             image = await prepared(request, classifier)
             async with cancelled_by_disconnect(request.receive):
-                found = await classifier.classify(image, deadline=_deadline(request))
+                found = await classified(request, classifier, image)
                 prediction = prediction_of(classifier.manifest, found, request.state.request_id)
                 if gradcam:
                     code = gradcam_class or found.decision.label
-                    overlay = await classifier.overlay(found, code)
+                    with _record(request).stage("overlay"):
+                        overlay = await classifier.overlay(found, code)
                     data = base64.b64encode(overlay.png).decode()
                     prediction.gradcam = GradCam(label=code, data=data)
                     if overlay.empty:
@@ -106,11 +131,11 @@ def build_router(runtime: Runtime) -> APIRouter:
         description="Results come in the order of the images, each a prediction or a problem: one bad "
         "image never fails its neighbours. The limit on bytes holds for the whole body.",
         operation_id="predictBatch",
-        responses=IMAGE_ERRORS,
+        responses={**IMAGE_ERRORS, 200: {"headers": MODEL_HEADER}},
         openapi_extra=BATCH_BODY,
     )
     async def predict_batch(request: Request) -> BatchPrediction:
-        request_id = request.state.request_id
+        record = _record(request)
         async with accepted(request) as classifier:
             # One request must not fill the queue: it has as many images in it as one batch takes.
             turns = asyncio.Semaphore(classifier.max_batch_size)
@@ -119,15 +144,20 @@ def build_router(runtime: Runtime) -> APIRouter:
                 async with turns:
                     data, images[index] = images[index], b""
                     try:
-                        image = await classifier.prepare(data, deadline=_deadline(request))
+                        with record.stage("decode"):
+                            image = await classifier.prepare(data, deadline=_deadline(request))
                         del data
-                        found = await classifier.classify(image, deadline=_deadline(request))
+                        found = await classified(request, classifier, image)
                     except DermaserveError as error:
-                        return problem_of(error, request_id)
-                    return prediction_of(classifier.manifest, found, request_id)
+                        problem = problem_of(error, record.request_id)
+                        record.image_problems.append(problem.type.removeprefix(URN))
+                        return problem
+                    return prediction_of(classifier.manifest, found, record.request_id)
 
             with runtime.gate.reserve(announced_size(request, limits)) as reservation:
-                images = await read_images(request, limits, reservation)
+                with record.stage("receive"), runtime.metrics.receiving.time():
+                    images = await read_images(request, limits, reservation)
+                record.images = len(images)
                 runtime.access.recharge(request.state.client, len(images))
                 async with cancelled_by_disconnect(request.receive), asyncio.TaskGroup() as group:
                     tasks = [group.create_task(one(images, index)) for index in range(len(images))]
@@ -145,7 +175,8 @@ def build_router(runtime: Runtime) -> APIRouter:
             200: {
                 "description": "The overlay.",
                 "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
-                "headers": {
+                "headers": MODEL_HEADER
+                | {
                     "X-Gradcam-Label": {"description": "The class shown.", "schema": {"type": "string"}},
                     "X-Gradcam-Empty": {
                         "description": f"`true` or absent. {EMPTY_HEATMAP.detail}",
@@ -160,9 +191,10 @@ def build_router(runtime: Runtime) -> APIRouter:
         async with accepted(request, gradcam_class) as classifier:
             image = await prepared(request, classifier)
             async with cancelled_by_disconnect(request.receive):
-                found = await classifier.classify(image, deadline=_deadline(request))
+                found = await classified(request, classifier, image)
                 code = gradcam_class or found.decision.label
-                overlay = await classifier.overlay(found, code)
+                with _record(request).stage("overlay"):
+                    overlay = await classifier.overlay(found, code)
                 headers = {"X-Gradcam-Label": code} | ({"X-Gradcam-Empty": "true"} if overlay.empty else {})
                 return Response(overlay.png, media_type="image/png", headers=headers)
 
@@ -171,11 +203,24 @@ def build_router(runtime: Runtime) -> APIRouter:
         tags=["model"],
         summary="The model being served",
         operation_id="model",
-        responses=errors(503),
+        response_model=ModelCard,
+        responses={
+            **errors(503),
+            200: {"headers": MODEL_HEADER | ETAG_HEADER},
+            304: {"description": "As it was when its `ETag` was sent, now back in `If-None-Match`."},
+        },
     )
-    async def model() -> ModelCard:
-        manifest = runtime.classifier.manifest
+    async def model(request: Request) -> Response:
+        classifier = runtime.classifier
+        manifest = classifier.manifest
         facts = {name: getattr(manifest, name) for name in ModelCard.model_fields if name != "provider"}
-        return ModelCard.model_validate(facts | {"provider": runtime.classifier.provider})
+        card = ModelCard.model_validate(facts | {"provider": classifier.provider})
+        _record(request).model = classifier.identity.label
+        return tagged(request, card.model_dump_json().encode(), "application/json")
 
     return router
+
+
+def _record(request: Request) -> Record:
+    record: Record = request.state.record
+    return record

@@ -11,8 +11,8 @@ from tests.service.conftest import JPEG
 from tests.service.door import Door, running
 
 
-def samples(client: Door) -> dict[str, float]:
-    families = text_string_to_metric_families(client.get("/metrics").text)
+def samples(client: Door, headers: dict[str, str] | None = None) -> dict[str, float]:
+    families = text_string_to_metric_families(client.get("/metrics", headers=headers).text)
     return {
         sample.name + "".join(f" {k}={v}" for k, v in sorted(sample.labels.items())): sample.value
         for family in families
@@ -92,7 +92,7 @@ def test_an_unforeseen_failure_is_a_500_whose_details_are_only_in_the_log(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the secret is in /etc/secret")
 
-    monkeypatch.setattr("service.routes.expected_size", broken)
+    monkeypatch.setattr("service.routes.read_image", broken)
     with caplog.at_level(logging.ERROR):
         response = client.post("/predict", content=jpeg, headers=JPEG)
     assert response.status_code == 500
