@@ -5,6 +5,7 @@ The only file of the service that knows ONNX Runtime.
 
 import hashlib
 import logging
+import re
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ from service.errors import DeviceError
 Device = Literal["auto", "cpu", "cuda"]
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+_OUT_OF_MEMORY = re.compile(r"BFCArena|bad.alloc|out of memory|ALLOC(ATION)?_FAILED|allocate memory", re.I)
+"""In ONNX Runtime's messages: of its arena, of C++, of CUDA, of cuDNN and cuBLAS; no type tells them."""
 
 logger = logging.getLogger(__name__)
 
@@ -73,13 +77,21 @@ class Predictor:
         """Run the graph on ``batch``, uint8 ``[n, height, width, channels]``.
 
         On a GPU the batch is padded to a power of two, so that few shapes ever occur.
+
+        Raises:
+            MemoryError: there is none for this batch; a smaller one may do.
         """
         count = len(batch)
         if self.on_gpu:
             padding = _buckets(count)[-1] - count
             batch = np.pad(batch, [(0, padding), (0, 0), (0, 0), (0, 0)])
         name = self._bundle.manifest.input.name
-        found = self._session.run(list(Outputs._fields), {name: batch})
+        try:
+            found = self._session.run(list(Outputs._fields), {name: batch})
+        except Exception as error:  # ONNX Runtime's exceptions share no public base
+            if _OUT_OF_MEMORY.search(str(error)):
+                raise MemoryError("ONNX Runtime has no memory for this batch") from error
+            raise
         return Outputs(*(output[:count] for output in found))
 
     def _verify(self) -> None:
