@@ -140,7 +140,7 @@ class Access:
             logger.info("There are no API keys: everyone on this machine is let in.")
         else:
             logger.warning(
-                "There are no API keys: everyone who reaches %s is let in, as DERMASERVE_ALLOW_ANONYMOUS says.",
+                "There are no API keys: everyone who reaches %s is let in (DERMASERVE_ALLOW_ANONYMOUS).",
                 self._settings.host,
             )
 

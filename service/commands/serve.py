@@ -23,10 +23,15 @@ def serve(options: argparse.Namespace) -> int:
 
     settings = load_settings()
     _log(settings.log_level.upper())
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    address = f"http://{host}:{settings.port}"
-    print(f"Page {address}/   Swagger UI {address}/docs   Metrics {address}/metrics", flush=True)
+    address = operations = _address(settings.host, settings.port)
+    if settings.operations_port is not None:
+        operations = _address(settings.operations_host, settings.operations_port)
+    print(f"Page {address}/   Swagger UI {address}/docs   Metrics {operations}/metrics", flush=True)
     return run(settings)
+
+
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _log(level: str) -> None:
