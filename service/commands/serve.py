@@ -4,7 +4,10 @@ import argparse
 import logging
 from typing import Any
 
+from service.logs import set_up_logs
 from service.settings import load_settings
+
+logger = logging.getLogger(__name__)
 
 
 def add(commands: Any) -> None:
@@ -22,23 +25,13 @@ def serve(options: argparse.Namespace) -> int:
     from service.server import serve as run
 
     settings = load_settings()
-    _log(settings.log_level.upper())
+    set_up_logs(settings.log_format, settings.log_level)
     address = operations = _address(settings.host, settings.port)
     if settings.operations_port is not None:
         operations = _address(settings.operations_host, settings.operations_port)
-    print(f"Page {address}/   Swagger UI {address}/docs   Metrics {operations}/metrics", flush=True)
+    logger.info("Page %s/   Swagger UI %s/docs   Metrics %s/metrics", address, address, operations)
     return run(settings)
 
 
 def _address(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _log(level: str) -> None:
-    """Log what we do in as much detail as asked for; of libraries, warnings only.
-
-    Pillow's debug messages hold the tags of an image, and with them the names of patients.
-    """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for name in ("service", "uvicorn"):
-        logging.getLogger(name).setLevel(level)
