@@ -2,6 +2,8 @@
 
 const TIMEOUT = 300_000; // ms; the service's own deadline is shorter unless its operator set it so
 
+const KEY_NEEDED = { title: "A key is needed", detail: "This service answers only those who have one." };
+
 let key = "";
 
 /** Why there is no answer; `status` is 0 when nothing came back. */
@@ -49,7 +51,7 @@ export function ask(path, { body = null, signal = null, onSent = () => {} } = {}
 }
 
 function problemOf(request) {
-  const { title, detail } = request.response ?? {};
+  const { title, detail } = request.status === 401 && !key ? KEY_NEEDED : request.response ?? {};
   return new Problem({
     title: title ?? "The service cannot be reached",
     detail: detail ?? `Something on the way to it answered in its place (HTTP ${request.status}).`,
