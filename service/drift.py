@@ -24,7 +24,6 @@ confidence, n = 200 and the N = 1,500 of the shipped model that is 0.05 with 0.0
 _SMOOTHING = 0.5  # images added to every bin of both sides, else one empty bin makes the index infinite
 
 
-
 def population_stability_index(counts: Sequence[float], reference: Sequence[float]) -> float:
     """How far two samples, counted in the same bins, are apart: 0 when their shares are equal.
 

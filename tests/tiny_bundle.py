@@ -54,6 +54,7 @@ def write_tiny_bundle(
     height: int = 224,
     width: int = 224,
     classes: Sequence[Label] = HAM10000_LABELS,
+    seed: int = 0,
     **changes: Any,
 ) -> Bundle:
     """Write ``model.onnx`` and ``manifest.json`` into ``folder``.
@@ -62,10 +63,12 @@ def write_tiny_bundle(
         folder: created if missing.
         color, height, width: the graph's input.
         classes: the output classes, of which some must be malignant.
+        seed: of the graph's weights: each answers differently.
         **changes: fields of the manifest to override, such as ``name`` or ``operating_point``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    onnx.save(tiny_graph(color=color, height=height, width=width, classes=len(classes)), folder / MODEL_NAME)
+    graph = tiny_graph(color=color, height=height, width=width, classes=len(classes), seed=seed)
+    onnx.save(graph, folder / MODEL_NAME)
     return save_bundle(folder, tiny_manifest(color, height, width, classes, **changes))
 
 
