@@ -68,7 +68,7 @@ def test_all_problems_are_told_at_once_unknown_names_too(monkeypatch: pytest.Mon
     lines = problems(monkeypatch, PROT="1", PORT="x", HAM10000="/data", ZZZ="1")
     assert [line.split(":")[0] for line in lines] == ["DERMASERVE_PROT", "DERMASERVE_ZZZ", "DERMASERVE_PORT"]
     assert "did you mean DERMASERVE_PORT?" in lines[0]
-    assert "known are DERMASERVE_BATCH_TIMEOUT" in lines[1]
+    assert "known are DERMASERVE_ALLOW_ANONYMOUS" in lines[1]
 
 
 def files(root: Path, **contents: str) -> Path:
