@@ -5,15 +5,18 @@ drift apart; everything numeric after it (scaling, normalisation) is inside the 
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from models.errors import CorruptImage, ImageTooLarge, UnsupportedImage
+
+if TYPE_CHECKING:
+    from models.dicom import Frame
 
 ACCEPTED_FORMATS: dict[str, str] = {
     "JPEG": "image/jpeg",
@@ -21,8 +24,11 @@ ACCEPTED_FORMATS: dict[str, str] = {
     "WEBP": "image/webp",
     "TIFF": "image/tiff",
     "BMP": "image/bmp",
+    "DICOM": "application/dicom",
 }
-"""Pillow format name to media type. Anything else is refused unread."""
+"""Format name, Pillow's but for DICOM, to media type. Anything else is refused unread."""
+
+_PILLOW_FORMATS = [name for name in ACCEPTED_FORMATS if name != "DICOM"]
 
 DEFAULT_MAX_PIXELS = 64_000_000
 """Pixel limit unless the caller sets one: above any camera in clinical use.
@@ -49,9 +55,10 @@ class Decoded:
 
     Attributes:
         pixels: uint8, ``[height, width, channels]``, RGB or one grey channel.
-        format: Pillow's name of the file format, a key of ``ACCEPTED_FORMATS``.
+        format: name of the file format, a key of ``ACCEPTED_FORMATS``.
         width, height: size of the uploaded image in pixels, after EXIF orientation.
         several_frames: whether the file holds more frames or pages than the first, the only one used.
+        burned_in: whether the file says that text is burnt into its pixels.
     """
 
     pixels: np.ndarray
@@ -59,6 +66,24 @@ class Decoded:
     width: int
     height: int
     several_frames: bool
+    burned_in: bool = False
+
+
+class _Target(NamedTuple):
+    """What is wanted of an image, and what it may take; see ``decode``."""
+
+    height: int
+    width: int
+    color: Color
+    max_pixels: int
+    admit: Callable[[int], AbstractContextManager[None]]
+
+    def check_size(self, columns: int, rows: int) -> None:
+        """Raise ImageTooLarge for a size over the limit."""
+        if columns * rows > self.max_pixels:
+            raise ImageTooLarge(
+                f"The image is {columns} x {rows} pixels; at most {self.max_pixels:,} pixels are accepted."
+            )
 
 
 def decode(
@@ -75,7 +100,7 @@ def decode(
     The format is found from the content. EXIF orientation is applied, transparency is laid on
     white, 16-bit samples are scaled to 8, CMYK becomes RGB, and of several frames the first is
     taken. Scaling is antialiased bicubic. Embedded colour profiles are ignored, as they were
-    when the training data was published.
+    when the training data was published. Of DICOM files, see ``models.dicom`` for which are read.
 
     Args:
         data: the whole file.
@@ -90,33 +115,38 @@ def decode(
         ImageTooLarge: over ``max_pixels``; decided from the header.
         CorruptImage: truncated or damaged.
     """
-    image = _open(data)
+    target = _Target(height, width, color, max_pixels, admit)
+    # What precedes this mark in a DICOM file is free, and may look like another format.
+    return _decode_dicom(data, target) if data[128:132] == b"DICM" else _decode_file(data, target)
+
+
+def _decode_file(
+    data: bytes, target: _Target, *, formats: Sequence[str] = _PILLOW_FORMATS, turn: bool = True
+) -> Decoded:
+    """Decode what Pillow reads. With ``turn`` the orientation in its EXIF tags is applied."""
+    image = _open(data, formats)
     columns, rows = _stored_size(image)
-    if columns * rows > max_pixels:
-        raise ImageTooLarge(
-            f"The image is {columns} x {rows} pixels; at most {max_pixels:,} pixels are accepted."
-        )
+    target.check_size(columns, rows)
     # Phones write JPEGs with an embedded preview; Pillow calls these MPO. The preview is no frame.
     preview = image.format == "MPO"
     format_ = "JPEG" if preview else str(image.format)
-    with admit(columns * rows):
+    with target.admit(columns * rows):
         try:
             # Not n_frames: for that, Pillow walks all pages of a TIFF, each against all before it.
             several_frames = not preview and bool(getattr(image, "is_animated", False))
             # Pillow turns TIFFs itself: their size already is, and after load() the tag is gone.
-            turned = format_ != "TIFF" and _orientation(image) >= 5
+            turned = turn and format_ != "TIFF" and _orientation(image) >= 5
             full_width, full_height = image.size[::-1] if turned else image.size
             if format_ == "JPEG":
-                _reduce_while_decoding(image, height, width, turned)
+                _reduce_while_decoding(image, target.height, target.width, turned)
             image.load()
-            orientation = _orientation(image)
+            orientation = _orientation(image) if turn else 1
             # One name for all that are of full size, so that each is freed as soon as the next is there;
             # and the conversion comes after scaling. Else a large image would be in memory four times.
             image = _resizable(image)
             white = _white_level(image)
             image = _upright(image, orientation)
-            fitted = _to_8_bit(_fit(image, height, width), white)
-            pixels = np.asarray(fitted.convert("L" if color == "grey" else "RGB"))
+            pixels = _pixels(image, target, white)
         except MemoryError:
             raise  # says nothing of the file
         except Exception as error:
@@ -125,13 +155,46 @@ def decode(
             raise CorruptImage(
                 f"The {format_} image is truncated or damaged and cannot be decoded."
             ) from error
-    return Decoded(pixels.reshape(height, width, -1), format_, full_width, full_height, several_frames)
+    return Decoded(pixels, format_, full_width, full_height, several_frames)
 
 
-def _open(data: bytes) -> Image.Image:
-    """Read the header only, accepting no format but ours."""
+def _decode_dicom(data: bytes, target: _Target) -> Decoded:
+    """Decode the first frame of a DICOM file. Its EXIF tags, if any, do not count."""
+    frame = _dicom_frame(data)
+    target.check_size(frame.columns, frame.rows)
+    if frame.jpeg is not None:
+        picture = _decode_file(frame.jpeg, target, formats=["JPEG"], turn=False)
+        if (picture.width, picture.height) != (frame.columns, frame.rows):
+            raise CorruptImage("The DICOM file is damaged: its frame is not of the size that it states.")
+        pixels = picture.pixels
+    else:
+        with target.admit(frame.columns * frame.rows):
+            mode, samples = frame.samples()
+            size = (frame.columns, frame.rows)
+            image = Image.frombuffer(mode, size, samples, "raw", mode, 0, 1)
+            del samples
+            image = _resizable(image)
+            pixels = _pixels(image, target, _white_level(image))
+    if frame.inverted:
+        pixels = 255 - pixels
+    return Decoded(pixels, "DICOM", frame.columns, frame.rows, frame.several_frames, frame.burned_in)
+
+
+def _dicom_frame(data: bytes) -> "Frame":
     try:
-        image = Image.open(io.BytesIO(data), formats=list(ACCEPTED_FORMATS))
+        # Imported here: it needs pydicom, an optional extra.
+        from models.dicom import read_frame
+    except ModuleNotFoundError as error:
+        raise UnsupportedImage(
+            "This is a DICOM file, and this installation does not read them: it lacks the extra 'dicom'."
+        ) from error
+    return read_frame(data)
+
+
+def _open(data: bytes, formats: Sequence[str]) -> Image.Image:
+    """Read the header only, accepting no format but ``formats``."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge("The image has more pixels than this service accepts.") from error
     except MemoryError:
@@ -232,6 +295,13 @@ _TRANSPOSE = {
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
     """Undo the camera's rotation (EXIF 2.32, tag 0x0112)."""
     return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+
+
+def _pixels(image: Image.Image, target: _Target, white: float) -> np.ndarray:
+    """The uint8 ``[height, width, channels]`` that a model reads, of an upright image of full size."""
+    fitted = _to_8_bit(_fit(image, target.height, target.width), white)
+    pixels = np.asarray(fitted.convert("L" if target.color == "grey" else "RGB"))
+    return pixels.reshape(target.height, target.width, -1)
 
 
 def _fit(image: Image.Image, height: int, width: int) -> Image.Image:

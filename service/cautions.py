@@ -22,6 +22,11 @@ class Caution(NamedTuple):
 MULTIPLE_FRAMES = Caution(
     "multiple_frames", "The file holds several frames or pages; only the first one was used."
 )
+BURNED_IN = Caution(
+    "burned_in_annotation",
+    "The file says that text is burnt into the picture. It may disturb the answer, and name the patient to "
+    "whoever sees the picture or its overlay.",
+)
 BLURRED = Caution("blurred", "The image looks blurred. If you can, take it again.")
 UNDER_EXPOSED = Caution(
     "under_exposed",
@@ -51,6 +56,7 @@ CODES = (
         caution.code
         for caution in (
             MULTIPLE_FRAMES,
+            BURNED_IN,
             BLURRED,
             UNDER_EXPOSED,
             OVER_EXPOSED,
@@ -71,6 +77,7 @@ def cautions(
     limits = manifest.quality
     found = [
         (image.several_frames, MULTIPLE_FRAMES),
+        (image.burned_in, BURNED_IN),
         (quality.sharpness < limits.sharpness_min, BLURRED),
         (quality.brightness < limits.brightness_min, UNDER_EXPOSED),
         (

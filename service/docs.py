@@ -36,7 +36,9 @@ _BINARY = {"type": "string", "format": "binary"}
 IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The image, as a multipart part named `file` or as the raw body.",
+        "description": "The image, as a multipart part named `file` or as the raw body. DICOM "
+        "(`application/dicom`): secondary captures and photographs of 8 bits a sample, uncompressed or as "
+        "JPEG; where the server has the extra for it, else 415.",
         "content": {
             "multipart/form-data": {
                 "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
@@ -71,7 +73,8 @@ _DETAILS = {
     "body-too-large": "The request body is over the limit of 20,000,000 bytes.",
     "image-too-large": "The image is 20000 x 20000 pixels; at most 64,000,000 pixels are accepted.",
     "unsupported-media-type": "Send multipart/form-data with a part named 'file', or one of image/jpeg, …",
-    "unsupported-image": "The data is not an image of an accepted format (JPEG, PNG, WEBP, TIFF, BMP).",
+    "unsupported-image": "The data is not an image of an accepted format (JPEG, PNG, WEBP, TIFF, BMP, "
+    "DICOM).",
     "corrupt-image": "The JPEG image is truncated or damaged and cannot be decoded.",
     "invalid-request": "The multipart body has no part named 'file'.",
     "internal-error": "The request could not be processed. Quote the request_id when you report this.",
