@@ -91,7 +91,8 @@ class ImageWarning(BaseModel):
     code: str = Field(
         description="Of the file: `low_resolution`, `multiple_frames`, "
         "`burned_in_annotation`. Of the picture: `blurred`, `under_exposed`, `over_exposed`, "
-        "`low_contrast`. Of the answer: `out_of_distribution`, `members_disagree`, `empty_heatmap`. More may come.",
+        "`low_contrast`. Of the answer: `out_of_distribution`, `members_disagree`, `empty_heatmap`. "
+        "More may come.",
         examples=["blurred"],
     )
     detail: str = Field(description="What was seen and what to do, for people.")
