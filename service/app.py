@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, FastAPI
 
 from service.cors import Cors
-from service.crowd import ProbesOnly
 from service.docs import API_VERSION, DESCRIPTION, TAGS, TITLE, add_problem_schema, errors
+from service.doorkeeper import Doorkeeper
 from service.gate import Phase
 from service.middleware import Envelope
 from service.operations import build_admin, build_metrics, build_probes
@@ -79,7 +79,7 @@ def create_operations_app(runtime: Runtime) -> FastAPI:
 
 
 def _add_envelope(app: FastAPI, runtime: Runtime, tracing: "Tracing | None" = None) -> None:
-    app.add_middleware(ProbesOnly, metrics=runtime.metrics)
+    app.add_middleware(Doorkeeper, metrics=runtime.metrics)
     app.add_middleware(
         Envelope,
         metrics=runtime.metrics,

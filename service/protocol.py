@@ -18,7 +18,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from models.errors import DermaserveError
-from service.crowd import crowded
+from service.doorkeeper import crowded
 from service.errors import HeadersTooLarge, HeadersTooSlow, MalformedRequest
 from service.logs import log_request
 from service.metrics import Metrics
@@ -28,11 +28,11 @@ from service.record import UNMATCHED, Record
 from service.settings import Settings
 
 PROBES_RESERVE = 16
-"""Connections over the limit that are still answered, for probes only; see ``service.crowd``."""
+"""Connections over the limit that are still answered, for probes only; see ``service.doorkeeper``."""
 
 _HEAD_PIECE = 4096  # of what is received, so that h11 looks at the length of headers before they are whole
-_BODY_PIECE = 65_536
-_FRAMING = 65_536  # bytes of chunk sizes and extensions that a body may have beyond its own length
+_BODY_PIECE = 16_384
+_FRAMING = 16_384  # bytes of chunk sizes and extensions that a body may have beyond its own length
 _LINGER = 2.0  # seconds for a refused client to read why
 
 logger = logging.getLogger(__name__)
