@@ -60,8 +60,8 @@ def build_router(runtime: Runtime) -> APIRouter:
         try:
             async with asyncio.timeout(left):
                 with (
+                    runtime.gate.admit(),  # first: a request that gets 503 costs its client nothing
                     runtime.access.admit(request.state.client),
-                    runtime.gate.admit(),
                     runtime.use() as classifier,
                 ):
                     codes = classifier.manifest.codes
