@@ -54,7 +54,7 @@ class ModelSlot:
         with self._served.use() as classifier:
             yield classifier
 
-    async def fill(self, check: Callable[[], None] = lambda: None) -> None:
+    async def fill(self, check: Callable[[], None]) -> None:
         """Verify, load and warm up what the bundle's folder holds now, then let it serve.
 
         Requests that hold the model before it end with that, and it is closed after the last of them.

@@ -160,10 +160,18 @@ class Runtime:
         if self.gate.phase is Phase.DRAINING:
             raise NotReady("The server is shutting down.", reason="draining", retry_after=5)
 
+    def _check_starting(self) -> None:
+        """Raise NotReady where the end came before the beginning was over."""
+        if self.gate.phase is not Phase.STARTING:
+            self._check_serving()
+
     async def _load(self) -> None:
         try:
             async with self._slot.turn:
-                await self._slot.fill()
+                await self._slot.fill(self._check_starting)
+        except NotReady as error:
+            logger.info("The model is not needed any more: %s", error)
+            return
         except Exception as error:
             # Whatever keeps the model from loading means the same: never become ready.
             self.failure = error
@@ -171,8 +179,7 @@ class Runtime:
             known = isinstance(error, DermaserveError)
             logger.critical("The model cannot be served: %s", error, exc_info=None if known else error)
             return
-        if self.gate.phase is Phase.STARTING:
-            self.gate.phase = Phase.READY
+        self.gate.phase = Phase.READY
 
 
 def _public(error: Exception) -> str:
