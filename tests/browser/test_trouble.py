@@ -1,0 +1,152 @@
+"""The page when something is wrong: what is said, and what the reader can do."""
+
+import os
+import re
+import signal
+import socket
+from pathlib import Path
+
+from tests.browser.visitor import ENTER, Visitor
+from tests.service.process import Process, process
+
+ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
+
+
+def test_a_file_that_is_no_image_gets_the_words_of_the_service(
+    visitor: Visitor, server: Process, tmp_path: Path, lesion: Path
+) -> None:
+    text = tmp_path / "letter.txt"
+    text.write_text("Dear colleague")
+    visitor.visit(server.url)
+    visitor.choose(lesion)
+    visitor.wait_for_result()
+    visitor.choose(text)
+    visitor.wait_for_trouble()
+    assert "not an image of an accepted format" in visitor.reads("#trouble-detail")
+    assert ULID.fullmatch(visitor.reads("#trouble-id"))
+    assert visitor.reads("#trouble-id") in server.output()
+    assert not visitor.sees("#result"), "an old answer must not stand beside a new question"
+    assert not visitor.sees("#again"), "the same file would fail again"
+    assert visitor.focused() == "trouble-title"
+    visitor.choose(lesion)
+    visitor.wait_for_result()
+    assert not visitor.sees("#trouble")
+
+
+def test_a_stopped_service_is_said_to_be_and_tried_again(
+    visitor: Visitor, tiny: Path, lesion: Path, tmp_path: Path
+) -> None:
+    with process(tmp_path, tiny) as server:
+        server.wait_ready()
+        visitor.visit(server.url)
+        visitor.wait_for(lambda: visitor.reads("#model"))
+    visitor.choose(lesion)
+    visitor.wait_for_trouble()
+    assert "cannot be reached" in visitor.reads("#trouble")
+    assert not visitor.sees("#trouble-quote")
+    with process(tmp_path, tiny, port=server.port) as server:
+        server.wait_ready()
+        visitor.find("#again").click()
+        visitor.wait_for_result()
+
+
+def test_a_full_service_says_when_to_try_again_and_the_button_waits_as_long(
+    visitor: Visitor, tiny: Path, lesion: Path, tmp_path: Path
+) -> None:
+    with process(tmp_path, tiny, MAX_QUEUE_SIZE=1) as server:
+        server.wait_ready()
+        visitor.visit(server.url)
+        visitor.wait_for(lambda: visitor.reads("#model"))
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as other:
+            # Somebody else's upload, begun and not ended, takes the only place.
+            head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 9999\r\n\r\n"
+            other.sendall(head + b"\xff\xd8\xff")
+            visitor.choose(lesion)
+            visitor.wait_for_trouble()
+            assert "as many requests as it accepts" in visitor.reads("#trouble-detail")
+            assert re.fullmatch(r"Try again( in \d+ s)?", visitor.reads("#again"))
+        visitor.wait_for(lambda: visitor.find("#again").is_enabled())
+        assert visitor.reads("#again") == "Try again"
+        visitor.find("#again").click()
+        visitor.wait_for_result()
+
+
+def test_who_sends_too_many_images_sees_for_how_long_to_wait(
+    visitor: Visitor, tiny: Path, lesion: Path, tmp_path: Path
+) -> None:
+    with process(tmp_path, tiny, RATE_LIMIT=1, RATE_BURST=1) as server:
+        server.wait_ready()
+        visitor.visit(server.url)
+        visitor.choose(lesion)
+        visitor.wait_for_result()
+        visitor.choose(lesion)
+        visitor.wait_for_trouble()
+        assert re.fullmatch(r"Try again in [2-6]\d s", visitor.reads("#again"))
+        assert not visitor.find("#again").is_enabled()
+
+
+def test_a_service_with_keys_asks_for_one_and_forgets_it(
+    visitor: Visitor, tiny: Path, lesion: Path, tmp_path: Path, key_file: tuple[Path, str]
+) -> None:
+    path, token = key_file
+    with process(tmp_path, tiny, API_KEYS_FILE=path) as server:
+        server.wait_ready()
+        visitor.visit(server.url)
+        visitor.wait_for_trouble()
+        assert visitor.focused() == "key"
+        for wrong in ("dsk_" + "x" * 43, "no key at all"):
+            visitor.press(wrong + ENTER)
+            visitor.wait_for(lambda: visitor.sees("#trouble") and visitor.focused() == "key")
+            assert "key" in visitor.reads("#trouble-detail").lower()
+        visitor.press(token + ENTER)
+        visitor.wait_for(lambda: visitor.reads("#model"))
+        assert not visitor.sees("#trouble")
+        visitor.choose(lesion)
+        visitor.wait_for_result()
+        assert visitor.js("return [localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+        assert token not in visitor.js("return document.documentElement.outerHTML")
+        assert token not in server.output()
+        visitor.visit(server.url)
+        visitor.wait_for_trouble()
+        assert visitor.sees("#key")
+
+
+def test_an_upload_can_be_cancelled_or_replaced(
+    visitor: Visitor, tiny: Path, lesion: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "letter.txt"
+    text.write_text("Dear colleague")
+    with process(tmp_path, tiny) as server:
+        server.wait_ready()
+        visitor.visit(server.url)
+        visitor.wait_for(lambda: visitor.reads("#model"))
+        os.kill(server.process.pid, signal.SIGSTOP)
+        visitor.choose(lesion)
+        visitor.wait_for(lambda: visitor.sees("#progress"))
+        assert visitor.reads("#status")
+        visitor.find("#cancel").click()
+        visitor.wait_for(lambda: not visitor.sees("#work"))
+        assert visitor.reads("#status") == "Cancelled."
+        visitor.choose(text)
+        visitor.wait_for(lambda: visitor.sees("#progress"))
+        visitor.choose(lesion)
+        os.kill(server.process.pid, signal.SIGCONT)
+        visitor.wait_for_result()
+        assert not visitor.sees("#trouble"), "nobody waits for the answer about the first file"
+
+
+def test_what_is_no_single_file_is_refused_in_words(visitor: Visitor, server: Process) -> None:
+    visitor.visit(server.url)
+    visitor.wait_for(lambda: visitor.reads("#model"))
+    for script, words in (
+        ("data.setData('text/plain', 'a lesion')", "no file"),
+        ("for (const n of 'ab') data.items.add(new File([n], n))", "one at a time"),
+    ):
+        visitor.js(
+            f"const data = new DataTransfer(); {script};"
+            "document.body.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true}))"
+        )
+        assert words in visitor.reads("#status")
+    visitor.js("document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: new DataTransfer(),"
+               " bubbles: true}))")  # fmt: skip
+    assert "clipboard" in visitor.reads("#status")
