@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASH = re.compile(r"sha256:([0-9A-Fa-f]{64})")
 _RATE = re.compile(r"rate=([1-9][0-9]{0,6})")
 _MAX_BYTES = 1_000_000
-_CHECK_EVERY = 1.0  # seconds
+_READ_EVERY = 1.0  # seconds
 _VARIABLE = "DERMASERVE_API_KEYS_FILE"
 
 
@@ -147,10 +147,10 @@ def _unusable(path: Path, *problems: str) -> SettingsError:
 
 
 class KeyRing:
-    """The keys in force. The file is looked at again as keys are asked for, once a second at most.
+    """The keys in force. The file is read again as they are asked for, once a second at most.
 
-    It is small, so it is read rather than its times compared: no change within one tick of the
-    file system's clock is missed. A file that cannot be used any more is reported once, and the
+    It is small, so it is read whole rather than its times compared: no change within one tick of
+    the file system's clock is missed. A file that cannot be used any more is reported once, and the
     keys read last stay in force; a file without keys lets nobody in.
     """
 
@@ -162,14 +162,19 @@ class KeyRing:
         """
         self._path = path
         self._clock = clock
-        self.keys = first_keys(path)
+        self._keys = first_keys(path)
         self._problem = ""
-        self._checked_at = clock()
+        self._read_at = clock()
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The keys in force."""
+        if self._clock() - self._read_at >= _READ_EVERY:
+            self._read()
+        return self._keys
 
     def find(self, token: str) -> Key | None:
         """The key that ``token`` is, or None. Takes as long whichever it is, and if it is none."""
-        if self._clock() - self._checked_at >= _CHECK_EVERY:
-            self.reload()
         if not _TOKEN.fullmatch(token):
             return None
         digest = hashlib.sha256(token.encode()).digest()
@@ -180,8 +185,12 @@ class KeyRing:
         return found
 
     def reload(self) -> bool:
-        """Read the file now; returns whether it could be used."""
-        self._checked_at = self._clock()
+        """Read the file now, and report what is wrong with it; returns whether it could be used."""
+        self._problem = ""
+        return self._read()
+
+    def _read(self) -> bool:
+        self._read_at = self._clock()
         try:
             keys = read_keys(self._path)
         except SettingsError as error:
@@ -190,8 +199,8 @@ class KeyRing:
             self._problem = str(error)
             return False
         self._problem = ""
-        if keys != self.keys:
-            self.keys = keys
+        if keys != self._keys:
+            self._keys = keys
             names = ", ".join(key.name for key in keys)
             if keys:
                 logger.info("API keys changed; in force now: %s", names)

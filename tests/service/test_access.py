@@ -101,6 +101,10 @@ def test_every_operation_but_the_probes_wants_a_key(guarded: Door) -> None:
             assert {"401"} <= set(paths[path][method]["responses"])
 
 
+def test_a_head_wants_one_as_the_get_that_it_stands_for(guarded: Door) -> None:
+    assert guarded.request("HEAD", "/model").status_code == 401
+
+
 @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/static/page.js", "/livez", "/readyz"])
 def test_pages_and_probes_need_none(guarded: Door, path: str) -> None:
     assert guarded.get(path).status_code == 200
@@ -201,6 +205,13 @@ def test_a_file_rewritten_in_place_within_one_tick_counts_as_well(keyed: Keyed) 
     os.utime(keyed.path, ns=(about.st_atime_ns, about.st_mtime_ns))
     assert keyed.path.stat().st_size == about.st_size
     assert [keyed.status(token) for token in (NORTH, SOUTH)] == [401, 200]
+
+
+def test_the_gauge_of_keys_follows_the_file_without_a_request_with_a_key(keyed: Keyed) -> None:
+    write(keyed.path, *LINES, line_of("south", SOUTH))
+    keyed.clock.now += SECOND
+    (value,) = [f.samples[0].value for f in keyed.door.runtime.metrics.keys.collect()]
+    assert value == 3
 
 
 def test_hanging_up_reads_the_file_at_once(keyed: Keyed) -> None:
@@ -493,7 +504,18 @@ def test_a_taken_operations_port_ends_the_process(tmp_path: Path, tiny: Path) ->
             assert "Traceback" not in server.output()
 
 
-def test_a_service_without_keys_says_so_in_its_log(tmp_path: Path, tiny: Path) -> None:
-    with process(tmp_path, tiny) as server:
-        server.wait_ready()
-        assert "There are no API keys: everyone on this machine is let in." in server.output()
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "There are no API keys: everyone on this machine is let in."),
+        ({"host": "0.0.0.0", "allow_anonymous": True}, "everyone who reaches 0.0.0.0 is let in"),
+        ({"api_keys_file": "keys"}, "API keys in force: north, chief"),
+    ],
+)
+def test_the_log_says_who_is_let_in(
+    tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, options: dict[str, Any], expected: str
+) -> None:
+    path = write(tmp_path / "keys", *LINES)
+    options |= {"api_keys_file": path} if "api_keys_file" in options else {}
+    with caplog.at_level(logging.INFO), running(tiny, **options):
+        assert expected in caplog.text

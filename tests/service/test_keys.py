@@ -3,16 +3,14 @@
 import os
 import re
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from service.__main__ import main
 from service.errors import SettingsError
 from service.keys import Key, KeyRing, first_keys, line_of, new_token, parse_keys, read_keys
 from service.rate import TokenBucket
-from tests.service.process import ROOT
 
 HASH = "sha256:" + "0a" * 32
 SECOND = 1_000_000_000
@@ -142,33 +140,40 @@ def test_only_tokens_of_our_form_are_compared(tmp_path: Path) -> None:
     assert [ring.find(word) for word in weak] == [None] * 5
 
 
-def run_key(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "service", "key", *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def run_key(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int | str | None, str, str]:
+    """Status, standard output and standard error of the command."""
+    try:
+        status: int | str | None = main(["key", *options])
+    except SystemExit as error:  # argparse's way
+        status = error.code
+    return (status, *capsys.readouterr())
 
 
-def test_the_command_prints_the_line_on_one_stream_and_the_key_on_the_other(tmp_path: Path) -> None:
-    done = run_key("north", "--admin", "--rate", "60")
-    assert done.returncode == 0
-    token = done.stderr.splitlines()[-1]
-    assert token not in done.stdout
+def test_the_command_prints_the_line_on_one_stream_and_the_key_on_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run_key(capsys, "north", "--admin", "--rate", "60")
+    assert status == 0
+    token = err.splitlines()[-1]
+    assert token not in out
     path = tmp_path / "keys"
-    path.write_text(done.stdout)
+    path.write_text(out)
     found = KeyRing(path).find(token)
     assert found is not None
-    assert found[0::2] == ("north", True)
-    assert found.rate == 60
+    assert (found.name, found.admin, found.rate) == ("north", True, 60)
 
 
 @pytest.mark.parametrize(
     "options", [["no good"], ["#north"], ["north", "--rate", "0"], ["north", "--rate", "x"]]
 )
-def test_the_command_prints_no_key_for_a_wrong_name_or_rate(options: list[str]) -> None:
-    done = run_key(*options)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert "error: " in done.stderr
-    assert "dsk_" not in done.stderr
+def test_the_command_prints_no_key_for_a_wrong_name_or_rate(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run_key(capsys, *options)
+    assert status == 2
+    assert out == ""
+    assert "error: " in err
+    assert "dsk_" not in err
 
 
 class Clock:
