@@ -22,6 +22,7 @@ from service.settings import Settings, is_loopback
 logger = logging.getLogger(__name__)
 
 _HEADER = "X-API-Key"
+_REASONS = ("unauthorized", "forbidden", "rate_limit", "concurrency")
 
 _SCHEME = APIKeyHeader(
     name=_HEADER,
@@ -68,6 +69,8 @@ class Access:
         self._ring = KeyRing(path, lambda: clock() / 1e9) if path is not None else None
         self._clients: dict[str | None, Client] = {}
         self._announce()
+        for reason in _REASONS:  # from 0 on: a rate needs a sample before the first one
+            metrics.rejections.labels(reason)
         metrics.keys.set_function(lambda: float(len(self._ring.keys) if self._ring else 0))
 
     def reload(self) -> bool:
