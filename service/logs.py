@@ -5,11 +5,13 @@ Lines are written by a thread of their own. A reader that stalls, a closed pipe 
 lines, which are counted in the log once it can be written again; it costs no request.
 """
 
+import io
 import json
 import logging
 import queue
 import sys
 import threading
+import time
 import warnings
 from collections import Counter
 from datetime import UTC, datetime
@@ -18,7 +20,6 @@ from typing import Any, Literal, TextIO
 
 from service.record import Record
 
-_MAX_WAITING = 10_000  # lines; some 5 MB
 _FLUSH_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
@@ -56,11 +57,16 @@ class TextFormatter(logging.Formatter):
 class LineHandler(logging.Handler):
     """Writes lines to a stream from a thread of its own; never blocks, never raises."""
 
-    def __init__(self, stream: TextIO) -> None:
-        """Start the thread; ``stream`` is not closed by this."""
+    def __init__(self, stream: io.RawIOBase, max_waiting: int = 10_000) -> None:
+        """Start the thread.
+
+        Args:
+            stream: unbuffered: the lock of a buffer that stalls would also stall the exit. Never closed.
+            max_waiting: most lines in memory, of some 500 bytes; more are lost.
+        """
         super().__init__()
         self._stream = stream
-        self._lines: queue.Queue[str | threading.Event] = queue.Queue(_MAX_WAITING)
+        self._lines: queue.Queue[str | threading.Event] = queue.Queue(max_waiting)
         self._dropped = 0  # counted by those who log, one at a time: logging holds a lock
         self._failed = 0  # counted by the thread
         self._reported = 0
@@ -94,22 +100,27 @@ class LineHandler(logging.Handler):
                 logger.warning("%d lines of this log could not be written", lost, extra=extra)
 
     def _write(self, line: str) -> bool:
+        left = line.encode("utf-8", "backslashreplace") + b"\n"
         try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            while left:
+                count = self._stream.write(left)
+                if count is None:  # not a blocking one, and full
+                    time.sleep(0.05)
+                else:
+                    left = left[count:]
         except (OSError, ValueError):  # ValueError: the stream was closed
             self._failed += 1
             return False
         return True
 
 
-def set_up_logs(format_: Literal["json", "text"], level: str, stream: TextIO | None = None) -> LineHandler:
-    """Log to ``stream`` (default: standard error), and nowhere else; returns the handler.
+def set_up_logs(format_: Literal["json", "text"], level: str) -> None:
+    """Log to standard error, warnings and what nobody catches too.
 
     What we and uvicorn do is logged from ``level`` on; of libraries, warnings only: Pillow's debug
     messages hold the tags of an image, and with them the names of patients.
     """
-    handler = LineHandler(stream or sys.stderr)
+    handler = LineHandler(io.FileIO(sys.stderr.fileno(), "w", closefd=False))
     handler.setFormatter(JsonFormatter() if format_ == "json" else TextFormatter())
     root = logging.getLogger()
     root.addHandler(handler)
@@ -119,7 +130,6 @@ def set_up_logs(format_: Literal["json", "text"], level: str, stream: TextIO | N
     warnings.showwarning = _log_warning
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
-    return handler
 
 
 def log_request(record: Record, *, audit: bool) -> None:
