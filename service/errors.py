@@ -5,6 +5,8 @@ DermaserveError
 ├── BundleError               from models.errors: the process does not become ready
 ├── SettingsError             a setting is wrong: the process does not start
 ├── DeviceError               the GPU was demanded and does not work: the process does not start
+├── UnreadableFile            offline: it makes a row
+├── OutputError               offline: rows cannot be written; the run ends
 ├── RequestError              the request cannot be read
 │   ├── BodyTooLarge
 │   ├── UnsupportedMediaType
@@ -44,6 +46,14 @@ class SettingsError(DermaserveError):
 
 class DeviceError(DermaserveError):
     """The demanded device does not work."""
+
+
+class UnreadableFile(DermaserveError):
+    """A file on this machine cannot be read."""
+
+
+class OutputError(DermaserveError):
+    """What was scored cannot be written where it should."""
 
 
 class RequestError(DermaserveError):
@@ -152,6 +162,7 @@ KINDS: dict[type[Exception], Kind] = {
     InvalidRequest: Kind("invalid-request", "Invalid request", 422),
     HeadersTooLarge: Kind("headers-too-large", "Request headers too large", 431),
     RateLimited: Kind("rate-limited", "Too many requests of this client", 429),
+    UnreadableFile: Kind("unreadable-file", "File cannot be read", 404),  # never delivered: offline only
     # 499 is nginx's convention. It is never delivered; it keeps these out of the 5xx in metrics.
     ClientDisconnected: Kind("client-disconnected", "Client closed the connection", 499),
     BundleRefused: Kind("bundle-refused", "Bundle refused", 409),
