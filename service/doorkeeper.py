@@ -16,7 +16,7 @@ def crowded() -> Overloaded:
 
 
 class Doorkeeper:
-    """ASGI middleware, inside the envelope, which answers what is raised here and ends the connection."""
+    """ASGI middleware, inside the envelope, which answers what is raised here."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app

@@ -1,0 +1,314 @@
+"""Bytes on a socket: whatever a client sends, leaves out or does not read, the next one is served."""
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import h11
+import pytest
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from service.protocol import PROBES_RESERVE, GuardedProtocol
+from tests.service.door import wait_for
+from tests.service.listening import Listening, listening, read_to_end
+
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def server(tiny: Path) -> Iterator[Listening]:
+    with listening(tiny, header_timeout=0.5, upload_grace=0.5, min_upload_rate=20_000) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _the_next_client_is_served(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "server" in request.fixturenames:
+        server: Listening = request.getfixturevalue("server")
+        assert [status for status, _, _ in answers(ask(server, LAST))] == [200]
+        wait_for(lambda: server.sample("connections") == 0)
+        assert server.runtime.gate.body_bytes == 0
+        assert server.runtime.gate.requests == 0
+
+
+def ask(server: Listening, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """Send ``pieces`` on one connection, and read until the server closes it."""
+    with server.connect() as connection:
+        # Cut off while sending: what it was told can still be read.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for index, piece in enumerate(pieces):
+                time.sleep(pause if index else 0)
+                connection.sendall(piece)
+        return read_to_end(connection)
+
+
+def answers(data: bytes) -> list[tuple[int, dict[str, str], bytes]]:
+    """Status, headers and body of each answer in ``data``."""
+    found = []
+    while data:
+        head, _, rest = data.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        length = int(headers.get("content-length", 0))
+        found.append((int(first.split()[1]), headers, rest[:length]))
+        data = rest[length:]
+    return found
+
+
+def assert_refused(data: bytes, status: int, kind: str) -> None:
+    """The last answer is a problem that ends the connection."""
+    found, headers, body = answers(data)[-1]
+    problem = json.loads(body)
+    assert (found, problem["status"], problem["type"]) == (status, status, f"urn:dermaserve:problem:{kind}")
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+    assert headers["x-request-id"] == problem["request_id"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+# What it is built on
+
+
+def test_uvicorn_has_the_hooks_that_the_guard_relies_on() -> None:
+    config = uvicorn.Config(lambda *_: None, lifespan="off")
+    protocol = H11Protocol(config, ServerState(), {}, _loop=object())  # type: ignore[arg-type]  # never run
+    methods = {name for name in vars(GuardedProtocol) if not name.startswith("_")} - {"settings", "metrics"}
+    for missing in [name for name in methods if not callable(getattr(protocol, name, None))]:
+        pytest.fail(f"uvicorn {uvicorn.__version__}: H11Protocol.{missing} is gone; see service/protocol.py")
+    attributes = {"conn", "transport", "connections", "app_state", "cycle", "loop"}
+    assert attributes <= set(vars(protocol)), f"uvicorn {uvicorn.__version__}: see service/protocol.py"
+    assert {"body", "disconnected", "message_event", "response_complete", "waiting_for_100_continue"} <= set(
+        RequestResponseCycle.__init__.__code__.co_names
+    )
+    assert h11.Connection(h11.SERVER).trailing_data == (b"", False)
+
+
+# Time for headers
+
+
+def test_a_connection_that_never_asks_is_closed_in_silence(server: Listening) -> None:
+    assert ask(server) == b""
+
+
+def test_headers_that_come_in_drops_are_408(server: Listening) -> None:
+    drops = [b"GET /livez HTTP/1.1\r\nX: ", *[b"x"] * 20]
+    assert_refused(ask(server, *drops, pause=0.05), 408, "headers-too-slow")
+    assert server.sample("requests_total", route="unmatched", status="408") >= 1
+
+
+def test_the_second_request_of_a_connection_has_no_more_time(server: Listening) -> None:
+    data = ask(server, LIVEZ, b"GET /li", *[b"v"] * 20, pause=0.05)
+    assert [status for status, _, _ in answers(data)] == [200, 408]
+
+
+def test_between_requests_a_connection_may_rest(server: Listening) -> None:
+    data = ask(server, LIVEZ, LAST, pause=1.2)
+    assert [status for status, _, _ in answers(data)] == [200, 200]
+
+
+def test_pipelined_requests_are_answered_in_order_and_the_rest_has_no_more_time(server: Listening) -> None:
+    model = b"GET /model HTTP/1.1\r\nHost: x\r\n\r\n"
+    data = ask(server, LIVEZ + model + LIVEZ * 200 + b"GET /li")
+    found = answers(data)
+    assert [status for status, _, _ in found] == [200] * 202 + [408]
+    assert (json.loads(found[0][2]), "classes" in json.loads(found[1][2])) == ({"status": "alive"}, True)
+
+
+# What is no HTTP, or more than one thing
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+        b"hello there\r\n\r\n",
+        b"\r\n\r\n" + LIVEZ,
+        b"GET /livez HTTP/1.1\r\n\r\n",  # no Host
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /livez HTTP/2.0\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /liv\x00ez HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n: b\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n folded: first\r\nHost: x\r\n\r\n",
+        POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + LIVEZ,
+        POST + b"Transfer-Encoding:\r\n chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",  # obs-fold
+        POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+        POST + b"Content-Length: -5\r\n\r\n12345",
+        POST + b"Content-Length: +5\r\n\r\n12345",
+        POST + b"Content-Length: 0x5\r\n\r\n12345",
+        POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n12345",
+        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+        CHUNKED + b"-5\r\n12345\r\n0\r\n\r\n",
+        CHUNKED + b"0x5\r\n12345\r\n0\r\n\r\n",
+        CHUNKED + b"1_0\r\n12345\r\n0\r\n\r\n",
+        CHUNKED + b"\r\n12345\r\n0\r\n\r\n",
+        CHUNKED + b"5\n12345\n0\n\n" + LIVEZ,
+        CHUNKED + b"F" * 21 + b"\r\n12345",
+        CHUNKED + b"5\r\n123456\r\n0\r\n\r\n",
+        CHUNKED + b"0\r\nno trailer\r\n\r\n",
+        POST + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        CHUNKED.replace(b"POST /predict", b"GET /livez") + b"zz\r\n",
+        CHUNKED.replace(b"POST /predict", b"HEAD /livez") + b"zz\r\n",
+        CHUNKED + b"1\r\nx\r\n" * 100_000,
+        CHUNKED + (b"1;" + b"e" * 8000 + b"\r\nx\r\n") * 20,
+    ],
+)
+def test_what_is_no_http_is_400(server: Listening, request_: bytes) -> None:
+    before = server.sample("requests_total", route="unmatched", status="400")
+    assert_refused(ask(server, request_), 400, "malformed-request")
+    assert server.sample("requests_total", route="unmatched", status="400") == before + 1
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 60_000 + b"\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 4_000_000,
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 10_000 + b"\r\n",
+        b"GET /" + b"x" * 30_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        CHUNKED + b"0\r\nA: " + b"x" * 60_000,
+        CHUNKED + b"5;" + b"x" * 60_000,
+    ],
+)
+def test_headers_over_the_limit_are_431(server: Listening, request_: bytes) -> None:
+    assert_refused(ask(server, request_), 431, "headers-too-large")
+    assert server.sample("requests_total", route="unmatched", status="431") >= 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "statuses"),
+    [
+        (LIVEZ.replace(b"\r\n", b"\n"), [200]),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n", [200]),  # obs-fold
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", [200]),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345", [200]),
+        (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", [404]),
+        (b"GET http://x/livez HTTP/1.1\r\nHost: x\r\n\r\n", [404]),
+        (b"GET /%ff%00%zz HTTP/1.1\r\nHost: x\r\n\r\n", [404]),
+        (b"A" * 9000 + b" /livez HTTP/1.1\r\nHost: x\r\n\r\n", [405]),
+        (POST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\n12345", [415]),
+        (POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n12345", [100, 415]),
+        (CHUNKED + b"5;a=b;c\r\n12345\r\n0\r\n\r\n", [415]),
+        (CHUNKED + b"5\r\n12345\r\n0\r\nContent-Length: 9\r\nX: y\r\n\r\n", [415]),  # trailers
+        (CHUNKED + b"F" * 20 + b"\r\n12345", [408]),
+    ],
+)
+def test_what_is_odd_but_one_thing_is_answered_as_that(
+    server: Listening, request_: bytes, statuses: list[int]
+) -> None:
+    data = ask(server, request_ + LAST)
+    found = [status for status, _, _ in answers(data)]
+    assert found[: len(statuses)] == statuses
+    assert found[len(statuses) :] in ([], [200])  # its connection is closed, or goes on as if nothing was
+
+
+# Slow bodies and clients that are gone
+
+
+def test_a_body_that_comes_in_drops_is_408_and_ends_the_connection(server: Listening) -> None:
+    begin = time.monotonic()
+    data = ask(server, POST + b"Content-Length: 1000\r\n\r\n", *[b"\xff"] * 30, pause=0.05)
+    assert_refused(data, 408, "upload-too-slow")
+    assert time.monotonic() - begin < 20  # of the 30 s that a request may take
+
+
+def test_a_body_that_keeps_the_rate_may_take_longer_than_the_grace(server: Listening, jpeg: bytes) -> None:
+    head = POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n"
+    body = jpeg + b"\0" * (100_000 - len(jpeg))
+    pieces = [body[at : at + 10_000] for at in range(0, len(body), 10_000)]
+    data = ask(server, head % len(body), *pieces, pause=0.1)
+    assert [status for status, _, _ in answers(data)] == [200]
+
+
+def test_a_client_that_leaves_while_sending_leaves_nothing(server: Listening) -> None:
+    for end in (CHUNKED + b"ff\r\nab", POST + b"Content-Length: 1000\r\n\r\nab", b"GET /li", LIVEZ):
+        with server.connect() as connection:
+            connection.sendall(end)
+
+
+# Clients that do not read
+
+
+def test_a_client_that_does_not_read_its_answers_is_cut_off(tiny: Path) -> None:
+    with listening(tiny, write_timeout=0.5) as server, server.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(0.5)
+        page = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+        with contextlib.suppress(OSError):  # in time, all buffers between here and there are full
+            while True:
+                connection.sendall(page * 100)
+        wait_for(lambda: server.sample("connections") == 0)
+        assert [status for status, _, _ in answers(ask(server, LAST))] == [200]
+
+
+def test_a_client_that_stops_reading_for_a_moment_gets_all_and_is_forgiven(tiny: Path) -> None:
+    with listening(tiny, write_timeout=2) as server, server.connect() as connection:
+        count = 200  # of 50 kB: more than the buffers between here and there hold
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * count)
+        time.sleep(0.5)
+        data = bytearray()
+        while data.count(b"HTTP/1.1 200") < count:
+            data += connection.recv(1_000_000)
+        time.sleep(2.2)  # the time that it had
+        connection.sendall(LAST)
+        assert [status for status, _, _ in answers(bytes(data) + read_to_end(connection))] == [200] * (count + 1)
+
+
+# Too many connections
+
+
+@pytest.fixture
+def crowded(tiny: Path) -> Iterator[tuple[Listening, list[socket.socket]]]:
+    """A server with both of its connections taken, and these."""
+    opened: list[socket.socket] = []
+    with listening(tiny, max_connections=2) as server:
+        for _ in range(2):
+            opened.append(server.connect())
+            opened[-1].sendall(LIVEZ)
+        wait_for(lambda: server.sample("requests_total", route="/livez", status="200") == 2)
+        try:
+            yield server, opened
+        finally:
+            for connection in opened:
+                connection.close()
+
+
+Crowded = tuple[Listening, list[socket.socket]]
+
+
+def test_connections_over_the_limit_are_answered_for_probes_only(crowded: Crowded) -> None:
+    server, opened = crowded
+    for path in (b"/livez", b"/readyz", b"/metrics"):
+        ((status, headers, _),) = answers(ask(server, LIVEZ.replace(b"/livez", path)))
+        assert (status, headers["connection"]) == (200, "close")
+    data = ask(server, POST + b"Content-Length: 5\r\n\r\n12345")
+    assert_refused(data, 503, "overloaded")
+    assert int(answers(data)[0][1]["retry-after"]) >= 1
+    assert server.sample("rejections_total", reason="connections") == 1
+    opened.pop().close()
+    wait_for(lambda: server.sample("connections") == 1)
+    assert answers(ask(server, LAST.replace(b"/livez", b"/model")))[0][0] == 200
+
+
+def test_connections_far_over_the_limit_are_refused_at_once(crowded: Crowded) -> None:
+    server, opened = crowded
+    opened += [server.connect() for _ in range(PROBES_RESERVE)]
+    wait_for(lambda: server.sample("connections") == 2 + PROBES_RESERVE)
+    data = ask(server)
+    assert_refused(data, 503, "overloaded")
+    assert int(answers(data)[0][1]["retry-after"]) >= 1
+    assert server.sample("rejections_total", reason="connections") == 1
