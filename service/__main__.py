@@ -4,20 +4,20 @@ import argparse
 import sys
 import textwrap
 
-from service.commands import key, openapi, serve
-from service.errors import SettingsError
+from models.errors import DermaserveError
+from service.commands import check, key, openapi, predict, serve
 from service.settings import PREFIX, Settings
 
-_COMMANDS = (serve, openapi, key)
+_COMMANDS = (serve, openapi, check, predict, key)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit status: 2 for wrong settings or options."""
+    """Run one command; returns its exit status: 2 for wrong settings or options, and others that stop it."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except SettingsError as error:
-        for problem in error.problems:
+    except DermaserveError as error:
+        for problem in str(error).splitlines():
             print(f"error: {problem}", file=sys.stderr)
         return 2
 

@@ -17,7 +17,9 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("name", help="who uses the key; appears in logs")
     parser.add_argument("--admin", action="store_true", help="the key may also use /admin")
-    parser.add_argument("--rate", type=int, metavar="N", help="images a minute; default DERMASERVE_RATE_LIMIT")
+    parser.add_argument(
+        "--rate", type=int, metavar="N", help="images a minute; default DERMASERVE_RATE_LIMIT"
+    )
     parser.set_defaults(command=_key)
 
 

@@ -1,0 +1,136 @@
+"""Many files through the service's classifier: in order, in batches, with few of them in memory."""
+
+import asyncio
+import hashlib
+import logging
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from models.errors import DermaserveError
+from service.answers import prediction_of
+from service.budget import Budget
+from service.cautions import EMPTY_HEATMAP
+from service.classifier import Classifier
+from service.errors import INTERNAL, OutputError, kind_of
+from service.loader import Loaded
+from service.metrics import Metrics
+from service.offline.files import path_text, read_file
+from service.offline.rows import Failure, Scored
+from service.schemas import ImageWarning
+from service.settings import Settings
+from service.workers import Workers
+
+_NEVER = float("inf")
+
+logger = logging.getLogger(__name__)
+
+
+async def score(
+    loaded: Loaded,
+    settings: Settings,
+    paths: Sequence[str],
+    write: Callable[[Scored], None],
+    *,
+    overlays: Path | None = None,
+) -> None:
+    """Score every file of ``paths``, and ``write`` what became of each, in this order.
+
+    Args:
+        loaded: the model.
+        settings: the same limits hold as for requests.
+        paths: files.
+        write: called once for each; what it raises ends the run.
+        overlays: folder for a picture of what spoke for each prediction.
+
+    Raises:
+        OutputError: an overlay cannot be written.
+    """
+    scorer = _Scorer(loaded, settings, overlays)
+    # Enough for a batch in work, the next, and as many being decoded; more would only take memory.
+    at_once = 2 * loaded.max_batch_size + 2 * settings.decode_workers
+    begun: deque[asyncio.Task[Scored]] = deque()
+    try:
+        for path in paths:
+            begun.append(asyncio.create_task(scorer.score(path)))
+            if len(begun) == at_once:
+                write(await begun.popleft())
+        while begun:
+            write(await begun.popleft())
+    finally:
+        for task in begun:
+            task.cancel()
+        scorer.close()
+
+
+class _Scorer:
+    """One file to its outcome."""
+
+    def __init__(self, loaded: Loaded, settings: Settings, overlays: Path | None) -> None:
+        self._workers = Workers(settings.decode_workers)
+        self._classifier = Classifier(
+            loaded.bundle,
+            loaded.predictor,
+            workers=self._workers,
+            metrics=Metrics(),
+            pixels=Budget(settings.max_pixels),
+            max_pixels=settings.max_pixels,
+            max_batch_size=loaded.max_batch_size,
+            batch_timeout=loaded.batch_timeout,
+            stuck_after=_NEVER,
+            drift_window=settings.drift_window,
+        )
+        # So many files' bytes are in memory: one being decoded by each thread, one read meanwhile.
+        self._reading = asyncio.Semaphore(settings.decode_workers + 1)
+        self._max_bytes = settings.max_body_bytes
+        self._overlays = overlays
+
+    async def score(self, path: str) -> Scored:
+        try:
+            return await self._scored(path)
+        except OutputError:
+            raise  # not this file's fault
+        except DermaserveError as error:
+            kind = kind_of(error)
+            detail = "The model gave no usable answer." if kind is INTERNAL else str(error)
+        except Exception:
+            # Whatever one file meets, the others go on. Its name stays out of the log: it may be a patient's.
+            logger.exception("A file failed in a way that was not foreseen.")
+            kind, detail = INTERNAL, "The file could not be processed."
+        return Scored(path_text(path), Failure(kind, detail))
+
+    async def _scored(self, path: str) -> Scored:
+        classifier = self._classifier
+        async with self._reading:
+            data = await self._workers.run(read_file, path, self._max_bytes)
+            image = await classifier.prepare(data, deadline=_NEVER)
+            del data
+        found = await classifier.classify(image, deadline=_NEVER)
+        prediction = prediction_of(classifier.manifest, found, request_id="")
+        name = None
+        if self._overlays is not None:
+            overlay = await classifier.overlay(found, found.decision.label)
+            if overlay.empty:
+                prediction.warnings.append(ImageWarning(**EMPTY_HEATMAP._asdict()))
+            name = _overlay_name(path)
+            await self._workers.run(_write_overlay, self._overlays / name, overlay.png)
+        return Scored(path_text(path), prediction, name)
+
+    def close(self) -> None:
+        """Let the batch in work end: a process that leaves ONNX Runtime at work may crash."""
+        self._classifier.close(timeout=60)
+
+
+def _overlay_name(path: str) -> str:
+    """A file name that is the path's own, wherever files of the same name lie."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).stem)[:80]
+    return f"{stem}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}.png"
+
+
+def _write_overlay(path: Path, png: bytes) -> None:
+    try:
+        path.write_bytes(png)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({os.strerror(error.errno or 0)})") from error
