@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from service.cors import Cors
 from service.docs import API_VERSION, DESCRIPTION, TAGS, TITLE, add_problem_schema, errors
@@ -22,6 +23,9 @@ from service.workers import in_thread
 
 if TYPE_CHECKING:
     from service.tracing import Tracing
+
+# FastAPI's own, on by default, would send paths, queries, addresses and stack traces.
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
@@ -50,6 +54,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
         description=DESCRIPTION,
         openapi_tags=TAGS,
         lifespan=lifespan,
+        telemetry=_NO_TELEMETRY,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -71,7 +76,9 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
 
 def create_operations_app(runtime: Runtime) -> FastAPI:
     """What the operations port serves: metrics without a key, for that port is not the public's."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=_NO_TELEMETRY
+    )
     _add_envelope(app, runtime)  # without traces: of probes and scrapes they would be noise
     for build in (build_probes, build_metrics, build_admin):
         app.include_router(build(runtime))

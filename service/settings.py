@@ -200,7 +200,7 @@ class Settings(BaseSettings):
     @field_validator("traces")
     @classmethod
     def _traces_possible(cls, traces: bool) -> bool:
-        if traces and find_spec("opentelemetry") is None:
+        if traces and not _installed("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
             raise ValueError("false, as OpenTelemetry is not installed: pip install 'dermaserve[otel]'")
         return traces
 
@@ -238,6 +238,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _installed(*modules: str) -> bool:
+    try:
+        return all(find_spec(module) is not None for module in modules)
+    except ModuleNotFoundError:  # a package that one of them should be in
+        return False
 
 
 def load_settings() -> Settings:

@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry, an optional extra; nothing of it is imported unless they are asked for.
+"""Traces by OpenTelemetry, whose SDK is an optional extra, imported only if they are asked for.
 
 Spans are made from the record of a request once it is over, so the work itself is not instrumented.
 Names and attributes are those of OpenTelemetry's conventions for HTTP servers, without the paths,
@@ -20,7 +20,6 @@ from service.workers import in_thread
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.util.types import AttributeValue
 
 _FLUSH_SECONDS = 3.0
@@ -32,19 +31,14 @@ class Tracing:
     A collector that is slow or dead costs spans, never a request.
     """
 
-    def __init__(self, version: str, processor: "SpanProcessor | None" = None) -> None:
-        """Start the exporter.
-
-        Args:
-            version: of the service.
-            processor: takes the spans; default: batches over OTLP/HTTP.
-        """
+    def __init__(self, version: str) -> None:
+        """Start the exporter, by OTLP over HTTP; ``version`` is the service's."""
         ours = Resource.create({"service.name": "dermaserve", "service.version": version})
         # The environment's own words, OTEL_SERVICE_NAME for one, go before ours.
         self._provider = TracerProvider(
             resource=ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False
         )
-        self._provider.add_span_processor(processor or BatchSpanProcessor(OTLPSpanExporter()))
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("dermaserve", version)
         self._propagator = TraceContextTextMapPropagator()
 
