@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Generic, Protocol, TypeVar
+from weakref import ref
 
 from service.errors import DeadlinePassed, NotReady
 
@@ -43,7 +45,7 @@ class _Silent:
 class _Waiting(Generic[Item, Result]):
     """One submitted item with its future and times."""
 
-    __slots__ = ("deadline", "future", "item", "since")
+    __slots__ = ("__weakref__", "deadline", "future", "item", "since")
 
     def __init__(self, item: Item, deadline: float) -> None:
         self.item = item
@@ -129,7 +131,7 @@ class Batcher(Generic[Item, Result]):
             self._queue.append(waiting)
             self._observer.queue_depth(len(self._queue))
             self._changed.notify()
-        waiting.future.add_done_callback(lambda future: self._forget(waiting) if future.cancelled() else None)
+        waiting.future.add_done_callback(partial(self._forget, ref(waiting)))
         return waiting.future
 
     def close(self, timeout: float | None = None) -> None:
@@ -146,8 +148,15 @@ class Batcher(Generic[Item, Result]):
         for waiting in left:
             waiting.fail(_closed())
 
-    def _forget(self, cancelled: _Waiting[Item, Result]) -> None:
-        """Take an abandoned item out of the queue, so that it holds no memory there."""
+    def _forget(self, done: "ref[_Waiting[Item, Result]]", future: Future[Result]) -> None:
+        """Take an abandoned item out of the queue, so that it holds no memory there.
+
+        Weakly held, for it holds its future, which holds this: it, and this batcher, would go only
+        when the garbage is collected.
+        """
+        cancelled = done() if future.cancelled() else None
+        if cancelled is None:
+            return
         with self._changed, suppress(ValueError):  # it may be in a batch already
             self._queue.remove(cancelled)
             self._observer.queue_depth(len(self._queue))

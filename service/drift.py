@@ -40,7 +40,8 @@ def population_stability_index(counts: Sequence[float], reference: Sequence[floa
     for side in (counts, reference):
         total = sum(side) + _SMOOTHING * len(side)
         shares.append([(count + _SMOOTHING) / total for count in side])
-    return sum((p - q) * math.log(p / q) for p, q in zip(*shares, strict=True))
+    found: float = sum((p - q) * math.log(p / q) for p, q in zip(*shares, strict=True))
+    return found
 
 
 class Drift:

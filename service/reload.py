@@ -11,6 +11,7 @@ from typing import Literal
 from service.budget import Budget
 from service.classifier import Classifier
 from service.loader import Loaded, load, verify
+from service.memory import return_free_pages
 from service.metrics import Metrics
 from service.served import Served
 from service.settings import Settings
@@ -150,3 +151,5 @@ def _open(settings: Settings, known: str | None) -> Loaded | None:
 async def _retire(served: Served) -> None:
     await served.unused()
     await asyncio.wrap_future(in_thread(served.classifier.close, _CLOSE_SECONDS))
+    del served  # the last who holds it, so that this is free before
+    await asyncio.wrap_future(in_thread(return_free_pages))

@@ -37,10 +37,11 @@ def test_an_empty_bin_counts_as_half_an_image() -> None:
 def test_chance_alone_gives_what_the_least_number_of_images_was_chosen_by() -> None:
     rng = np.random.default_rng(0)
     shares, images = np.full(10, 0.1), 1500
-    found = [
-        population_stability_index(rng.multinomial(MIN_IMAGES, shares), rng.multinomial(images, shares))
-        for _ in range(1000)
-    ]
+
+    def sample(images: int) -> list[float]:
+        return [float(count) for count in rng.multinomial(images, shares)]
+
+    found = [population_stability_index(sample(MIN_IMAGES), sample(images)) for _ in range(1000)]
     scale = 1 / MIN_IMAGES + 1 / images
     assert np.mean(found) == pytest.approx(9 * scale, rel=0.1)
     assert np.std(found) == pytest.approx(math.sqrt(2 * 9) * scale, rel=0.15)
