@@ -8,6 +8,7 @@ import pytest
 
 from service.batcher import Batcher, Observer
 from service.errors import DeadlinePassed, NotReady
+from tests.service.door import wait_for
 
 
 class Work:
@@ -17,11 +18,14 @@ class Work:
         self.batches: list[list[int]] = []
         self.go = threading.Event()
         self.started = threading.Semaphore(0)
+        self.short_of_memory = 99
 
     def __call__(self, items: Sequence[int]) -> list[int]:
         self.batches.append(list(items))
         self.started.release()
         assert self.go.wait(20)
+        if len(items) >= self.short_of_memory:
+            raise MemoryError
         if any(item < 0 for item in items):
             raise ValueError("negative")
         return [2 * item for item in items]
@@ -153,6 +157,54 @@ def test_one_bad_item_never_fails_its_neighbours(work: Work) -> None:
         bad.result(20)
     assert b.submit(5).result(20) == 10
     assert b.alive
+    b.close()
+
+
+def test_for_lack_of_memory_batches_are_halved_down_to_one_each_in_its_order(work: Work) -> None:
+    work.short_of_memory = 3
+    b = batcher(work, size=8)
+    b.submit(0)
+    assert work.started.acquire(timeout=20)
+    futures = [b.submit(i) for i in range(1, 8)]
+    work.go.set()
+    assert [f.result(20) for f in futures] == [2 * i for i in range(1, 8)]
+    assert work.batches[1:] == [[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4], [1, 2], [3, 4], [5, 6, 7], [5, 6], [7]]
+    work.short_of_memory = 1
+    with pytest.raises(MemoryError):
+        b.submit(1).result(20)
+    work.short_of_memory = 99
+    assert b.submit(1).result(20) == 2
+    b.close()
+
+
+def test_for_lack_of_memory_what_nobody_waits_for_is_not_tried_again(work: Work) -> None:
+    work.short_of_memory = 2
+    b = batcher(work)
+    b.submit(0)
+    assert work.started.acquire(timeout=20)
+    left, good = b.submit(1), b.submit(2)
+    work.go.set()
+    work.go.clear()
+    assert work.started.acquire(timeout=20)  # the batch of two runs
+    assert left.cancel()
+    work.go.set()
+    assert good.result(20) == 4
+    assert work.batches == [[0], [1, 2], [2]]
+    b.close()
+
+
+def test_a_batch_that_hangs_is_not_alive_and_takes_nothing_until_it_ends(work: Work) -> None:
+    b: Batcher[int, int] = Batcher(work, max_batch_size=4, batch_timeout=0, stuck_after=0.1)
+    hanging = b.submit(1)
+    assert b.alive
+    wait_for(lambda: not b.alive)
+    with pytest.raises(NotReady) as refused:
+        b.submit(2)
+    assert refused.value.reason == "stuck"
+    work.go.set()
+    assert hanging.result(20) == 2
+    wait_for(lambda: b.alive)
+    assert b.submit(2).result(20) == 4
     b.close()
 
 
