@@ -13,6 +13,13 @@ from service.runtime import Runtime
 from service.schemas import Alive, ModelName, Ready, Reloaded
 
 
+_METRICS_EXAMPLE = """\
+# TYPE dermaserve_predictions_total counter
+dermaserve_predictions_total{flag="benign",label="nv"} 41.0
+dermaserve_predictions_total{flag="malignant",label="mel"} 7.0
+"""
+
+
 def build_probes(runtime: Runtime) -> APIRouter:
     """Liveness and readiness: open to everyone, as load balancers send no keys."""
     router = APIRouter(tags=["operations"])
@@ -41,7 +48,10 @@ def build_metrics(runtime: Runtime) -> APIRouter:
         operation_id="metrics",
         response_class=Response,
         responses={
-            200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Metrics."}
+            200: {
+                "description": "Metrics.",
+                "content": {"text/plain": {"schema": {"type": "string"}, "example": _METRICS_EXAMPLE}},
+            }
         },
     )
     async def metrics(request: Request) -> Response:

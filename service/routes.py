@@ -174,7 +174,12 @@ def build_router(runtime: Runtime) -> APIRouter:
             **IMAGE_ERRORS,
             200: {
                 "description": "The overlay.",
-                "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+                "content": {
+                    "image/png": {
+                        "schema": {"type": "string", "format": "binary"},
+                        "example": "the bytes of a PNG",
+                    }
+                },
                 "headers": MODEL_HEADER
                 | {
                     "X-Gradcam-Label": {"description": "The class shown.", "schema": {"type": "string"}},

@@ -105,15 +105,17 @@ class Visitor:
     def complaints(self) -> list[str]:
         """Errors of scripts and breaches of the content policy; a refused request is neither."""
         self._read_logs()
-        return [entry["message"] for entry in self._logs["browser"] if entry["source"] != "network"]
+        severe = [entry for entry in self._logs["browser"] if entry["level"] == "SEVERE"]
+        return [entry["message"] for entry in severe if entry["source"] != "network"]
 
     def strange_hosts(self) -> set[str]:
         """Hosts other than this machine that were asked for anything."""
         self._read_logs()
         events = [json.loads(entry["message"])["message"] for entry in self._logs["performance"]]
         urls = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
-        hosts = {urlsplit(url).hostname for url in urls if not url.startswith(("data:", "blob:", "about:"))}
-        return {str(host) for host in hosts} - {"127.0.0.1"}
+        # Others (data, blob, the browser's own chrome) never leave it.
+        hosts = {str(urlsplit(url).hostname) for url in urls if url.startswith(("http", "ws", "ftp"))}
+        return hosts - {"127.0.0.1"}
 
     def _read_logs(self) -> None:
         for kind, entries in self._logs.items():

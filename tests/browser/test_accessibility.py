@@ -1,0 +1,154 @@
+"""The page without a mouse, without sight, enlarged, in the dark and on a phone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageFilter
+
+from tests.browser.visitor import DOWN, ENTER, LEFT, TAB, Visitor
+from tests.service.process import Process
+
+FAINT = """
+// Visible texts with too little contrast against what lies behind them: WCAG 2.2, 1.4.3 (AA).
+const rgb = (color) => color.match(/[\\d.]+/g).map(Number);
+const linear = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+const behind = (node) => {
+  for (; node; node = node.parentElement) {
+    const color = rgb(getComputedStyle(node).backgroundColor);
+    if (color.length === 3 || color[3] === 1) return color;
+  }
+  return [255, 255, 255];
+};
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+const found = {faint: [], seen: 0};
+while (texts.nextNode()) {
+  const node = texts.currentNode.parentElement;
+  if (!texts.currentNode.data.trim() || !node.checkVisibility() || node.matches("noscript *")) continue;
+  found.seen += 1;
+  const [one, other] = [rgb(getComputedStyle(node).color), behind(node)].map(luminance).sort((a, b) => b - a);
+  const ratio = (one + 0.05) / (other + 0.05);
+  if (ratio < 4.5) found.faint.push(`${texts.currentNode.data.trim()}: ${ratio.toFixed(2)}`);
+}
+return found;
+"""
+
+
+@pytest.fixture
+def blurred(lesion: Path, tmp_path: Path) -> Path:
+    """An image that gets warnings."""
+    path = tmp_path / "blurred.png"
+    with Image.open(lesion) as image:
+        image.filter(ImageFilter.GaussianBlur(15)).resize((150, 110)).save(path)
+    return path
+
+
+def assert_legible(visitor: Visitor, least: int) -> None:
+    found: dict[str, Any] = visitor.js(FAINT)
+    assert found["seen"] >= least
+    assert found["faint"] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_the_contrast_that_weak_eyes_need(
+    visitor: Visitor, server: Process, lesion: Path, blurred: Path, tmp_path: Path, scheme: str
+) -> None:
+    text = tmp_path / "letter.txt"
+    text.write_text("Dear colleague")
+    visitor.look(scheme=scheme)
+    visitor.visit(server.url)
+    for path in (lesion, blurred):
+        visitor.choose(path)
+        visitor.wait_for_result()
+        visitor.js("document.querySelectorAll('details').forEach((node) => { node.open = true; })")
+        assert_legible(visitor, 50)
+    dark = visitor.js("return getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0] < 128")
+    assert dark == (scheme == "dark")
+    visitor.choose(text)
+    visitor.wait_for_trouble()
+    visitor.js("document.getElementById('key-form').hidden = false")
+    assert_legible(visitor, 15)
+
+
+@pytest.mark.parametrize("width", [320, 360, 600, 1200])
+def test_nothing_runs_over_the_side_on_a_phone_or_at_200_percent(
+    visitor: Visitor, server: Process, blurred: Path, width: int
+) -> None:
+    visitor.look(width=width)
+    visitor.visit(server.url)
+    visitor.choose(blurred)
+    visitor.wait_for_result()
+    assert visitor.js("return document.documentElement.scrollWidth") <= width
+    small = visitor.js(
+        "return [...document.querySelectorAll('button, .button, select, #strength, summary')]"
+        ".filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 24).map((e) => e.outerHTML)"
+    )
+    assert small == [], "too small for a thumb (WCAG 2.2, 2.5.8)"
+
+
+def test_everything_works_by_keyboard_in_the_order_that_it_is_read(
+    visitor: Visitor, server: Process, lesion: Path
+) -> None:
+    visitor.visit(server.url)
+    visitor.wait_for(lambda: visitor.reads("#model"))
+    visitor.press(TAB)
+    assert visitor.focused() == "file"
+    assert visitor.find(".button").value_of_css_property("outline-style") == "solid", "the focus is not seen"
+    visitor.choose(lesion)  # what the system's own dialogue would do
+    visitor.wait_for_result()
+    assert visitor.focused() == "result-title", "a screen reader begins with the result"
+
+    visitor.press(TAB)
+    assert visitor.focused() == "class"
+    before = visitor.find("#overlay").get_attribute("src")
+    visitor.press(DOWN)
+    visitor.wait_for(lambda: visitor.find("#overlay").get_attribute("src") != before)
+    assert visitor.focused() == "class"
+    visitor.press(TAB)
+    assert visitor.focused() == "strength"
+    visitor.press(LEFT)
+    assert visitor.find("#overlay").value_of_css_property("opacity") == "0.95"
+    for details in ("#facts", "#limits"):
+        visitor.press(TAB)
+        assert visitor.focused() == "summary"
+        assert not visitor.sees(details)
+        visitor.press(ENTER)
+        assert visitor.sees(details)
+    visitor.press(TAB)
+    assert visitor.js("return document.activeElement.getAttribute('href')") == "model"
+    visitor.press(TAB)
+    assert visitor.js("return document.activeElement.getAttribute('href')") == "docs"
+
+
+def test_a_screen_reader_finds_names_roles_and_headings(
+    visitor: Visitor, server: Process, lesion: Path
+) -> None:
+    visitor.visit(server.url)
+    visitor.choose(lesion)
+    visitor.wait_for_result()
+    assert visitor.js("return document.documentElement.lang") == "en"
+    named = {
+        element.get_attribute("id"): (element.aria_role, element.accessible_name)
+        for element in visitor.find_all("main input, main select, main canvas, main img, main table")
+        if visitor.js("return arguments[0].checkVisibility() && !arguments[0].ariaHidden", element)
+    }
+    assert named["file"][1] == "Choose an image …"
+    assert named["class"] == ("combobox", "Show what spoke for")
+    assert named["strength"] == ("slider", "Strength of the colours")
+    assert named["overlay"][0] in ("image", "img")
+    assert "spoke for" in named["overlay"][1]
+    assert named["original"] == ("image", "Your image") or named["original"] == ("img", "Your image")
+    assert all(name for _, name in named.values()), named
+    regions = {element.accessible_name for element in visitor.find_all("main section") if element.is_displayed()}
+    assert {"1. Give it an image", "2. What the model says", "Probability of each class"} <= regions
+    levels = visitor.js(
+        "return [...document.querySelectorAll('h1, h2, h3, h4')].filter((e) => e.checkVisibility())"
+        ".map((e) => Number(e.tagName[1]))"
+    )
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False)), levels
+    assert visitor.find("#status").aria_role == "status"
+    assert visitor.find("#overlay-note").aria_role == "status"
+    assert visitor.js("return document.getAnimations()") == [], "nothing moves by itself"

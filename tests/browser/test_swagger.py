@@ -1,0 +1,61 @@
+"""Swagger UI: an upload by its own form, the overlay as a picture, an example of everything."""
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.browser.visitor import Visitor
+from tests.service.process import Process
+
+
+def unfold(visitor: Visitor, server: Process, operation: str) -> None:
+    visitor.visit(f"{server.url}/docs")
+    summary = f"{operation} .opblock-summary-control"
+    visitor.wait_for(lambda: visitor.sees(summary))
+    visitor.find(summary).click()
+    visitor.wait_for(lambda: visitor.sees(f"{operation} .execute"))
+
+
+@pytest.mark.parametrize("media_type", ["multipart/form-data", "image/jpeg"])
+def test_an_image_chosen_in_the_form_comes_back_with_its_overlay_as_a_picture(
+    visitor: Visitor, server: Process, lesion: Path, media_type: str
+) -> None:
+    operation = "#operations-images-gradcam"
+    unfold(visitor, server, operation)
+    visitor.find(f"{operation} .body-param-content-type option[value='{media_type}']").click()
+    visitor.wait_for(lambda: visitor.find_all(f"{operation} input[type=file]"))
+    visitor.find(f"{operation} input[type=file]").send_keys(str(lesion))
+    visitor.find(f"{operation} .execute").click()
+    picture = f"{operation} .live-responses-table img"
+    visitor.wait_for(lambda: visitor.sees(picture))
+    visitor.wait_for(lambda: visitor.find(picture).get_property("naturalWidth") == 224)
+
+
+def test_the_numbers_are_those_of_the_api(visitor: Visitor, server: Process, lesion: Path) -> None:
+    operation = "#operations-images-predict"
+    unfold(visitor, server, operation)
+    visitor.find(f"{operation} input[type=file]").send_keys(str(lesion))
+    visitor.find(f"{operation} .execute").click()
+    shown = f"{operation} .live-responses-table .response-col_description .microlight"
+    visitor.wait_for(lambda: visitor.sees(shown))
+    body = json.loads(visitor.reads(shown))
+    direct = httpx.post(f"{server.url}/predict", files={"file": lesion.read_bytes()}, timeout=40).json()
+    assert body["probabilities"] == direct["probabilities"]
+
+
+def test_every_answer_and_every_error_has_an_example(visitor: Visitor, server: Process) -> None:
+    visitor.visit(f"{server.url}/docs")
+    visitor.wait_for(lambda: visitor.sees(".opblock-summary-control"))
+    visitor.js("document.querySelectorAll('.opblock-summary-control').forEach((node) => node.click())")
+    operations = visitor.find_all(".opblock")
+    assert len(operations) >= 8
+    visitor.wait_for(lambda: len(visitor.find_all(".opblock .responses-inner")) == len(operations))
+    rows = visitor.js(
+        "return [...document.querySelectorAll('.opblock .response')].map((row) => ["
+        "row.closest('.opblock').id, row.dataset.code, row.querySelector('.example')?.textContent ?? ''])"
+    )
+    assert len(rows) > len(operations)
+    empty = [f"{block} {code}" for block, code, text in rows if text.strip(' \n"') in ("", "string")]
+    assert empty == ["operations-model-model 304"], "which has no body"
