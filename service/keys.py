@@ -14,6 +14,7 @@ import secrets
 import stat
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,7 @@ def line_of(name: str, token: str, *, admin: bool = False, rate: int | None = No
     return " ".join(words)
 
 
+@lru_cache(maxsize=1)  # the same file comes every second
 def parse_keys(text: str) -> tuple[Key, ...]:
     """The keys of a file's text; none if it has only comments.
 
@@ -66,6 +68,8 @@ def parse_keys(text: str) -> tuple[Key, ...]:
         SettingsError: with a line for each wrong one. A line may hold a secret by mistake: none is quoted.
     """
     keys: list[Key] = []
+    names: set[str] = set()
+    digests: set[bytes] = set()
     problems: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.partition("#")[0].split()
@@ -73,11 +77,13 @@ def parse_keys(text: str) -> tuple[Key, ...]:
             continue
         try:
             key = _parse_line(words)
-            if any(key.name == other.name for other in keys):
+            if key.name in names:
                 raise ValueError(f"the name {key.name} is taken by a line above")
-            if any(key.digest == other.digest for other in keys):
+            if key.digest in digests:
                 raise ValueError("the key is that of a line above, under another name")
             keys.append(key)
+            names.add(key.name)
+            digests.add(key.digest)
         except ValueError as error:
             problems.append(f"line {number}: {error}")
     if problems:
