@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.service.door import Door, running
+from tests.service.slow import Slow
 from tests.synthetic import draw_lesion
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -49,6 +50,13 @@ def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
 def client(tiny: Path) -> Iterator[Door]:
     with running(tiny) as client:
         yield client
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    slow = Slow(monkeypatch)
+    yield slow
+    slow.go.set()
 
 
 def assert_problem(response: Any, status: int, kind: str) -> None:

@@ -7,50 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
-from PIL.ImageFile import ImageFile
 
-from service.predictor import Outputs, Predictor
+from service.predictor import Predictor
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.door import Door, running, said, wait_for
+from tests.service.slow import Slow
 
 LENGTH = {"content-length": "1000000"}
-
-
-class Slow:
-    """Stands in for ``Predictor.run`` and waits until it is released."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go = threading.Event()
-        self.started = threading.Event()
-        self.sizes: list[int] = []
-        self.fail_on: set[int] = set()
-        self.error: Exception = RuntimeError("/secret/path: a library's words")
-        real = Predictor.run
-
-        def run(predictor: Predictor, batch: NDArray[np.uint8]) -> Outputs:
-            self.sizes.append(len(batch))
-            self.started.set()
-            assert self.go.wait(20)
-            if len(batch) in self.fail_on:
-                raise self.error
-            return real(predictor, batch)
-
-        self._run = run
-        self._monkeypatch = monkeypatch
-
-    def patch(self) -> None:
-        self._monkeypatch.setattr(Predictor, "run", self._run)
-
-
-@pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
-    slow = Slow(monkeypatch)
-    yield slow
-    slow.go.set()
 
 
 def test_a_full_house_answers_503_with_retry_after_at_once(tiny: Path, slow: Slow, jpeg: bytes) -> None:
@@ -124,56 +88,6 @@ def test_a_passed_deadline_is_504_and_its_work_is_dropped(tiny: Path, slow: Slow
     assert len(slow.sizes) == 2  # the one that was running, and the last: never the queued ones
 
 
-class Decoding:
-    """Makes Pillow wait until it is released."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go = threading.Event()
-        self.images: dict[int, ImageFile] = {}  # Pillow loads an image more than once
-        real = ImageFile.load
-
-        def load(image: ImageFile) -> Any:
-            self.images[id(image)] = image
-            assert self.go.wait(20)
-            return real(image)
-
-        monkeypatch.setattr(ImageFile, "load", load)
-
-
-def test_what_is_too_late_when_its_turn_comes_is_not_decoded(
-    tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    decoding = Decoding(monkeypatch)
-    with running(tiny, request_timeout=0.5, decode_workers=1) as client:
-        late = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
-        late.append(client.begin("POST", "/predict/batch", files=[("files", jpeg)] * 3))
-        for future in late:
-            assert_problem(future.result(20), 504, "deadline-passed")
-        decoding.go.set()
-        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
-    assert len(decoding.images) == 2  # the first, and the last
-
-
-def test_a_thread_that_waits_for_room_to_decode_gives_up_at_the_deadline(
-    tiny: Path, jpeg: bytes, lesion: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def threads() -> int:
-        return sum(thread.name == "worker" for thread in threading.enumerate())
-
-    decoding = Decoding(monkeypatch)
-    pixels = lesion.width * lesion.height
-    with running(tiny, request_timeout=0.5, decode_workers=3, max_pixels=pixels) as client:
-        wait_for(lambda: threads() == 0)
-        late = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
-        wait_for(lambda: threads() == 3)
-        for future in late:
-            assert_problem(future.result(20), 504, "deadline-passed")
-        wait_for(lambda: threads() == 1)  # the one that is decoding
-        decoding.go.set()
-        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
-    assert len(decoding.images) == 2
-
-
 def test_a_drip_feeding_client_is_cut_off_at_the_deadline(tiny: Path, jpeg: bytes) -> None:
     def drip() -> Iterator[bytes]:
         while True:
@@ -207,83 +121,6 @@ def test_a_failing_batch_of_several_is_tried_singly(tiny: Path, slow: Slow, jpeg
         slow.go.set()
         assert [future.result(20).status_code for future in futures] == [200] * 5
     assert slow.sizes == [1, 4, 1, 1, 1, 1]
-
-
-def test_a_batch_that_memory_is_too_short_for_is_halved(tiny: Path, slow: Slow, jpeg: bytes) -> None:
-    slow.error = MemoryError()
-    with running(tiny, max_batch_size=4) as client:
-        slow.patch()
-        slow.fail_on = {3, 4}
-        futures = [client.begin("POST", "/predict", content=jpeg, headers=JPEG)]
-        assert slow.started.wait(20)
-        futures += [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(4)]
-        wait_for(lambda: "queue_depth 4.0" in client.get("/metrics").text)
-        slow.go.set()
-        assert [future.result(20).status_code for future in futures] == [200] * 5
-    assert slow.sizes == [1, 4, 2, 2]
-
-
-def test_an_image_that_memory_is_too_short_for_is_503_and_the_next_one_is_answered(
-    tiny: Path, slow: Slow, jpeg: bytes
-) -> None:
-    slow.error = MemoryError()
-    slow.go.set()
-    with running(tiny) as client:
-        slow.patch()
-        slow.fail_on = {1}
-        refused = client.post("/predict", content=jpeg, headers=JPEG)
-        assert_problem(refused, 503, "overloaded")
-        assert int(refused.headers["retry-after"]) >= 1
-        slow.fail_on = set()
-        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
-        assert client.get("/readyz").status_code == 200
-        assert 'rejections_total{reason="memory"} 1.0' in client.get("/metrics").text
-
-
-def test_when_onnx_runtime_runs_out_of_memory_smaller_batches_are_answered(
-    tiny: Path, slow: Slow, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = onnxruntime.SessionOptions
-
-    def limited() -> Any:
-        options = real()
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        return options
-
-    monkeypatch.setattr(onnxruntime, "SessionOptions", limited)
-    kind = (onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT)
-    arena = onnxruntime.OrtArenaCfg({"max_mem": 8_000_000, "arena_extend_strategy": 1})
-    onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", *kind), arena)
-    with running(tiny, max_batch_size=16) as client:
-        slow.patch()
-        futures = [client.begin("POST", "/predict", content=jpeg, headers=JPEG)]
-        assert slow.started.wait(20)
-        futures += [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(16)]
-        wait_for(lambda: "queue_depth 16.0" in client.get("/metrics").text)
-        slow.go.set()
-        assert [future.result(20).status_code for future in futures] == [200] * 17
-    assert slow.sizes[:3] == [1, 16, 8]
-
-
-def test_a_hanging_inference_fails_both_probes_until_it_ends(tiny: Path, slow: Slow, jpeg: bytes) -> None:
-    with running(tiny, stuck_after=0.3, max_batch_size=1) as client:
-        slow.patch()
-        hanging = client.begin("POST", "/predict", content=jpeg, headers=JPEG)
-        assert slow.started.wait(20)
-        wait_for(lambda: client.get("/livez").status_code == 503)
-        for response in (
-            client.get("/livez"),
-            client.get("/readyz"),
-            client.post("/predict", content=jpeg, headers=JPEG),
-        ):
-            assert_problem(response, 503, "not-ready")
-            assert "stopped" in response.json()["detail"]
-        assert "dermaserve_ready 0.0" in client.get("/metrics").text
-        slow.go.set()
-        assert hanging.result(20).status_code == 200
-        wait_for(lambda: client.get("/readyz").status_code == 200)
-        assert client.get("/livez").status_code == 200
-        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
 
 
 def test_output_that_no_graph_may_give_is_500(
@@ -363,21 +200,6 @@ def test_accepted_batches_are_answered_whole_and_crowd_nobody_out(
         for batch in batches:
             assert ["prediction" in r for r in batch.result(20).json()["results"]] == [True] * 8
         assert single.result(20).status_code == 200
-
-
-def test_no_memory_for_an_image_is_503_and_says_nothing_against_the_image(
-    tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def none_left(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    with running(tiny) as client:
-        with monkeypatch.context() as patched:
-            patched.setattr("PIL.ImageFile.ImageFile.load", none_left)
-            refused = client.post("/predict", content=jpeg, headers=JPEG)
-        assert_problem(refused, 503, "overloaded")
-        assert int(refused.headers["retry-after"]) >= 1
-        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
 
 
 def test_starting_and_draining_are_503_with_retry_after(tiny: Path, slow: Slow, jpeg: bytes) -> None:

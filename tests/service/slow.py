@@ -1,0 +1,53 @@
+"""Inference and decoding that wait until they are told to go on."""
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL.ImageFile import ImageFile
+
+from service.predictor import Outputs, Predictor
+
+
+class Slow:
+    """Stands in for ``Predictor.run`` and waits until it is released."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go = threading.Event()
+        self.started = threading.Event()
+        self.sizes: list[int] = []
+        self.fail_on: set[int] = set()
+        self.error: Exception = RuntimeError("/secret/path: a library's words")
+        real = Predictor.run
+
+        def run(predictor: Predictor, batch: NDArray[np.uint8]) -> Outputs:
+            self.sizes.append(len(batch))
+            self.started.set()
+            assert self.go.wait(20)
+            if len(batch) in self.fail_on:
+                raise self.error
+            return real(predictor, batch)
+
+        self._run = run
+        self._monkeypatch = monkeypatch
+
+    def patch(self) -> None:
+        self._monkeypatch.setattr(Predictor, "run", self._run)
+
+
+class Decoding:
+    """Makes Pillow wait until it is released."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go = threading.Event()
+        self.images: dict[int, ImageFile] = {}  # Pillow loads an image more than once
+        real = ImageFile.load
+
+        def load(image: ImageFile) -> Any:
+            self.images[id(image)] = image
+            assert self.go.wait(20)
+            return real(image)
+
+        monkeypatch.setattr(ImageFile, "load", load)
