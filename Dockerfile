@@ -1,22 +1,45 @@
-# Serving only: no TensorFlow, no training code. Runs as an ordinary user on a read-only file system.
+# Serving only: no TensorFlow, no training code, no pip of its own. An ordinary user, a read-only file system.
 #   docker build -t dermaserve .                             CPU
 #   docker build -t dermaserve --build-arg DEVICE=gpu .      NVIDIA GPU; CUDA's libraries come as wheels
-FROM python:3.11-slim-bookworm
+# BASE may name a digest (python@sha256:...) or a mirror; it needs Python 3.11 or newer with venv.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS environment
 ARG DEVICE=cpu
-
-# The environment is a layer of its own: a change of code or model does not install anything again.
 COPY requirements/serve-${DEVICE}.txt /tmp/requirements.txt
-RUN python3 -m venv /opt/dermaserve \
-    && /opt/dermaserve/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
-        --require-hashes -r /tmp/requirements.txt \
-    && rm /tmp/requirements.txt
+# The base's pip installs: the environment needs none, and has none to be misused.
+RUN python3 -m venv --without-pip /opt/dermaserve \
+    && python3 -m pip --python /opt/dermaserve/bin/python install --no-cache-dir --disable-pip-version-check \
+        --require-hashes -r /tmp/requirements.txt
 
+# What was installed, as CycloneDX: written from the environment itself, and shipped with it.
+FROM environment AS sbom
+COPY requirements/audit.txt pyproject.toml /tmp/
+RUN python3 -m venv /opt/sbom \
+    && /opt/sbom/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
+        --require-hashes -r /tmp/audit.txt \
+    && /opt/sbom/bin/cyclonedx-py environment --output-reproducible --pyproject /tmp/pyproject.toml \
+        --output-format JSON --output-file /opt/sbom.cdx.json /opt/dermaserve/bin/python
+
+FROM ${BASE} AS code
 WORKDIR /app
 COPY models models
 COPY service service
 # Compiled here: the file system is read-only later, and compiling costs seconds at every start.
-RUN /opt/dermaserve/bin/python -m compileall -q models service \
-    && useradd --system --uid 10001 --no-create-home dermaserve
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash models service
+
+FROM ${BASE}
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="dermaserve" \
+      org.opencontainers.image.description="Skin-lesion classifier over HTTP. Research use only, not for diagnosis." \
+      org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-NC-4.0" \
+      org.opencontainers.image.revision="${REVISION}"
+RUN useradd --system --uid 10001 --no-create-home dermaserve
+# The environment is a layer of its own: a change of code or model does not install anything again.
+COPY --from=environment /opt/dermaserve /opt/dermaserve
+COPY --from=sbom /opt/sbom.cdx.json /opt/sbom.cdx.json
+COPY --from=code /app /app
+WORKDIR /app
 USER 10001
 
 # Inside a container the address is the container's own; what is published is decided outside.

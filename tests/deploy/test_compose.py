@@ -1,0 +1,104 @@
+"""docker-compose.yml, read as text: what holds for every container, without Docker."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from service.settings import Settings
+from tests.deploy.monitoring import ROOT, alerts
+
+GIB = {"g": 1.0, "m": 1 / 1024}
+
+
+def compose(name: str = "docker-compose.yml") -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+    return content
+
+
+@pytest.fixture(params=["service", "prometheus", "grafana"])
+def container(request: pytest.FixtureRequest) -> dict[str, Any]:
+    found: dict[str, Any] = compose()["services"][request.param]
+    return found
+
+
+def test_every_container_is_locked_down_and_bounded(container: dict[str, Any]) -> None:
+    assert container["read_only"] is True
+    assert container["cap_drop"] == ["ALL"]
+    assert container["security_opt"] == ["no-new-privileges:true"]
+    assert container["restart"] == "unless-stopped"
+    assert re.fullmatch(r"\d+[gm]", container["mem_limit"])
+    assert container["pids_limit"] <= 256
+    assert container["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
+    assert not any(key in container for key in ("privileged", "network_mode", "cap_add", "pid"))
+
+
+def test_every_container_says_who_runs_it_and_how_it_is(container: dict[str, Any]) -> None:
+    if "build" in container:
+        recipe = (ROOT / "Dockerfile").read_text()
+        assert re.search(r"^USER 10001$", recipe, re.MULTILINE)
+        assert re.search(r"^HEALTHCHECK ", recipe, re.MULTILINE)
+    else:
+        assert not container["user"].startswith(("0", "root"))
+        assert container["healthcheck"]["test"][0] == "CMD"
+
+
+def test_ports_are_published_on_loopback_and_the_operations_port_is_not(container: dict[str, Any]) -> None:
+    (port,) = container["ports"]
+    assert re.match(r"127\.0\.0\.1:|\$\{ADDRESS:-127\.0\.0\.1\}:", port)
+    assert not port.endswith(":9100")
+
+
+def test_images_are_pinned_by_version() -> None:
+    services = compose()["services"]
+    texts = [services[name]["image"] for name in ("prometheus", "grafana")]
+    texts += [services["service"]["build"]["args"]["BASE"]]
+    for text in texts:
+        assert re.fullmatch(r"\$\{[A-Z_]+:-[a-z/]+:v?\d+\.\d+(\.\d+|-slim-bookworm)\}", text), text
+    base = re.search(r"^ARG BASE=(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert base is not None
+    assert texts[2] == "${BASE:-" + base[1] + "}"
+
+
+def test_compose_demands_a_folder_of_keys() -> None:
+    service = compose()["services"]["service"]
+    (volume,) = service["volumes"]
+    assert volume.startswith("${KEYS_DIR:?")
+    assert volume.endswith(":/keys:ro")
+    assert service["environment"]["DERMASERVE_API_KEYS_FILE"] == "/keys/keys"
+    assert "DERMASERVE_ALLOW_ANONYMOUS" not in service["environment"]
+
+
+def test_settings_of_the_containers_are_settings_of_the_service() -> None:
+    known = {f"DERMASERVE_{name.upper()}" for name in Settings.model_fields}
+    for name in ("docker-compose.yml", "docker-compose.gpu.yml"):
+        assert set(compose(name)["services"]["service"]["environment"]) <= known
+
+
+def test_a_container_has_longer_to_stop_than_the_service_takes() -> None:
+    patience = int(compose()["services"]["service"]["stop_grace_period"].removesuffix("s"))
+    settings = Settings()
+    assert patience > settings.drain_pause + settings.shutdown_grace
+
+
+def test_the_alert_of_memory_knows_the_limits() -> None:
+    expression = next(a["expr"] for a in alerts() if a["alert"] == "DermaserveMemoryHigh")
+    base, extra = map(float, re.findall(r"\((\d+) \+ (\d+) \*", expression)[0])
+    cpu, gpu = (
+        compose(name)["services"]["service"]["mem_limit"]
+        for name in ("docker-compose.yml", "docker-compose.gpu.yml")
+    )
+    assert base == float(cpu[:-1]) * GIB[cpu[-1]]
+    assert base + extra == float(gpu[:-1]) * GIB[gpu[-1]]
+
+
+def test_prometheus_scrapes_the_operations_port_of_the_service_as_often_as_grafana_believes() -> None:
+    scraping = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    (job,) = scraping["scrape_configs"]
+    port = compose()["services"]["service"]["environment"]["DERMASERVE_OPERATIONS_PORT"]
+    assert job["static_configs"] == [{"targets": [f"service:{port}"]}]
+    source = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text())[
+        "datasources"
+    ][0]
+    assert source["jsonData"]["timeInterval"] == scraping["global"]["scrape_interval"]

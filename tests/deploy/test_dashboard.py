@@ -1,0 +1,79 @@
+"""The dashboard: each panel explains itself, and reads series that the service has."""
+
+import itertools
+import math
+import re
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.deploy.monitoring import (
+    annotation_queries,
+    dashboard,
+    names,
+    panel_queries,
+    panels,
+    rules,
+)
+from tests.service.conftest import JPEG
+from tests.service.door import Door
+
+
+@pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
+def test_a_panel_has_a_description_a_unit_and_a_legend(panel: dict[str, Any]) -> None:
+    assert panel["description"].endswith(".")
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert panel["targets"]
+    for target in panel["targets"]:
+        assert target["legendFormat"]
+        assert target["datasource"] == panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+
+
+def test_panels_have_ids_and_places_of_their_own_on_24_columns() -> None:
+    everything = dashboard()["panels"]
+    assert len({panel["id"] for panel in everything}) == len(everything)
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in everything)
+        for x, y in itertools.product(
+            range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"])
+        )
+    ]
+    assert len(set(cells)) == len(cells)
+    assert max(x for x, _ in cells) < 24
+
+
+def test_every_metric_of_rules_and_dashboard_is_one_of_the_service(client: Door, jpeg: bytes) -> None:
+    client.post("/gradcam", content=jpeg, headers=JPEG)
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    there = {"up", *(name for family in families for name in (family.name, *_series(family)))}
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    expressions = [query.expression for query in panel_queries() + annotation_queries()]
+    expressions += [rule["expr"] for rule in rules()]
+    read = {name for expression in expressions for name in names(expression)}
+    assert read - recorded - there == set()
+
+
+def test_every_metric_of_the_service_is_on_the_dashboard(client: Door) -> None:
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    ours = {family.name for family in families if re.match(r"dermaserve_.*(?<!_created)$", family.name)}
+    read = " ".join(
+        [query.expression for query in panel_queries()]
+        + [rule["expr"] for rule in rules() if "record" in rule]
+    )
+    assert {name for name in ours if name not in read} == set()
+
+
+def _series(family: Any) -> list[str]:
+    """What a family is stored as; samples of a label appear only with its first value."""
+    suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
+    return [family.name + suffix for suffix in suffixes.get(family.type, [])]
+
+
+def test_thresholds_ascend() -> None:
+    for panel in panels():
+        values = [step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+        assert values[0] is None
+        assert values[1:] == sorted(values[1:])
+        assert not any(math.isnan(value) for value in values[1:])
