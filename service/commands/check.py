@@ -10,8 +10,8 @@ import numpy as np
 
 from models.bundle import Manifest
 from models.errors import DermaserveError
-from service.loader import Loaded, load, verify
-from service.settings import load_settings
+from service.commands.model import open_model, settings_for
+from service.loader import Loaded
 
 _RUNS = 5
 
@@ -31,30 +31,21 @@ def add(commands: Any) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    given = {name: value for name in ("bundle", "device") if (value := getattr(options, name)) is not None}
-    settings = load_settings().model_copy(update=given)
+    settings = settings_for(options)
     start = time.monotonic()
     try:
         # What a run gives, on two images, the predictor verifies itself.
-        loaded = load(verify(settings), settings)
-        loading = time.monotonic() - start
-        one_image = _seconds_for_one(loaded)
+        loaded = open_model(settings)
     except DermaserveError as error:
-        return _refuse(settings.bundle, str(error))
-    except Exception as error:
-        # A graph that opens may fail when it runs, and ONNX Runtime's exceptions share no public base.
-        return _refuse(settings.bundle, f"cannot be run ({type(error).__name__}: {error})")
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    loading = time.monotonic() - start
+    one_image = _seconds_for_one(loaded)
     print(f"{settings.bundle}: fit to be served")
     for name, value in _facts(loaded).items():
         print(f"  {name:<16}{value}")
     print(f"  {'loading':<16}{loading:.2f} s; one image {1000 * one_image:.1f} ms")
     return 0
-
-
-def _refuse(bundle: Path, why: str) -> int:
-    why = " ".join(why.split())  # ONNX Runtime's reasons have several lines
-    print(f"error: {why if why.startswith(str(bundle)) else f'{bundle}: {why}'}", file=sys.stderr)
-    return 1
 
 
 def _seconds_for_one(loaded: Loaded) -> float:

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from service.commands.model import open_model, settings_for
 from service.errors import OutputError
-from service.settings import Settings, load_settings
+from service.settings import Settings
 
 _DESCRIPTION = """\
 Score image files, and the images in folders, without a server: through the same code, with the same
@@ -49,8 +50,7 @@ def add(commands: Any) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    given = {name: value for name in ("bundle", "device") if (value := getattr(options, name)) is not None}
-    settings = load_settings().model_copy(update=given)
+    settings = settings_for(options)
     try:
         return _run(options, settings)
     except KeyboardInterrupt:
@@ -61,7 +61,6 @@ def _predict(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace, settings: Settings) -> int:
     from tqdm import tqdm
 
-    from service.loader import load, verify
     from service.logs import set_up_logs
     from service.memory import return_large_blocks
     from service.offline.files import find, path_text
@@ -77,8 +76,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     if not found.paths:
         print("error: there is nothing to score", file=sys.stderr)
         return 1
-    bundle = verify(settings)
-    manifest = bundle.manifest
+    loaded = open_model(settings)
+    manifest = loaded.bundle.manifest
     if options.gradcam is not None:
         _make_folder(options.gradcam)
     named = "jsonl" if options.output and options.output.suffix == ".jsonl" else "csv"
@@ -99,7 +98,6 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             bar.update()
 
         if paths:
-            loaded = load(bundle, settings)
             asyncio.run(score(loaded, settings, paths, write, overlays=options.gradcam))
     output.close()
     already = f", {len(before)} of them before" if before else ""
