@@ -21,7 +21,7 @@ from service.settings import load_settings
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.door import Door, running, wait_for
 from tests.service.process import free_port, process
-from tests.service.test_admission import Slow
+from tests.service.slow import Slow
 from tests.service.test_keys import SECOND, Clock
 
 NORTH, SOUTH, ADMIN, STRANGER = (new_token() for _ in range(4))
