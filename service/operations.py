@@ -12,7 +12,6 @@ from service.docs import errors
 from service.runtime import Runtime
 from service.schemas import Alive, ModelName, Ready, Reloaded
 
-
 _METRICS_EXAMPLE = """\
 # TYPE dermaserve_predictions_total counter
 dermaserve_predictions_total{flag="benign",label="nv"} 41.0

@@ -30,7 +30,7 @@ HOMES = {
         "service/pages.py",
     ),
     "opentelemetry": ("service/tracing.py",),
-    "uvicorn": ("service/server.py", "service/listener.py"),
+    "uvicorn": ("service/server.py", "service/listener.py", "service/protocol.py"),
     "prometheus_client": ("service/metrics.py", "service/operations.py"),
     "PIL": ("models/preprocess.py", "service/gradcam.py", "service/loader.py", "training/"),
 }
