@@ -7,6 +7,11 @@ SERVE_ENV = .venv-serve
 DEV_ENV = .venv
 # An NVIDIA GPU whose driver answers gets onnxruntime-gpu, anything else onnxruntime; never both.
 DEVICE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+EXTRAS =
+SERVE_LOCKS = requirements/serve-$(DEVICE).txt $(EXTRAS:%=requirements/%.txt)
+SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
+# The suite runs in so many processes; each may take 5 GB.
+WORKERS = 2
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test lint train-env openapi lock clean
@@ -14,12 +19,12 @@ DEVICE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-serve: $(SERVE_ENV)/.$(DEVICE) ## install what serving needs and serve the shipped model (HOST=, PORT=)
+serve: $(SERVE_STAMP) ## install what serving needs and serve the shipped model (HOST=, PORT=, EXTRAS="dicom otel")
 	DERMASERVE_HOST=$(HOST) DERMASERVE_PORT=$(PORT) $(SERVE_ENV)/bin/python -m service
 
 test: $(DEV_ENV)/.installed ## lint, types, OpenAPI drift and the whole suite
 	$(MAKE) --no-print-directory lint
-	$(DEV_ENV)/bin/python -m pytest
+	$(DEV_ENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: $(DEV_ENV)/.installed ## ruff and mypy
 	$(DEV_ENV)/bin/ruff check .
@@ -33,9 +38,11 @@ openapi: $(DEV_ENV)/.installed ## write openapi/openapi.json from the code
 
 lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 	$(DEV_ENV)/bin/python -m pip install -q uv
-	$(LOCK) --extra cpu --extra train --extra dev -o requirements/dev.txt
+	$(LOCK) --extra cpu --extra dicom --extra otel --extra train --extra dev -o requirements/dev.txt
 	$(LOCK) --extra cpu -c requirements/dev.txt -o requirements/serve-cpu.txt
 	$(LOCK) --extra gpu -c requirements/dev.txt -o requirements/serve-gpu.txt
+	$(LOCK) --extra dicom -c requirements/dev.txt -o requirements/dicom.txt
+	$(LOCK) --extra otel -c requirements/dev.txt -o requirements/otel.txt
 
 LOCK = $(DEV_ENV)/bin/uv pip compile -q pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
@@ -43,11 +50,11 @@ LOCK = $(DEV_ENV)/bin/uv pip compile -q pyproject.toml --universal --python-vers
 clean: ## remove the environments and caches
 	rm -rf $(SERVE_ENV) $(DEV_ENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# A stamp says which lock an environment was made from; a new lock or device makes it anew.
-$(SERVE_ENV)/.cpu $(SERVE_ENV)/.gpu: $(SERVE_ENV)/.%: requirements/serve-%.txt
+# A stamp says which locks an environment was made from; a new lock, device or extra makes it anew.
+$(SERVE_STAMP): $(SERVE_LOCKS)
 	rm -rf $(SERVE_ENV)
 	$(PYTHON) -m venv $(SERVE_ENV)
-	$(SERVE_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	$(SERVE_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes $(SERVE_LOCKS:%=-r %)
 	touch $@
 
 $(DEV_ENV)/.installed: requirements/dev.txt
