@@ -33,5 +33,5 @@ def open_model(settings: Settings) -> Loaded:
         why = f"cannot be used ({type(error).__name__}: {error})"
         failure = BundleError
     why = " ".join(why.split())  # ONNX Runtime's reasons have several lines
-    name = str(settings.bundle)
+    name = str(settings.bundle.absolute())
     raise failure(why if why.startswith(name) else f"{name}: {why}")
