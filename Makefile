@@ -14,7 +14,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint train-env openapi lock clean
+.PHONY: help serve test lint fuzz hostile rolling soak train-env openapi lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,6 +30,23 @@ lint: $(DEV_ENV)/.installed ## ruff and mypy
 	$(DEV_ENV)/bin/ruff check .
 	$(DEV_ENV)/bin/ruff format --check .
 	$(DEV_ENV)/bin/mypy
+
+# The long tests: each a program of its own, with --help. ARGS= gives it options.
+fuzz: $(DEV_ENV)/.installed ## 100,000 damaged images and forms through the decoders (ARGS="--seed 2")
+	nice $(DEV_ENV)/bin/python -m tests.long.fuzz $(ARGS)
+
+hostile: $(DEV_ENV)/.installed ## 10,000 requests, a third of them hostile, without and with API keys
+	$(DEV_ENV)/bin/python -m tests.long.hostile $(ARGS)
+	$(DEV_ENV)/bin/python -m tests.long.hostile --keys $(ARGS)
+
+rolling: $(DEV_ENV)/.installed ## restarts, reloads and crashes under load: what clients see of them
+	$(DEV_ENV)/bin/python -m tests.long.rolling $(ARGS)
+	$(DEV_ENV)/bin/python -m tests.long.crash $(ARGS)
+
+# Seconds.
+DURATION = 1800
+soak: $(DEV_ENV)/.installed ## half an hour at 80 % of the capacity, memory and latency measured (DURATION=)
+	$(DEV_ENV)/bin/python -m tests.long.soak --seconds $(DURATION) $(ARGS)
 
 train-env: $(DEV_ENV)/.installed ## install what training and tests need into .venv
 

@@ -4,6 +4,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from random import Random
 
 from tests.long.drawn import png
@@ -16,8 +17,9 @@ Made = tuple[Sending, *tuple[Outcome, ...]]
 """A hostile request and the outcomes that are fit for it."""
 
 
-def bombs() -> list[bytes]:
-    """Files of a few hundred bytes to some kB that say to hold thousands of megapixels."""
+@cache
+def bombs() -> Sequence[bytes]:
+    """Files of a few hundred bytes to some kB that say to hold hundreds of megapixels or more."""
     tags = {256: 60, 257: 45, 258: 8, 259: 8, 262: 1, 277: 1, 322: 30_000, 323: 30_000, 324: 8, 325: 9}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     jpeg = (
@@ -27,7 +29,7 @@ def bombs() -> list[bytes]:
     )
     bmp = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 1000, 0, 0, 54, 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0)
     return [
-        blank_png(30_000),
+        blank_png(12_000),
         png(2**31 - 1, 2**31 - 1, 16, zlib.compress(bytes(1000))),
         b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4),
         jpeg,
@@ -35,6 +37,7 @@ def bombs() -> list[bytes]:
     ]
 
 
+@cache
 def blank_png(side: int) -> bytes:
     """Black, of one bit a pixel; its pixels are never in memory here."""
     packer = zlib.compressobj(9)

@@ -1,6 +1,7 @@
 """Hostile uploads: files and forms that are not what they seem."""
 
 import zlib
+from functools import cache
 from random import Random
 
 from tests.long.arsenal import BOUNDARY, FORM, Arsenal, Made, blank_png, form
@@ -28,12 +29,17 @@ def large(rng: Random, arsenal: Arsenal) -> Made:
 
 
 def text_bomb(rng: Random, arsenal: Arsenal) -> Made:
-    """Compressed metadata that swells to a gigabyte."""
+    return arsenal.upload(rng, swelling_png()), 200, 422
+
+
+@cache
+def swelling_png() -> bytes:
+    """A small picture with compressed metadata that swells to 100 MB, twice."""
     packer = zlib.compressobj(9)
     swollen = b"".join(packer.compress(bytes(1_000_000)) for _ in range(100)) + packer.flush()
     data = blank_png(300)
-    chunk = png_chunk(b"zTXt", b"Comment\0\0" + swollen) + png_chunk(b"iCCP", b"icc\0\0" + swollen)
-    return arsenal.upload(rng, data[:33] + chunk + data[33:]), 200, 422
+    chunks = png_chunk(b"zTXt", b"Comment\0\0" + swollen) + png_chunk(b"iCCP", b"icc\0\0" + swollen)
+    return data[:33] + chunks + data[33:]
 
 
 def polyglot(rng: Random, arsenal: Arsenal) -> Made:
