@@ -5,6 +5,7 @@ Names and attributes are those of OpenTelemetry's conventions for HTTP servers, 
 queries and addresses that clients send. Where spans go is set by the standard ``OTEL_...`` variables.
 """
 
+import logging
 from typing import TYPE_CHECKING
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -39,6 +40,8 @@ class Tracing:
             resource=ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False
         )
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        # Of a collector that is gone, one line for each lost batch, not one for each attempt.
+        logging.getLogger("opentelemetry").setLevel(logging.ERROR)
         self._tracer = self._provider.get_tracer("dermaserve", version)
         self._propagator = TraceContextTextMapPropagator()
 
