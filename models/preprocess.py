@@ -5,7 +5,7 @@ drift apart; everything numeric after it (scaling, normalisation) is inside the 
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -121,7 +121,7 @@ def decode(
 
 
 def _decode_file(
-    data: bytes, target: _Target, *, formats: Sequence[str] = _PILLOW_FORMATS, turn: bool = True
+    data: bytes, target: _Target, *, formats: list[str] = _PILLOW_FORMATS, turn: bool = True
 ) -> Decoded:
     """Decode what Pillow reads. With ``turn`` the orientation in its EXIF tags is applied."""
     image = _open(data, formats)
@@ -191,7 +191,7 @@ def _dicom_frame(data: bytes) -> "Frame":
     return read_frame(data)
 
 
-def _open(data: bytes, formats: Sequence[str]) -> Image.Image:
+def _open(data: bytes, formats: list[str]) -> Image.Image:
     """Read the header only, accepting no format but ``formats``."""
     try:
         image = Image.open(io.BytesIO(data), formats=formats)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from service.__main__ import main
 from service.offline import scoring
-from service.offline.files import find, path_text
+from service.offline.files import find, path_text, read_file
 from service.offline.rows import Csv
 from tests.dicom_files import dicom_file
 from tests.service.conftest import encoded
@@ -148,12 +148,11 @@ def test_the_order_is_that_of_the_paths_even_where_a_file_takes_long(
 ) -> None:
     for index in range(6):
         (tmp_path / f"{index}.jpg").write_bytes(images[index])
-    read = scoring.read_file
 
     def slow(path: str, max_bytes: int) -> bytes:
         if path.endswith("0.jpg"):
             time.sleep(0.3)
-        return read(path, max_bytes)
+        return read_file(path, max_bytes)
 
     monkeypatch.setattr(scoring, "read_file", slow)
     output = tmp_path / "out.csv"
@@ -209,12 +208,11 @@ def test_a_file_over_the_limit_of_bytes_or_pixels_makes_a_row(
 def test_whatever_one_file_meets_the_others_go_on(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    read = scoring.read_file
 
     def failing(path: str, max_bytes: int) -> bytes:
         if path.endswith("1.jpg"):
             raise RuntimeError("secret")
-        return read(path, max_bytes)
+        return read_file(path, max_bytes)
 
     monkeypatch.setattr(scoring, "read_file", failing)
     output = tmp_path / "out.csv"
@@ -330,8 +328,12 @@ def test_rows_that_are_there_are_not_scored_again(
     main(["predict", str(folder), "--output", str(output)])
     whole = output.read_bytes()
     read: list[str] = []
-    inner = scoring.read_file
-    monkeypatch.setattr(scoring, "read_file", lambda path, limit: read.append(path) or inner(path, limit))
+
+    def noted(path: str, max_bytes: int) -> bytes:
+        read.append(path)
+        return read_file(path, max_bytes)
+
+    monkeypatch.setattr(scoring, "read_file", noted)
     capsys.readouterr()
     assert main(["predict", str(folder), "--recursive", "--output", str(output)]) == 1
     assert read == [str(folder / "sub" / "0.png")]
