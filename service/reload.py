@@ -70,7 +70,7 @@ class ModelSlot:
         start = time.monotonic()
         # Two models are in memory during an exchange, never three.
         if self._retiring is not None:
-            await self._retiring
+            await asyncio.wait([self._retiring])
         now = self.classifier
         known = now.identity.digest if now is not None and now.alive else None
         loaded = await asyncio.wrap_future(in_thread(_open, self._settings, known))

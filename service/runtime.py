@@ -19,7 +19,7 @@ from service.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-class Reloaded(NamedTuple):
+class Exchange(NamedTuple):
     """Which model served before a reload, and which does from it on."""
 
     old: Identity
@@ -101,7 +101,7 @@ class Runtime:
         """Begin to load the model; returns at once, so that liveness is answered meanwhile."""
         self._loading = asyncio.create_task(self._load())
 
-    async def reload(self, *, wait: bool = True) -> Reloaded:
+    async def reload(self, *, wait: bool = True) -> Exchange:
         """Serve what the bundle's folder holds now, losing no request; see ``ModelSlot.fill``.
 
         Args:
@@ -126,13 +126,10 @@ class Runtime:
             except Exception as error:
                 # Whatever keeps the model from loading means the same: the old one goes on.
                 self.metrics.reloads.labels("refused").inc()
-                known = isinstance(error, DermaserveError)
-                reason = str(error) or type(error).__name__
-                trace = None if known else error
-                logger.error("The bundle is refused, the old model goes on: %s", reason, exc_info=trace)
+                _log_refusal(error)
                 raise BundleRefused(f"The old model goes on. {_public(error)}") from error
             self.metrics.reloads.labels("loaded").inc()
-            return Reloaded(old, self.classifier.identity)
+            return Exchange(old, self.classifier.identity)
 
     def drain(self) -> None:
         """Fail readiness, go on taking work."""
@@ -180,6 +177,12 @@ class Runtime:
             logger.critical("The model cannot be served: %s", error, exc_info=None if known else error)
             return
         self.gate.phase = Phase.READY
+
+
+def _log_refusal(error: Exception) -> None:
+    reason = str(error) or type(error).__name__
+    trace = None if isinstance(error, DermaserveError) else error
+    logger.error("The bundle is refused, the old model goes on: %s", reason, exc_info=trace)
 
 
 def _public(error: Exception) -> str:

@@ -70,6 +70,8 @@ def test_metrics_count_what_happened_by_route_template_and_status(
     assert sum(grown(name) for name in after if name.startswith("dermaserve_predictions_total")) == 1
     assert after["dermaserve_ready"] == 1
     assert after["dermaserve_queue_depth"] == 0
+    assert after["dermaserve_requests_limit"] == client.runtime.settings.max_queue_size
+    assert after["dermaserve_gpu_demanded"] == after["dermaserve_gpu_used"] == 0
     info = "dermaserve_model_info name=tiny-test-bundle provider=CPUExecutionProvider version=0.0.1"
     assert after[info] == 1
     assert after["process_resident_memory_bytes"] > 0

@@ -13,7 +13,7 @@ import pytest
 
 from models.bundle import MANIFEST_NAME, MODEL_NAME, load_bundle, save_bundle
 from models.labels import HAM10000_LABELS
-from service.errors import BundleRefused, NotReady
+from service.errors import BundleRefused, DeviceError, NotReady
 from service.keys import line_of, new_token
 from service.predictor import Predictor
 from service.runtime import Runtime
@@ -197,6 +197,7 @@ def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_goes_on(
 @pytest.mark.parametrize(
     ("failure", "detail"),
     [
+        (DeviceError("cuda"), "The GPU that the settings demand does not work."),
         (MemoryError(), "There is no memory for a second model beside the one being served."),
         (RuntimeError("the secret is in /etc/secret"), "It could not be loaded; the log says why."),
     ],
@@ -221,6 +222,24 @@ def test_whatever_else_keeps_a_bundle_from_loading_is_a_refusal_too(
     assert predict(door, jpeg)["model"]["version"] == OLD
     assert door.post("/admin/reload", headers=KEY).status_code == 200
     assert predict(door, jpeg)["model"]["version"] == NEW
+
+
+@pytest.mark.usefixtures("no_garbage_collection")
+def test_a_refused_model_is_let_go(door: Door, bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[weakref.ref[Predictor]] = []
+
+    def fail(predictor: Predictor, _: int) -> None:
+        refused.append(weakref.ref(predictor))
+        raise RuntimeError("it cannot be run")
+
+    monkeypatch.setattr(Predictor, "warm_up", fail)
+    bundles.switch("new")
+    logging.disable(logging.ERROR)  # pytest keeps what is logged, with its traceback
+    try:
+        assert_problem(door.post("/admin/reload", headers=KEY), 409, "bundle-refused")
+    finally:
+        logging.disable(logging.NOTSET)
+    wait_for(lambda: [predictor() for predictor in refused] == [None])
 
 
 def test_one_reload_runs_at_a_time_and_none_while_starting_or_draining(
