@@ -17,7 +17,8 @@ export class Problem extends Error {
 /** Send `text` as API key from now on; throws a Problem where it cannot be one. */
 export function useKey(text) {
   if (!/^[\x21-\x7e]+$/.test(text)) {
-    throw new Problem({ title: "This is no key", detail: "A key has no blanks and no accented letters.", status: 401 });
+    const detail = "A key has no blanks and no accented letters.";
+    throw new Problem({ title: "This is no key", detail, status: 401 });
   }
   key = text;
 }
@@ -25,7 +26,7 @@ export function useKey(text) {
 /**
  * The service's JSON from `path`; a POST where there is a `body`.
  *
- * `onSent(share)` is told of the upload, 0..1. Rejects with a Problem, or with the signal's reason when aborted.
+ * `onSent(share)` is told of the upload, 0..1. Rejects with a Problem, or the signal's reason.
  * XMLHttpRequest, because fetch tells nothing of an upload's progress.
  */
 export function ask(path, { body = null, signal = null, onSent = () => {} } = {}) {

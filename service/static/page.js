@@ -11,7 +11,10 @@ let model = null; // the facts of GET /model
 let shown = null; // the file that the result is about
 let running = new AbortController();
 
-const FAILED = new Problem({ title: "This page failed", detail: "Load it again, and tell those who run it." });
+const FAILED = new Problem({
+  title: "This page failed",
+  detail: "Load it again, and tell those who run it.",
+});
 
 async function loadModel(signal) {
   model = await ask("model", { signal });

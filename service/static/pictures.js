@@ -36,7 +36,7 @@ export function showOverlay(gradcam, name, note) {
   get("overlay").alt = `What the model saw, with the places marked that spoke for ${name}`;
   const unseen = get("result").classList.contains("unseen");
   get("overlay-note").textContent = note
-    || (unseen ? "Your browser cannot show files of this kind, so the image is shown with its colours only." : "");
+    || (unseen ? "Your browser cannot show such files: the image is shown with its colours only." : "");
 }
 
 /** Let the slider set how much of the overlay is seen. */
@@ -65,12 +65,13 @@ function paint(canvas, bitmap, part, width, height) {
   context.fillStyle = "white"; // the service lays transparency on white
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, part.left, part.top, part.width, part.height, 0, 0, canvas.width, canvas.height);
+  const { left, top } = part;
+  context.drawImage(bitmap, left, top, part.width, part.height, 0, 0, canvas.width, canvas.height);
 }
 
 function frame(canvas, cut, scale) {
   const context = canvas.getContext("2d");
-  const [left, top, width, height] = [cut.left, cut.top, cut.width, cut.height].map((length) => length * scale);
+  const [left, top, width, height] = [cut.left, cut.top, cut.width, cut.height].map((px) => px * scale);
   context.fillStyle = "rgb(0 0 0 / 55%)";
   context.beginPath();
   context.rect(0, 0, canvas.width, canvas.height);

@@ -9,7 +9,8 @@ const NOTHING_MARKED = "empty_heatmap"; // said at the picture, which it is abou
 /** Show all of `answer`; `bitmap` is from `readable`, `model` holds the facts of `GET /model`. */
 export function showResult(answer, bitmap, model) {
   const byCode = new Map(model.classes.map((entry) => [entry.code, entry]));
-  const sorted = [...model.classes].sort((a, b) => answer.probabilities[b.code] - answer.probabilities[a.code]);
+  const probability = ({ code }) => answer.probabilities[code];
+  const sorted = [...model.classes].sort((a, b) => probability(b) - probability(a));
   showWarnings(answer.warnings.filter(({ code }) => code !== NOTHING_MARKED));
   showFlag(answer.malignancy, model);
   get("pick").textContent = pickWords(answer.prediction, sorted[0].code === answer.prediction.label);

@@ -14,8 +14,9 @@ export function showTrouble(problem, again, file = null) {
     again();
   };
   get("trouble-title").textContent = problem.title;
-  get("trouble-detail").textContent = problem.detail
-    + (unreached && file?.size > LARGE ? ` The image has ${Math.round(file.size / 1e6)} MB: it may be too large.` : "");
+  const perhaps = unreached && file?.size > LARGE
+    ? ` The image has ${Math.round(file.size / 1e6)} MB: it may be too large.` : "";
+  get("trouble-detail").textContent = problem.detail + perhaps;
   get("trouble-quote").hidden = !problem.requestId;
   get("trouble-id").textContent = problem.requestId;
   const locked = problem.status === 401;

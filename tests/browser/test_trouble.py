@@ -59,8 +59,8 @@ def test_a_full_service_says_when_to_try_again_and_the_button_waits_as_long(
         visitor.wait_for(lambda: visitor.reads("#model"))
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as other:
             # Somebody else's upload, begun and not ended, takes the only place.
-            head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 9999\r\n\r\n"
-            other.sendall(head + b"\xff\xd8\xff")
+            head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+            other.sendall(head + b"Content-Length: 9999\r\n\r\n\xff\xd8\xff")
             visitor.choose(lesion)
             visitor.wait_for_trouble()
             assert "as many requests as it accepts" in visitor.reads("#trouble-detail")
@@ -103,7 +103,11 @@ def test_a_service_with_keys_asks_for_one_and_forgets_it(
         assert not visitor.sees("#trouble")
         visitor.choose(lesion)
         visitor.wait_for_result()
-        assert visitor.js("return [localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+        assert visitor.js("return [localStorage.length, sessionStorage.length, document.cookie]") == [
+            0,
+            0,
+            "",
+        ]
         assert token not in visitor.js("return document.documentElement.outerHTML")
         assert token not in server.output()
         visitor.visit(server.url)

@@ -76,10 +76,12 @@ class Visitor:
 
     def drop(self, path: Path) -> None:
         """Drag a file from outside the browser onto the page, and let it go there."""
-        where = self.js("const r = document.getElementById('drop').getBoundingClientRect(); return [r.x, r.y]")
+        where = self.js(
+            "const r = document.getElementById('drop').getBoundingClientRect(); return [r.x, r.y]"
+        )
         data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
-            event = {"type": kind, "x": where[0] + 9, "y": where[1] + 9, "data": data}
+            event = {"type": kind, "x": where["x"] + 9, "y": where["y"] + 9, "data": data}
             self.driver.execute_cdp_cmd("Input.dispatchDragEvent", event)
 
     def paste(self, path: Path) -> None:
