@@ -31,21 +31,26 @@ logger = logging.getLogger(__name__)
 
 
 def problem_of(error: BaseException, request_id: str) -> Problem:
-    """``error`` as a client may see it."""
+    """``error`` as a client may see it. Failures of our own are logged with their stack trace."""
+    _log_failure(error, request_id)
     return _problem(kind_of(error), detail_of(error), request_id)
 
 
 def problem_response(error: BaseException, record: Record) -> Response:
     """``error`` as a complete answer. Failures of our own are logged with their stack trace."""
-    kind = kind_of(error)
-    if kind is INTERNAL:
-        logger.error("request %s failed", record.request_id, exc_info=error)
+    _log_failure(error, record.request_id)
     headers = {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "ApiKey"
-    return _response(kind, detail_of(error), record, headers)
+    return _response(kind_of(error), detail_of(error), record, headers)
+
+
+def _log_failure(error: BaseException, request_id: str) -> None:
+    if kind_of(error) is INTERNAL:
+        extra = {"event": "failure", "fields": {"request_id": request_id}}
+        logger.error("request %s failed", request_id, exc_info=error, extra=extra)
 
 
 def add_problem_handlers(app: FastAPI) -> None:

@@ -116,6 +116,27 @@ def test_predictions_are_logged_only_where_an_audit_asks_for_them(
     ]
 
 
+def test_a_failure_of_ours_leaves_its_stack_trace_in_one_field(
+    client: Door, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr("service.predictor.Predictor.run", broken)
+    client.post("/predict", content=jpeg, headers=JPEG | {"x-request-id": "single"})
+    client.post("/predict/batch", files=[("files", jpeg)], headers={"x-request-id": "batch"})
+    failures = [record for record in caplog.records if getattr(record, "event", "") == "failure"]
+    found = [json.loads(JsonFormatter().format(record)) for record in failures]
+    assert [(line["level"], line["request_id"]) for line in found] == [
+        ("error", "single"),
+        ("error", "batch"),
+    ]
+    assert all("RuntimeError: two\nlines" in line["exception"] for line in found)
+    single, batch = requests(caplog)
+    assert (single["status"], single["problem"]) == (500, "internal-error")
+    assert (batch["status"], batch["image_problems"]) == (200, {"internal-error": 1})
+
+
 def test_clients_cannot_forge_lines_or_fields(server: Process, jpeg: bytes) -> None:
     before = len(server.output().splitlines())
     for request in (
