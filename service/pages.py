@@ -37,7 +37,7 @@ def add_pages(app: FastAPI) -> None:
         return HTMLResponse(home, headers=_HEADERS)
 
     @app.get("/openapi.json", include_in_schema=False)
-    async def document(request: Request) -> Response:
+    def document(request: Request) -> Response:  # in a thread: the first one takes a while
         return tagged(request, json.dumps(app.openapi(), ensure_ascii=False).encode(), "application/json")
 
     @app.get("/docs", include_in_schema=False)

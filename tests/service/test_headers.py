@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from service.errors import SettingsError
+from service.keys import line_of, new_token
 from service.settings import load_settings
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.door import Door, running
@@ -140,6 +141,16 @@ def test_a_preflight_is_answered_before_all_else_and_counts_as_no_image(shared: 
     assert after["dermaserve_requests_total route=unmatched status=200"] == 1
     for name in ("dermaserve_receive_duration_seconds_count", "dermaserve_decode_duration_seconds_count"):
         assert after[name] == before[name]
+
+
+def test_a_preflight_needs_no_key_and_pages_can_read_that_requests_do(tiny: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(line_of("north", new_token()) + "\n")
+    with running(tiny, cors_origins=CLINIC, api_keys_file=keys) as door:
+        assert preflight(door).status_code == 200
+        response = door.post("/predict", headers=JPEG | {"origin": CLINIC})
+    assert_problem(response, 401, "unauthorized")
+    assert response.headers["access-control-allow-origin"] == CLINIC
 
 
 @pytest.mark.parametrize("change", [
