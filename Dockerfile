@@ -1,20 +1,24 @@
 # Serving only: no TensorFlow, no training code, no pip of its own. An ordinary user, a read-only file system.
 #   docker build -t dermaserve .                             CPU
 #   docker build -t dermaserve --build-arg DEVICE=gpu .      NVIDIA GPU; CUDA's libraries come as wheels
+#   docker build --build-arg EXTRAS="dicom otel" .           DICOM files, OpenTelemetry traces
 # BASE may name a digest (python@sha256:...) or a mirror; it needs Python 3.11 or newer with venv.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS environment
 ARG DEVICE=cpu
-COPY requirements/serve-${DEVICE}.txt /tmp/requirements.txt
-# The base's pip installs: the environment needs none, and has none to be misused.
+ARG EXTRAS=
+COPY requirements/serve-${DEVICE}.txt requirements/dicom.txt requirements/otel.txt /tmp/requirements/
+# The base's pip installs: the environment needs none, and has none to be misused. Packages' own tests go.
 RUN python3 -m venv --without-pip /opt/dermaserve \
+    && cd /tmp/requirements \
     && python3 -m pip --python /opt/dermaserve/bin/python install --no-cache-dir --disable-pip-version-check \
-        --require-hashes -r /tmp/requirements.txt
+        --require-hashes -r serve-${DEVICE}.txt $(for extra in ${EXTRAS}; do echo "-r ${extra}.txt"; done) \
+    && find /opt/dermaserve -type d -name tests -prune -exec rm -r {} +
 
 # What was installed, as CycloneDX: written from the environment itself, and shipped with it.
 FROM environment AS sbom
-COPY requirements/audit.txt pyproject.toml /tmp/
+COPY pyproject.toml requirements/audit.txt /tmp/
 RUN python3 -m venv /opt/sbom \
     && /opt/sbom/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
         --require-hashes -r /tmp/audit.txt \
@@ -29,11 +33,6 @@ COPY service service
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash models service
 
 FROM ${BASE}
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="dermaserve" \
-      org.opencontainers.image.description="Skin-lesion classifier over HTTP. Research use only, not for diagnosis." \
-      org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-NC-4.0" \
-      org.opencontainers.image.revision="${REVISION}"
 RUN useradd --system --uid 10001 --no-create-home dermaserve
 # The environment is a layer of its own: a change of code or model does not install anything again.
 COPY --from=environment /opt/dermaserve /opt/dermaserve
@@ -52,3 +51,8 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=2); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
 CMD ["python", "-m", "service"]
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="dermaserve" \
+      org.opencontainers.image.description="Skin-lesion classifier over HTTP. Research use only, not for diagnosis." \
+      org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-NC-4.0" \
+      org.opencontainers.image.revision="${REVISION}"

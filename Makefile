@@ -5,6 +5,7 @@ PORT = 8000
 PYTHON = python3
 SERVE_ENV = .venv-serve
 DEV_ENV = .venv
+AUDIT_ENV = .venv-audit
 # An NVIDIA GPU whose driver answers gets onnxruntime-gpu, anything else onnxruntime; never both.
 DEVICE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 EXTRAS =
@@ -14,7 +15,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint fuzz hostile rolling soak train-env openapi lock clean
+.PHONY: help serve test lint fuzz hostile rolling soak train-env openapi lock docker-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -64,8 +65,20 @@ lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 LOCK = $(DEV_ENV)/bin/uv pip compile -q pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
+docker-test: $(DEV_ENV)/.installed ## build the image, start all of docker-compose.yml, try it, stop it (needs Docker)
+	$(DEV_ENV)/bin/python -m pytest -x tests/deploy/docker_stack.py
+
+sbom: ## build the image and write sbom.cdx.json, what is installed in it (needs Docker)
+	docker build -t dermaserve .
+	docker run --rm --network none dermaserve cat /opt/sbom.cdx.json > sbom.cdx.json
+
+# --strict: without it a database that cannot be reached would pass for one without findings.
+audit: $(AUDIT_ENV)/.installed ## look all locked packages up among the known vulnerabilities (needs pypi.org)
+	$(AUDIT_ENV)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+		$(addprefix -r ,$(wildcard requirements/*.txt))
+
 clean: ## remove the environments and caches
-	rm -rf $(SERVE_ENV) $(DEV_ENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # A stamp says which locks an environment was made from; a new lock, device or extra makes it anew.
 $(SERVE_STAMP): $(SERVE_LOCKS)
@@ -78,4 +91,10 @@ $(DEV_ENV)/.installed: requirements/dev.txt
 	rm -rf $(DEV_ENV)
 	$(PYTHON) -m venv $(DEV_ENV)
 	$(DEV_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+$(AUDIT_ENV)/.installed: requirements/audit.txt
+	rm -rf $(AUDIT_ENV)
+	$(PYTHON) -m venv $(AUDIT_ENV)
+	$(AUDIT_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@
