@@ -63,13 +63,17 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
 
     from service.logs import set_up_logs
     from service.memory import return_large_blocks
-    from service.offline.files import find, path_text
+    from service.offline.files import ENDINGS, find, path_text
     from service.offline.output import open_output
     from service.offline.rows import FORMATS, Failure, Scored
     from service.offline.scoring import score
 
     set_up_logs("text", "warning")
     return_large_blocks()
+    if options.output and options.output.name.lower().endswith(ENDINGS):
+        raise OutputError(
+            f"--output: expected a file for rows, got {options.output}, which is named as an image"
+        )
     found = find(options.paths, recursive=options.recursive, besides=options.gradcam)
     for note in found.notes:
         print(note, file=sys.stderr)

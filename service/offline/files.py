@@ -62,10 +62,10 @@ def _in_folder(top: str, recursive: bool, besides: Path | None, notes: list[str]
     if not found:
         notes.append(f"{path_text(top)}: no images (names that end in {' '.join(ENDINGS)})")
     elif other:
-        notes.append(f"{path_text(top)}: {other} files left out, whose names are not those of images")
+        notes.append(f"{path_text(top)}: files left out, whose names are not those of images: {other}")
     if folders_left:
-        why = "behind links" if recursive else "without --recursive"
-        notes.append(f"{path_text(top)}: {folders_left} folders not entered, {why}")
+        why = "which are links" if recursive else "without --recursive"
+        notes.append(f"{path_text(top)}: folders not entered, {why}: {folders_left}")
     return found
 
 

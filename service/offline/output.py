@@ -9,6 +9,9 @@ from typing import BinaryIO
 from service.errors import OutputError
 from service.offline.rows import Done, Format
 
+_LONGEST = 65_536
+"""Bytes in a line: several times what a row can have."""
+
 
 class Output:
     """Appends lines to a descriptor that it owns; ``done`` holds the rows of earlier runs by path."""
@@ -98,10 +101,10 @@ def _rows(
     done: dict[str, Done] = {}
     end = 0
     header = format_.header
-    for number, line in enumerate(stream, start=1):
+    for number, line in enumerate(iter(lambda: stream.readline(_LONGEST), b""), start=1):
         first = header if number == 1 and header else format_.start
         if not line.endswith(b"\n"):
-            if not (line.startswith(first) or first.startswith(line)):
+            if len(line) == _LONGEST or not (line.startswith(first) or first.startswith(line)):
                 raise _refused(path, f"line {number} is none of such a file")
             break
         if number == 1 and header:

@@ -7,6 +7,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from models.errors import DermaserveError
@@ -62,6 +63,7 @@ async def score(
     finally:
         for task in begun:
             task.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)
         scorer.close()
 
 
@@ -133,4 +135,6 @@ def _write_overlay(path: Path, png: bytes) -> None:
     try:
         path.write_bytes(png)
     except OSError as error:
+        with suppress(OSError):
+            path.unlink()
         raise OutputError(f"{path}: cannot be written ({os.strerror(error.errno or 0)})") from error

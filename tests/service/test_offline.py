@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -243,10 +245,12 @@ def test_what_is_left_out_of_a_folder_is_counted(folder: Path) -> None:
     (folder / "self").symlink_to(".")
     found = find([str(folder)], recursive=False)
     assert found.notes == [
-        f"{folder}: 1 files left out, whose names are not those of images",
-        f"{folder}: 2 folders not entered, without --recursive",
+        f"{folder}: files left out, whose names are not those of images: 1",
+        f"{folder}: folders not entered, without --recursive: 2",
     ]
-    assert find([str(folder)], recursive=True).notes[1] == f"{folder}: 1 folders not entered, behind links"
+    assert (
+        find([str(folder)], recursive=True).notes[1] == f"{folder}: folders not entered, which are links: 1"
+    )
 
 
 def test_a_file_that_is_named_twice_is_scored_once(folder: Path) -> None:
@@ -369,7 +373,16 @@ def test_another_model_or_other_columns_are_not_mixed(
 
 
 @pytest.mark.parametrize(
-    "content", [b"\xff\xd8\xff a photo", b"path,status\n", b"a\nb\n", b"{}\n", b"[1]\n", b"x"]
+    "content",
+    [
+        pytest.param(b"a" * 200_000, id="long"),
+        b"\xff\xd8\xff a photo",
+        b"path,status\n",
+        b"a\nb\n",
+        b"{}\n",
+        b"[1]\n",
+        b"x",
+    ],
 )
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
 def test_a_file_of_something_else_is_left_alone(
@@ -378,6 +391,16 @@ def test_a_file_of_something_else_is_left_alone(
     output = tmp_path / name
     output.write_bytes(content)
     refused(["predict", str(folder), "--output", str(output)], output, capsys)
+
+
+def test_an_output_that_is_named_as_an_image_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (folder / "1.jpg").read_bytes()
+    arguments = [str(folder / "0.jpg"), "--overwrite", "--output", str(folder / "1.jpg")]
+    assert main(["predict", *arguments]) == 2
+    assert "is named as an image" in capsys.readouterr().err
+    assert (folder / "1.jpg").read_bytes() == before
 
 
 def test_an_output_that_cannot_be_opened_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -411,7 +434,7 @@ def test_overlays_are_those_of_the_service(client: Door, folder: Path, tmp_path:
     assert output.read_bytes() == before
 
 
-def process(*arguments: str, before: str = "") -> "subprocess.Popen[bytes]":
+def process(*arguments: str, before: str = "", stderr: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
     """The command in a process of its own, after what is to happen ``before``."""
     program = (
         "import signal, sys\n"
@@ -422,7 +445,7 @@ def process(*arguments: str, before: str = "") -> "subprocess.Popen[bytes]":
     )
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr,
     )  # fmt: skip
 
 
@@ -474,6 +497,33 @@ def test_a_full_disk_ends_the_run_with_whole_rows(many: Path, tmp_path: Path) ->
     assert all(row["status"] == "ok" and row["model_version"] == "0.0.1" for row in rows)
     assert main(["predict", *command]) == 0
     assert len(table(output)) == 60
+
+
+def test_a_full_disk_leaves_no_part_of_an_overlay(many: Path, tmp_path: Path) -> None:
+    output, overlays = tmp_path / "out.csv", tmp_path / "overlays"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"
+    run = process(str(many), "--output", str(output), "--gradcam", str(overlays), before=limit)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 2
+    (line,) = errors.decode().splitlines()
+    assert line.startswith(f"error: {overlays}/")
+    assert line.endswith(": cannot be written (File too large)")
+    assert list(overlays.iterdir()) == []
+    assert table(output) == []
+
+
+def test_on_a_terminal_there_is_a_bar(folder: Path, tmp_path: Path) -> None:
+    master, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    with process(str(folder), "--output", str(tmp_path / "out.csv"), stderr=terminal) as run:
+        os.close(terminal)
+        shown = b""
+        with suppress(OSError):  # Linux ends the reading of a terminal that was closed with one
+            while part := os.read(master, 4096):
+                shown += part
+    os.close(master)
+    assert run.returncode == 1
+    assert b"11/11" in shown
 
 
 def test_a_reader_that_goes_away_ends_the_run(many: Path) -> None:
