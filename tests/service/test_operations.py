@@ -66,6 +66,7 @@ def test_metrics_count_what_happened_by_route_template_and_status(
     assert grown("dermaserve_batch_size_count") == 1
     assert grown("dermaserve_inference_duration_seconds_count") == 1
     assert grown("dermaserve_queue_wait_seconds_count") == 1
+    assert grown("dermaserve_receive_duration_seconds_count") == 2
     assert grown("dermaserve_decode_duration_seconds_count") == 2
     assert sum(grown(name) for name in after if name.startswith("dermaserve_predictions_total")) == 1
     assert after["dermaserve_ready"] == 1
@@ -76,6 +77,15 @@ def test_metrics_count_what_happened_by_route_template_and_status(
     assert after[info] == 1
     assert after["process_resident_memory_bytes"] > 0
     assert not [name for name in after if "path/of" in name]
+
+
+def test_the_drawing_of_overlays_is_measured(jpeg: bytes, client: Door) -> None:
+    name = "dermaserve_overlay_duration_seconds_count"
+    before = samples(client)[name]
+    client.post("/predict", content=jpeg, headers=JPEG)
+    client.post("/predict?gradcam=true", content=jpeg, headers=JPEG)
+    client.post("/gradcam", content=jpeg, headers=JPEG)
+    assert samples(client)[name] == before + 2
 
 
 def test_two_apps_in_one_process_share_no_metrics(tiny: object, jpeg: bytes, client: Door) -> None:
