@@ -66,7 +66,7 @@ def test_compose_demands_a_folder_of_keys() -> None:
     (volume,) = service["volumes"]
     assert volume.startswith("${KEYS_DIR:?")
     assert volume.endswith(":/keys:ro")
-    assert service["environment"]["DERMASERVE_API_KEYS_FILE"] == "/keys/keys"
+    assert service["environment"]["DERMASERVE_API_KEYS_FILE"] == "/keys/keys.txt"
     assert "DERMASERVE_ALLOW_ANONYMOUS" not in service["environment"]
 
 
