@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from service.cors import Cors
-from service.docs import API_VERSION, DESCRIPTION, TAGS, TITLE, add_problem_schema, errors
+from service.docs import API_VERSION, DESCRIPTION, LICENCE, SERVERS, TAGS, TITLE, completed, errors
 from service.doorkeeper import Doorkeeper
 from service.gate import Phase
 from service.middleware import Envelope
@@ -53,6 +53,8 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
         version=API_VERSION,
         description=DESCRIPTION,
         openapi_tags=TAGS,
+        license_info=LICENCE,
+        servers=SERVERS,
         lifespan=lifespan,
         telemetry=_NO_TELEMETRY,
         openapi_url=None,
@@ -105,7 +107,7 @@ def _tracing() -> "Tracing":
 
 
 class _Documented(FastAPI):
-    """FastAPI whose OpenAPI document holds the schema of problems."""
+    """FastAPI whose OpenAPI document says what holds for all answers."""
 
     def openapi(self) -> dict[str, Any]:
-        return add_problem_schema(super().openapi())
+        return completed(super().openapi())

@@ -3,11 +3,12 @@
 from typing import Any
 
 from service.errors import KINDS, URN
+from service.examples import REQUEST_ID, problem
 from service.problems import MEDIA_TYPE
 from service.schemas import Problem
 from service.upload import MAX_IMAGES, RAW_TYPES
 
-API_VERSION = "1.1.0"
+API_VERSION = "1.2.0"
 
 TITLE = "dermaserve"
 
@@ -23,7 +24,17 @@ model is for, what it was trained on, how good it was measured to be and where i
 Errors are `application/problem+json` (RFC 9457). Every answer carries `X-Request-ID`: the
 client's own, if it sent one of 1 to 64 letters, digits, `.`, `_` or `-`. Answers of a model carry
 `X-Model`: its name and version.
+
+Beside what each operation lists, any may answer 400 (no well-formed HTTP/1.1), 405 with `Allow`, 408
+(headers too slow), 431 (headers too large) and, with too many connections, 503. Wait for `Retry-After`
+after 429 and 503.
+
+Within a major version members, warnings and kinds of problem are only added: ignore those you do not know.
 """
+
+LICENCE = {"name": "Apache 2.0", "identifier": "Apache-2.0"}
+
+SERVERS = [{"url": "/", "description": "The service that this document came from."}]
 
 TAGS = [
     {"name": "images", "description": "Images in, probabilities or overlays out."},
@@ -32,6 +43,7 @@ TAGS = [
 ]
 
 _BINARY = {"type": "string", "format": "binary"}
+_IMAGE_PART = {"contentType": ", ".join(RAW_TYPES)}
 
 IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
@@ -41,7 +53,8 @@ IMAGE_BODY: dict[str, Any] = {
         "JPEG; where the server has the extra for it, else 415.",
         "content": {
             "multipart/form-data": {
-                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
+                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}},
+                "encoding": {"file": _IMAGE_PART},
             },
             **{media_type: {"schema": _BINARY} for media_type in RAW_TYPES},
         },
@@ -57,14 +70,23 @@ BATCH_BODY: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["files"],
-                    "properties": {"files": {"type": "array", "maxItems": MAX_IMAGES, "items": _BINARY}},
-                }
+                    "properties": {
+                        "files": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": MAX_IMAGES,
+                            "items": _BINARY,
+                        }
+                    },
+                },
+                "encoding": {"files": _IMAGE_PART},
             }
         },
     }
 }
 
 _DETAILS = {
+    "malformed-request": "The body comes in chunks that are too small.",
     "headers-too-slow": "The request's headers were not complete in time.",
     "upload-too-slow": "The body came at less than 4,096 bytes per second.",
     "unauthorized": "Send one header X-API-Key with a key.",
@@ -86,6 +108,7 @@ _DETAILS = {
 }
 
 _TITLES = {
+    400: "The request is not well-formed HTTP/1.1; the connection is closed.",
     408: "The body, or the headers, came too slowly; the connection is closed.",
     401: "API keys are configured, and `X-API-Key` is missing, wrong, or there twice.",
     403: "The key has not the role admin, or no keys are configured.",
@@ -107,7 +130,40 @@ MODEL_HEADER = {
     }
 }
 
-ETAG_HEADER = {"ETag": {"description": "Changes with the answer.", "schema": {"type": "string"}}}
+ETAG_HEADER = {
+    "ETag": {
+        "description": "Changes with the answer.",
+        "schema": {"type": "string"},
+        "example": '"b1946ac92492d2347c6235b4d2611184"',
+    }
+}
+
+IF_NONE_MATCH: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "If-None-Match",
+            "in": "header",
+            "required": False,
+            "description": "The `ETag` of the answer that the client has.",
+            "schema": {"type": "string"},
+        }
+    ]
+}
+
+UNCHANGED = {
+    "unchanged": {
+        "operationId": "model",
+        "parameters": {"header.If-None-Match": "$response.header.ETag"},
+        "description": "Asked again with its `ETag`, the answer is 304 until another model is served.",
+    }
+}
+
+_REQUEST_ID = {
+    "description": "The request's id, for the server's log.",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    "example": REQUEST_ID,
+}
 
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 _HEADERS: dict[int, dict[str, Any]] = {
@@ -117,21 +173,21 @@ _HEADERS: dict[int, dict[str, Any]] = {
 }
 
 
+def answer(
+    description: str, example: dict[str, Any], headers: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The ``responses`` entry of a JSON answer, whose schema FastAPI adds."""
+    content = {"application/json": {"example": example}}
+    return {"description": description, "content": content, "headers": headers or {}}
+
+
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` of a route that may answer with these statuses, an example for each kind."""
     responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         kinds = {kind.type: kind for kind in KINDS.values() if kind.status == status}
         examples = {
-            name: {
-                "value": {
-                    "type": URN + name,
-                    "title": kind.title,
-                    "status": status,
-                    "detail": _DETAILS[name],
-                    "request_id": "01K6X5V7Q2M3N4P5R6S7T8V9WA",
-                }
-            }
+            name: {"value": problem(URN + name, kind.title, status, _DETAILS[name])}
             for name, kind in kinds.items()
         }
         content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}}
@@ -141,11 +197,19 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-IMAGE_ERRORS = errors(401, 413, 415, 422, 429, 500, 503, 504)
+IMAGE_ERRORS = errors(400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
 
 
-def add_problem_schema(document: dict[str, Any]) -> dict[str, Any]:
-    """Put the schema that ``errors`` refers to into an OpenAPI document."""
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas.setdefault("Problem", Problem.model_json_schema())
+def completed(document: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document with what holds for all answers: the schema of problems, the request's id."""
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {}).setdefault("Problem", Problem.model_json_schema())
+    components["headers"] = {"X-Request-ID": _REQUEST_ID}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                headers = response.get("headers", {}) | {
+                    "X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}
+                }
+                response["headers"] = headers
     return document

@@ -8,27 +8,34 @@ from prometheus_client.exposition import choose_encoder
 
 from service.answers import model_name
 from service.classifier import Identity
-from service.docs import errors
+from service.docs import answer, errors
+from service.examples import ALIVE, METRICS, READY, RELOADED
 from service.runtime import Runtime
 from service.schemas import Alive, ModelName, Ready, Reloaded
-
-_METRICS_EXAMPLE = """\
-# TYPE dermaserve_predictions_total counter
-dermaserve_predictions_total{flag="benign",label="nv"} 41.0
-dermaserve_predictions_total{flag="malignant",label="mel"} 7.0
-"""
 
 
 def build_probes(runtime: Runtime) -> APIRouter:
     """Liveness and readiness: open to everyone, as load balancers send no keys."""
     router = APIRouter(tags=["operations"])
 
-    @router.get("/livez", summary="Is the process up?", operation_id="livez", responses=errors(503))
+    @router.get(
+        "/livez",
+        summary="Is the process up?",
+        description="Fails where only a restart helps: an inference that does not end.",
+        operation_id="livez",
+        responses={**errors(503), 200: answer("It is.", ALIVE)},
+    )
     async def livez() -> Alive:
         runtime.check_alive()
         return Alive()
 
-    @router.get("/readyz", summary="Does it take work?", operation_id="readyz", responses=errors(503))
+    @router.get(
+        "/readyz",
+        summary="Does it take work?",
+        description="Fails while the model is being loaded and from the beginning of the end.",
+        operation_id="readyz",
+        responses={**errors(503), 200: answer("It does.", READY)},
+    )
     async def readyz() -> Ready:
         runtime.check_ready()
         classifier = runtime.classifier
@@ -44,12 +51,14 @@ def build_metrics(runtime: Runtime) -> APIRouter:
     @router.get(
         "/metrics",
         summary="Prometheus metrics",
+        description="In the text format, or in OpenMetrics for those who ask for it. Where the service has a "
+        "port for operations, that one answers, without a key.",
         operation_id="metrics",
         response_class=Response,
         responses={
             200: {
                 "description": "Metrics.",
-                "content": {"text/plain": {"schema": {"type": "string"}, "example": _METRICS_EXAMPLE}},
+                "content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS}},
             }
         },
     )
@@ -77,7 +86,7 @@ def build_admin(runtime: Runtime) -> APIRouter:
         "with. The answer comes when new requests get the new model. A bundle that cannot be served is "
         "refused, and the old model goes on. A bundle that is being served already is only verified.",
         operation_id="reload",
-        responses=errors(409, 503),
+        responses={**errors(409, 503), 200: answer("The model was exchanged.", RELOADED)},
     )
     async def reload() -> Reloaded:
         old, new = await runtime.reload(wait=False)

@@ -16,13 +16,17 @@ from service.classifier import Classified, Classifier, Prepared
 from service.docs import (
     BATCH_BODY,
     ETAG_HEADER,
+    IF_NONE_MATCH,
     IMAGE_BODY,
     IMAGE_ERRORS,
     MODEL_HEADER,
+    UNCHANGED,
+    answer,
     errors,
 )
 from service.errors import URN, DeadlinePassed, InvalidRequest
 from service.etag import tagged
+from service.examples import BATCH, MODEL_CARD, PREDICTION
 from service.problems import problem_of
 from service.record import Record, Stage, Verdict
 from service.runtime import Runtime
@@ -100,8 +104,10 @@ def build_router(runtime: Runtime) -> APIRouter:
         "/predict",
         tags=["images"],
         summary="Classify one image",
+        description="Probabilities of all classes, the class picked by the model's decision rule, the flag "
+        "at its operating point, and warnings; with `gradcam` an overlay as well.",
         operation_id="predict",
-        responses={**IMAGE_ERRORS, 200: {"headers": MODEL_HEADER}},
+        responses={**IMAGE_ERRORS, 200: answer("The prediction.", PREDICTION, MODEL_HEADER)},
         openapi_extra=IMAGE_BODY,
     )
     async def predict(
@@ -131,7 +137,7 @@ def build_router(runtime: Runtime) -> APIRouter:
         description="Results come in the order of the images, each a prediction or a problem: one bad "
         "image never fails its neighbours. The limit on bytes holds for the whole body.",
         operation_id="predictBatch",
-        responses={**IMAGE_ERRORS, 200: {"headers": MODEL_HEADER}},
+        responses={**IMAGE_ERRORS, 200: answer("A result for each image.", BATCH, MODEL_HEADER)},
         openapi_extra=BATCH_BODY,
     )
     async def predict_batch(request: Request) -> BatchPrediction:
@@ -207,13 +213,19 @@ def build_router(runtime: Runtime) -> APIRouter:
         "/model",
         tags=["model"],
         summary="The model being served",
+        description="From its manifest: classes, operating point, figures measured once on the test part, "
+        "limits, licence. It changes with a reload or a restart only: keep it, and ask with its `ETag`.",
         operation_id="model",
         response_model=ModelCard,
         responses={
             **errors(503),
-            200: {"headers": MODEL_HEADER | ETAG_HEADER},
-            304: {"description": "As it was when its `ETag` was sent, now back in `If-None-Match`."},
+            200: answer("The model.", MODEL_CARD, MODEL_HEADER | ETAG_HEADER) | {"links": UNCHANGED},
+            304: {
+                "description": "As it was when its `ETag` was sent, now back in `If-None-Match`.",
+                "headers": MODEL_HEADER | ETAG_HEADER,
+            },
         },
+        openapi_extra=IF_NONE_MATCH,
     )
     async def model(request: Request) -> Response:
         classifier = runtime.classifier

@@ -109,28 +109,6 @@ class GradCam(BaseModel):
 class Prediction(BaseModel):
     """Everything said of one image."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "request_id": "01K6X5V7Q2M3N4P5R6S7T8V9WA",
-                "model": {"name": "ham10000-ensemble", "version": "1.0.0"},
-                "probabilities": {
-                    "akiec": 0.01, "bcc": 0.02, "bkl": 0.05, "df": 0.0, "mel": 0.62, "nv": 0.29, "vasc": 0.01
-                },
-                "prediction": {"label": "mel", "name": "Melanoma", "probability": 0.62},
-                "malignancy": {"flag": "malignant", "probability": 0.65, "threshold": 0.21},
-                "prediction_set": {"coverage": 0.9, "labels": ["mel", "nv"]},
-                "uncertainty": {
-                    "entropy": 0.50, "disagreement": 0.08, "ood_score": -6.2, "ood_threshold": -3.1
-                },
-                "warnings": [
-                    {"code": "blurred", "detail": "The image looks blurred. If you can, take it again."}
-                ],
-                "gradcam": None,
-            }
-        }
-    )  # fmt: skip
-
     request_id: str
     model: ModelName
     probabilities: dict[str, float] = Field(
