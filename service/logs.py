@@ -96,8 +96,7 @@ class LineHandler(logging.Handler):
                 line.set()
             elif self._write(line) and (lost := self._dropped + self._failed - self._reported):
                 self._reported += lost
-                extra = {"event": "lines_lost", "fields": {"lines": lost}}
-                logger.warning("%d lines of this log could not be written", lost, extra=extra)
+                self._write(self.format(_lost_lines(lost)))  # not by the logger, which may wait for us
 
     def _write(self, line: str) -> bool:
         left = line.encode("utf-8", "backslashreplace") + b"\n"
@@ -162,6 +161,12 @@ def log_request(record: Record, *, audit: bool) -> None:
         record.duration * 1000,
         extra={"event": "request", "fields": fields},
     )
+
+
+def _lost_lines(count: int) -> logging.LogRecord:
+    event = {"event": "lines_lost", "fields": {"lines": count}}
+    text = "%d lines of this log could not be written"
+    return logger.makeRecord(logger.name, logging.WARNING, "", 0, text, (count,), None, extra=event)
 
 
 def _log_warning(

@@ -250,7 +250,6 @@ def test_lines_that_cannot_be_written_are_lost_and_counted(
         stream.error = None
         log.info("found")
         handler.flush()
-        handler.flush()  # the count is logged by the thread that the first one waited for
     finally:
         log.removeHandler(handler)
     found, lost = stream.lines()
