@@ -66,7 +66,7 @@ LOCK = $(DEV_ENV)/bin/uv pip compile -q pyproject.toml --universal --python-vers
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
 docker-test: $(DEV_ENV)/.installed ## build the image, start all of docker-compose.yml, try it, stop it (needs Docker)
-	$(DEV_ENV)/bin/python -m pytest -x tests/deploy/docker_stack.py
+	$(DEV_ENV)/bin/python -m pytest -x -s tests/deploy/docker_stack.py
 
 sbom: ## build the image and write sbom.cdx.json, what is installed in it (needs Docker)
 	docker build -t dermaserve .
