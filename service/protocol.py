@@ -32,7 +32,7 @@ PROBES_RESERVE = 16
 
 _HEAD_PIECE = 4096  # of what is received, so that h11 looks at the length of headers before they are whole
 _BODY_PIECE = 16_384
-_FRAMING = 16_384  # bytes of chunk sizes and extensions that a body may have beyond its own length
+_FRAMING = 32_768  # bytes of chunk sizes and extensions that a body may have beyond its own length
 _LINGER = 2.0  # seconds for a refused client to read why
 
 logger = logging.getLogger(__name__)
@@ -118,8 +118,9 @@ class GuardedProtocol(H11Protocol):
             self._refuse(MalformedRequest("The request is not well-formed HTTP/1.1."))
 
     def _weigh(self, received: int, body: int) -> None:
-        """Refuse bodies in tiny chunks: of each h11 makes an event, 3 microseconds a byte in all."""
-        self._framing = max(0, self._framing + received - 2 * body)
+        """Refuse bodies in tiny chunks: h11 takes 12 microseconds for each, however short."""
+        # Chunks from some 400 bytes on may go on for ever.
+        self._framing = max(0, self._framing + received - body - body // 64)
         if self._framing > _FRAMING and not self._refused:
             self._refuse(MalformedRequest("The body comes in chunks that are too small."))
 

@@ -100,6 +100,15 @@ def test_a_drip_feeding_client_is_cut_off_at_the_deadline(tiny: Path, jpeg: byte
         assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
 
 
+def test_without_a_least_rate_only_the_deadline_counts(tiny: Path) -> None:
+    def drip() -> Iterator[bytes]:
+        while True:
+            yield b"\xff"
+
+    with running(tiny, min_upload_rate=0, upload_grace=0.01, request_timeout=0.3) as client:
+        assert_problem(client.post("/predict", content=drip(), headers=JPEG), 504, "deadline-passed")
+
+
 def test_a_failing_batch_fails_only_its_own(tiny: Path, slow: Slow, jpeg: bytes) -> None:
     with running(tiny, max_batch_size=1) as client:
         slow.patch()

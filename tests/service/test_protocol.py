@@ -164,6 +164,7 @@ def test_pipelined_requests_are_answered_in_order_and_the_rest_has_no_more_time(
         CHUNKED.replace(b"POST /predict", b"GET /livez") + b"zz\r\n",
         CHUNKED.replace(b"POST /predict", b"HEAD /livez") + b"zz\r\n",
         CHUNKED + b"1\r\nx\r\n" * 100_000,
+        CHUNKED + b"8\r\n12345678\r\n" * 50_000,
         CHUNKED + (b"1;" + b"e" * 8000 + b"\r\nx\r\n") * 20,
     ],
 )
@@ -204,6 +205,7 @@ def test_headers_over_the_limit_are_431(server: Listening, request_: bytes) -> N
         (POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n12345", [100, 415]),
         (CHUNKED + b"5;a=b;c\r\n12345\r\n0\r\n\r\n", [415]),
         (CHUNKED + b"5\r\n12345\r\n0\r\nContent-Length: 9\r\nX: y\r\n\r\n", [415]),  # trailers
+        (CHUNKED + (b"200\r\n" + b"x" * 512 + b"\r\n") * 20_000 + b"0\r\n\r\n", [415]),
         (CHUNKED + b"F" * 20 + b"\r\n12345", [408]),
     ],
 )
@@ -265,7 +267,9 @@ def test_a_client_that_stops_reading_for_a_moment_gets_all_and_is_forgiven(tiny:
             data += connection.recv(1_000_000)
         time.sleep(2.2)  # the time that it had
         connection.sendall(LAST)
-        assert [status for status, _, _ in answers(bytes(data) + read_to_end(connection))] == [200] * (count + 1)
+        assert [status for status, _, _ in answers(bytes(data) + read_to_end(connection))] == [200] * (
+            count + 1
+        )
 
 
 # Too many connections

@@ -172,9 +172,9 @@ def test_a_slow_upload_is_cut_off_and_the_connection_closed(tmp_path: Path, tiny
 
 
 def test_endless_headers_do_not_take_the_server_down(server: Process) -> None:
-    with contextlib.suppress(httpx.TransportError):  # it may hang up before it has read them all
-        response = httpx.get(server.url + "/livez", headers={"x-filler": "a" * 2_000_000})
-        assert response.status_code == 400
+    response = httpx.get(server.url + "/livez", headers={"x-filler": "a" * 2_000_000})
+    assert response.status_code == 431
+    assert response.headers["content-type"] == "application/problem+json"
     assert server.status("/livez") == 200
 
 
