@@ -21,7 +21,8 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 serve: $(SERVE_STAMP) ## install what serving needs and serve the shipped model (HOST=, PORT=, EXTRAS="dicom otel")
-	DERMASERVE_HOST=$(HOST) DERMASERVE_PORT=$(PORT) $(SERVE_ENV)/bin/python -m service
+	DERMASERVE_HOST=$(HOST) DERMASERVE_PORT=$(PORT) DERMASERVE_LOG_FORMAT=$${DERMASERVE_LOG_FORMAT:-text} \
+		$(SERVE_ENV)/bin/python -m service
 
 test: $(DEV_ENV)/.installed ## lint, types, OpenAPI drift and the whole suite
 	$(MAKE) --no-print-directory lint
