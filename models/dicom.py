@@ -137,6 +137,8 @@ def _read_frame(data: bytes) -> Frame:
         raise UnsupportedImage(
             f"The DICOM file holds no photograph: its SOP class is none of {', '.join(PHOTOGRAPHS.values())}."
         )
+    if length is None:
+        raise CorruptImage("The DICOM file is truncated or damaged: it has no pixel data.")
     photometric = _photometric(dataset)
     columns, rows = _number(dataset, _COLUMNS), _number(dataset, _ROWS)
     frames = int(_text(dataset, _FRAMES) or 1)
@@ -198,8 +200,8 @@ def _transfer_syntax(data: bytes, start: int) -> tuple[str, int]:
     return syntax, start + length
 
 
-def _read_header(stream: _Stream, *, explicit: bool) -> tuple[Dataset, int]:
-    """The wanted elements, and the length of the pixel data, at which ``stream`` then stands."""
+def _read_header(stream: _Stream, *, explicit: bool) -> tuple[Dataset, int | None]:
+    """The wanted elements, and the length of the pixel data, if any, at which ``stream`` then stands."""
     lengths: list[int] = []
 
     def at_pixels(tag: int, vr: str | None, length: int) -> bool:
@@ -211,7 +213,7 @@ def _read_header(stream: _Stream, *, explicit: bool) -> tuple[Dataset, int]:
 
     dataset = read_dataset(stream, not explicit, True, stop_when=at_pixels, specific_tags=_WANTED)
     if not lengths:
-        raise CorruptImage("The DICOM file is truncated or damaged: it has no pixel data.")
+        return dataset, None
     stream.seek(12 if explicit else 8, 1)  # it was rewound to the element's tag
     return dataset, lengths[0]
 
