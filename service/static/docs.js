@@ -6,4 +6,5 @@ SwaggerUIBundle({
   displayRequestDuration: true,
   tryItOutEnabled: true,
   validatorUrl: null,
+  defaultModelsExpandDepth: 0,
 });

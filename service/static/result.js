@@ -15,10 +15,13 @@ export function showResult(answer, bitmap, model) {
   showFlag(answer.malignancy, model);
   get("pick").textContent = pickWords(answer.prediction, sorted[0].code === answer.prediction.label);
   get("bars").replaceChildren(...sorted.map((entry) => bar(entry, answer)));
-  const { intro, meaning } = setWords(answer.prediction_set);
+  const kept = answer.prediction_set.labels;
+  const least = Math.min(...kept.map((code) => answer.probabilities[code]));
+  const longer = sorted.filter((entry) => probability(entry) > least && !kept.includes(entry.code));
+  const { intro, meaning } = setWords(answer.prediction_set, longer.map(({ name }) => name));
   get("set").textContent = intro;
   get("set-list").replaceChildren(
-    ...answer.prediction_set.labels.map((code) => named(make("li"), byCode.get(code))),
+    ...kept.map((code) => named(make("li"), byCode.get(code))),
   );
   get("set-meaning").textContent = meaning;
   get("class").replaceChildren(...sorted.map(({ name, code }) => new Option(name, code)));

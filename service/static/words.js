@@ -52,13 +52,14 @@ export function pickWords({ name, probability }, isLongest) {
   return `${pick} This is not the longest bar: the rule favours rare classes, so as not to overlook them.`;
 }
 
-/** The prediction set: an introduction, and what it promises. */
-export function setWords({ coverage, labels }) {
+/** The prediction set: introduction and promise. `longer` names classes left out despite longer bars. */
+export function setWords({ coverage, labels }, longer) {
+  const despite = longer.length === 0 ? "" : " Not kept although the bar is longer: "
+    + `${longer.join(", ")}. Each class has a limit of its own for being kept.`;
   return {
-    intro: labels.length === 1 ? "The model leaves one class:" : `The model leaves ${labels.length} classes:`,
+    intro: labels.length === 1 ? "It keeps one class:" : `It keeps ${labels.length} classes:`,
     meaning: `For ${ofHundred(coverage)} images like those it was checked with, the right class is meant to `
-      + `be in this list; for ${ofHundred(1 - coverage)} it is not. A rare class stays in the list at a lower `
-      + "probability than a common one.",
+      + `be kept; for ${ofHundred(1 - coverage)} it is not.${despite}`,
   };
 }
 

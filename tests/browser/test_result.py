@@ -58,6 +58,12 @@ def assert_shows(visitor: Visitor, body: dict[str, Any], model: dict[str, Any]) 
     assert pick in visitor.reads("#pick")
     listed = [item.text.removesuffix(" ▲ malignant") for item in visitor.find_all("#set-list li")]
     assert listed == [names[code] for code in body["prediction_set"]["labels"]]
+    least = min(body["probabilities"][code] for code in body["prediction_set"]["labels"])
+    longer = [
+        c for c in codes if body["probabilities"][c] > least and c not in body["prediction_set"]["labels"]
+    ]
+    assert all(names[code] in visitor.reads("#set-meaning") for code in longer)
+    assert ("although the bar is longer" in visitor.reads("#set-meaning")) == bool(longer)
     details = [w["detail"] for w in body["warnings"] if w["code"] != "empty_heatmap"]
     assert [item.text for item in visitor.find_all("#warning-list li")] == details
     assert visitor.sees("#warnings") == bool(details)

@@ -116,15 +116,14 @@ def test_a_service_with_keys_asks_for_one_and_forgets_it(
 
 
 def test_an_upload_can_be_cancelled_or_replaced(
-    visitor: Visitor, tiny: Path, lesion: Path, tmp_path: Path
+    visitor: Visitor, server: Process, lesion: Path, tmp_path: Path
 ) -> None:
     text = tmp_path / "letter.txt"
     text.write_text("Dear colleague")
-    with process(tmp_path, tiny) as server:
-        server.wait_ready()
-        visitor.visit(server.url)
-        visitor.wait_for(lambda: visitor.reads("#model"))
-        os.kill(server.process.pid, signal.SIGSTOP)
+    visitor.visit(server.url)
+    visitor.wait_for(lambda: visitor.reads("#model"))
+    os.kill(server.process.pid, signal.SIGSTOP)  # so that no answer is too quick for a second thought
+    try:
         visitor.choose(lesion)
         visitor.wait_for(lambda: visitor.sees("#progress"))
         assert visitor.reads("#status")
@@ -134,9 +133,10 @@ def test_an_upload_can_be_cancelled_or_replaced(
         visitor.choose(text)
         visitor.wait_for(lambda: visitor.sees("#progress"))
         visitor.choose(lesion)
+    finally:
         os.kill(server.process.pid, signal.SIGCONT)
-        visitor.wait_for_result()
-        assert not visitor.sees("#trouble"), "nobody waits for the answer about the first file"
+    visitor.wait_for_result()
+    assert not visitor.sees("#trouble"), "nobody waits for the answer about the first file"
 
 
 def test_what_is_no_single_file_is_refused_in_words(visitor: Visitor, server: Process) -> None:

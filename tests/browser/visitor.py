@@ -76,9 +76,7 @@ class Visitor:
 
     def drop(self, path: Path) -> None:
         """Drag a file from outside the browser onto the page, and let it go there."""
-        where = self.js(
-            "const r = document.getElementById('drop').getBoundingClientRect(); return [r.x, r.y]"
-        )
+        where = self.find("#drop").location
         data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
             event = {"type": kind, "x": where["x"] + 9, "y": where["y"] + 9, "data": data}
