@@ -90,12 +90,17 @@ def references(client: httpx.Client, files: Sequence[tuple[str, bytes]]) -> list
     return samples
 
 
+def samples_of(url: str) -> list[Sample]:
+    """Some drawn samples with the answers of the server at ``url``."""
+    with httpx.Client(base_url=url) as client:
+        return references(client, image_files(1, None)[::3])
+
+
 class Asker:
     """Asks for samples in all ways that the API offers, over one kept connection."""
 
     def __init__(self, url: str, samples: Sequence[Sample], key: str = "", *, timeout: float = 60) -> None:
-        headers = {"X-API-Key": key} if key else {}
-        self._client = httpx.Client(base_url=url, timeout=timeout, headers=headers)
+        self._client = httpx.Client(base_url=url, timeout=timeout, headers={"X-API-Key": key} if key else {})
         self._samples = samples
 
     def close(self) -> None:
@@ -173,7 +178,7 @@ def _wrong_answer(body: dict[str, Any], sample: Sample) -> str:
     for code, probability in expected["probabilities"].items():
         if not abs(body["probabilities"][code] - probability) <= TOLERANCE:
             return f"{code} is {body['probabilities'][code]}, was {probability}"
-    for name, key in (("model", "version"), ("prediction", "label"), ("malignancy", "flag")):
+    for name, key in (("model", "name"), ("prediction", "label"), ("malignancy", "flag")):
         if body[name][key] != expected[name][key]:
             return f"{key} is {body[name][key]}, was {expected[name][key]}"
     # Whether there is anything to see depends on the class that was asked for.
