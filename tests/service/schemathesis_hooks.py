@@ -1,0 +1,40 @@
+"""What schemathesis cannot know from the OpenAPI document, loaded by schemathesis.toml."""
+
+from typing import Any
+
+import numpy as np
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis import Case, CheckContext, HookContext, Response
+
+from models.labels import HAM10000_LABELS
+from models.preprocess import ACCEPTED_FORMATS
+from tests.dicom_files import dicom_file
+from tests.service.conftest import encoded
+from tests.synthetic import draw_lesion
+
+_LESION = draw_lesion(np.random.default_rng(1), code="mel")
+
+# To the document an image is any bytes; what deserves a 200 is a picture of the type that it says.
+for _format, _media_type in ACCEPTED_FORMATS.items():
+    _file = dicom_file(_LESION) if _format == "DICOM" else encoded(_LESION, _format)
+    schemathesis.openapi.media_type(_media_type, st.just(_file))
+
+
+@schemathesis.hook
+def before_load_schema(_: HookContext, raw_schema: dict[str, Any]) -> None:
+    """Name the classes of the bundle being served: the document is the same for every bundle."""
+    codes = [label.code for label in HAM10000_LABELS]
+    for path in ("/predict", "/gradcam"):
+        for parameter in raw_schema["paths"][path]["post"]["parameters"]:
+            if parameter["name"] == "gradcam_class":
+                parameter["schema"] = {"type": "string", "enum": codes}
+
+
+@schemathesis.check
+def a_batch_says_what_is_no_image(_: CheckContext, response: Response, case: Case) -> None:
+    """A batch that breaks the document is refused, or has a problem for what is no image."""
+    negative = case.meta is not None and case.meta.generation.mode.is_negative
+    if case.path == "/predict/batch" and negative and response.status_code == 200:
+        results = response.json()["results"]
+        assert any(result.get("status", 0) >= 400 for result in results), results
