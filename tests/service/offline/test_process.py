@@ -1,0 +1,112 @@
+"""The command as a process: killed, out of disk, left by its reader, at a terminal."""
+
+import os
+import signal
+import subprocess
+import sys
+import termios
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from service.__main__ import main
+from tests.service.door import wait_for
+from tests.service.offline.conftest import table
+
+ROOT = Path(__file__).parents[3]
+
+
+def process(*arguments: str, before: str = "", stderr: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
+    """The command in a process of its own, after what is to happen ``before``."""
+    program = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in the background\n"
+        f"{before}\n"
+        "from service.__main__ import main\n"
+        "sys.exit(main(['predict', *sys.argv[1:]]))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr,
+    )  # fmt: skip
+
+
+SLOW = """
+import time, service.offline.scoring as s
+read = s.read_file
+s.read_file = lambda path, limit: time.sleep(0.05) or read(path, limit)
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_run_that_is_stopped_loses_no_row(number: int, status: int, many: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    command = (str(many), "--output", str(output))
+    run = process(*command, before=SLOW)
+    wait_for(lambda: output.exists() and output.read_bytes().count(b"\n") > 5, seconds=60)
+    run.send_signal(number)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == status
+    assert b"Traceback" not in errors
+    rows = table(output)
+    assert 5 <= len(rows) < 60
+    assert main(["predict", *command]) == 0
+    assert [Path(row["path"]).name for row in table(output)] == [f"{index:02}.jpg" for index in range(60)]
+    assert table(output)[: len(rows)] == rows
+
+
+def test_a_full_disk_ends_the_run_with_whole_rows(many: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    command = (str(many), "--output", str(output))
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"
+    run = process(*command, before=limit)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 2
+    assert errors.decode().splitlines()[-1].startswith(f"error: {output}: cannot be written (File too large)")
+    assert b"Traceback" not in errors
+    assert output.read_bytes().endswith(b"\n")
+    rows = table(output)
+    assert 5 < len(rows) < 60
+    assert all(row["status"] == "ok" and row["model_version"] == "0.0.1" for row in rows)
+    assert main(["predict", *command]) == 0
+    assert len(table(output)) == 60
+
+
+def test_a_full_disk_leaves_no_part_of_an_overlay(many: Path, tmp_path: Path) -> None:
+    output, overlays = tmp_path / "out.csv", tmp_path / "overlays"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"
+    run = process(str(many), "--output", str(output), "--gradcam", str(overlays), before=limit)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 2
+    (line,) = errors.decode().splitlines()
+    assert line.startswith(f"error: {overlays}/")
+    assert line.endswith(": cannot be written (File too large)")
+    assert list(overlays.iterdir()) == []
+    assert table(output) == []
+
+
+def test_on_a_terminal_there_is_a_bar(folder: Path, tmp_path: Path) -> None:
+    master, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    with process(str(folder), "--output", str(tmp_path / "out.csv"), stderr=terminal) as run:
+        os.close(terminal)
+        shown = b""
+        with suppress(OSError):  # Linux ends the reading of a terminal that was closed with one
+            while part := os.read(master, 4096):
+                shown += part
+    os.close(master)
+    assert run.returncode == 1
+    assert b"11/11" in shown
+
+
+def test_a_reader_that_goes_away_ends_the_run(many: Path) -> None:
+    with process(str(many), before=SLOW) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        run.stdout.close()
+        assert run.stderr is not None
+        errors = run.stderr.read().decode()
+    assert run.returncode == 2
+    assert "standard output: cannot be written (Broken pipe)" in errors
+    assert "Traceback" not in errors
