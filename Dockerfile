@@ -34,10 +34,6 @@ RUN python3 -m compileall -q --invalidation-mode unchecked-hash models service
 
 FROM ${BASE}
 RUN useradd --system --uid 10001 --no-create-home dermaserve
-# The environment is a layer of its own: a change of code or model does not install anything again.
-COPY --from=environment /opt/dermaserve /opt/dermaserve
-COPY --from=sbom /opt/sbom.cdx.json /opt/sbom.cdx.json
-COPY --from=code /app /app
 WORKDIR /app
 USER 10001
 
@@ -51,6 +47,12 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=2); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
 CMD ["python", "-m", "service"]
+
+# The environment is a layer of its own: a change of code or model does not install anything again.
+COPY --from=environment /opt/dermaserve /opt/dermaserve
+COPY --from=sbom /opt/sbom.cdx.json /opt/sbom.cdx.json
+COPY --from=code /app /app
+
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="dermaserve" \
       org.opencontainers.image.description="Skin-lesion classifier over HTTP. Research use only, not for diagnosis." \
