@@ -6,10 +6,8 @@ const COARSE = 100; // px; a smaller model input is shown as the squares that it
 
 /** The pixels of `file`, upright; null where the browser cannot read its format, such as TIFF or DICOM. */
 export function readable(file) {
-  return createImageBitmap(file, {
-    imageOrientation: "from-image",
-    colorSpaceConversion: "none", // the service ignores colour profiles too
-  }).catch(() => null);
+  // As the service: turned as the camera says, which is the default here, and without colour profiles.
+  return createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => null);
 }
 
 /** Draw `bitmap`, whole and as the model's `input` cuts it. It may be null, and is closed. */

@@ -79,10 +79,13 @@ def test_who_sends_too_many_images_sees_for_how_long_to_wait(
         visitor.visit(server.url)
         visitor.choose(lesion)
         visitor.wait_for_result()
-        visitor.choose(lesion)
+        explained = visitor.find("#class").get_property("value")
+        visitor.find("#class option:not(:checked)").click()
         visitor.wait_for_trouble()
         assert re.fullmatch(r"Try again in [2-6]\d s", visitor.reads("#again"))
         assert not visitor.find("#again").is_enabled()
+        assert visitor.sees("#result"), "what was answered still holds"
+        assert visitor.find("#class").get_property("value") == explained, "and names its picture"
 
 
 def test_a_service_with_keys_asks_for_one_and_forgets_it(
