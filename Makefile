@@ -74,7 +74,7 @@ sbom: ## build the image and write sbom.cdx.json, what is installed in it (needs
 	docker run --rm --network none dermaserve cat /opt/sbom.cdx.json > sbom.cdx.json
 
 # --strict: without it a database that cannot be reached would pass for one without findings.
-audit: $(AUDIT_ENV)/.installed ## look all locked packages up among the known vulnerabilities (needs pypi.org)
+audit: $(AUDIT_ENV)/.installed ## look all locked packages up among the known vulnerabilities (needs the internet)
 	$(AUDIT_ENV)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
 		$(addprefix -r ,$(wildcard requirements/*.txt))
 
