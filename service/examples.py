@@ -18,6 +18,8 @@ dermaserve_predictions_total{flag="benign",label="nv"} 41.0
 dermaserve_predictions_total{flag="malignant",label="mel"} 7.0
 """
 
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+
 PREDICTION: dict[str, Any] = {
     "request_id": REQUEST_ID,
     "model": _MODEL,
@@ -29,7 +31,8 @@ PREDICTION: dict[str, Any] = {
     "prediction_set": {"coverage": 0.9, "labels": ["mel", "nv"]},
     "uncertainty": {"entropy": 0.50, "disagreement": 0.08, "ood_score": 0.04, "ood_threshold": 0.09},
     "warnings": [{"code": "blurred", "detail": "The image looks blurred. If you can, take it again."}],
-    "gradcam": None,
+    # Not null, as it is unless asked for: FastAPI leaves that out of the document.
+    "gradcam": {"label": "mel", "media_type": "image/png", "data": _PIXEL},
 }  # fmt: skip
 
 

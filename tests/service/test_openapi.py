@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from service.__main__ import main
@@ -56,6 +57,51 @@ def test_every_error_is_a_problem_with_examples(client: Door) -> None:
             assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
             assert content["examples"]
             assert all(example["value"]["status"] == int(status) for example in content["examples"].values())
+
+
+def test_every_json_answer_has_an_example_that_its_schema_allows(client: Door) -> None:
+    document = client.get("/openapi.json").json()
+    tried = 0
+    for path, method in ROUTES:
+        for status, response in document["paths"][path][method]["responses"].items():
+            assert "$ref" in response["headers"]["X-Request-ID"], (path, status)
+            for media_type, content in response.get("content", {}).items():
+                examples = [example["value"] for example in content.get("examples", {}).values()]
+                examples += [content["example"]] if "example" in content else []
+                assert examples, (path, status, media_type)
+                if "json" not in media_type:
+                    continue
+                schema = content["schema"] | {"components": document["components"]}
+                validator = jsonschema_rs.Draft202012Validator(_closed(schema))
+                for example in examples:
+                    validator.validate(example)
+                    tried += 1
+    assert tried > len(ROUTES)
+
+
+def _closed(node: Any) -> Any:
+    """The schema without room for members that it does not name, so that no example has one."""
+    if isinstance(node, list):
+        return [_closed(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    closed = {"additionalProperties": False} if "properties" in node and node.get("type") == "object" else {}
+    return {key: _closed(value) for key, value in node.items()} | closed
+
+
+def test_every_operation_is_described(client: Door) -> None:
+    document = client.get("/openapi.json").json()
+    assert document["info"]["license"]["identifier"] == "Apache-2.0"
+    assert document["servers"]
+    tags = {tag["name"] for tag in document["tags"]}
+    operations = [document["paths"][path][method] for path, method in ROUTES]
+    assert len({operation["operationId"] for operation in operations}) == len(ROUTES)
+    for operation in operations:
+        assert set(operation["tags"]) <= tags
+        assert operation["summary"]
+        assert operation["description"]
+        assert all(parameter["description"] for parameter in operation.get("parameters", []))
+        assert all(answer["description"] for answer in operation["responses"].values())
 
 
 def test_image_routes_offer_a_file_and_a_raw_body(client: Door) -> None:

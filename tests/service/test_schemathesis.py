@@ -14,6 +14,8 @@ from pathlib import Path
 from service.keys import line_of, new_token
 from tests.service.process import ROOT, process
 
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+
 KEYED = {
     ("POST", "/predict"),
     ("POST", "/predict/batch"),
@@ -36,11 +38,11 @@ def test_no_answer_contradicts_the_document(tmp_path: Path, tiny: Path) -> None:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "--no-color"),
-                *("--config-file", "tests/service/schemathesis.toml"),
+                *("--config-file", str(CONFIGURATION)),
                 *("run", f"{server.url}/openapi.json", "--report-har-path", str(report), *options),
             ],
-            cwd=ROOT,
-            env=os.environ | {"SCHEMATHESIS_KEY": token},
+            cwd=tmp_path,  # it leaves files where it runs
+            env=os.environ | {"SCHEMATHESIS_KEY": token, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             timeout=3600 if longer else 240,
