@@ -119,4 +119,4 @@ class Visitor:
 
     def _read_logs(self) -> None:
         for kind, entries in self._logs.items():
-            entries += self.driver.get_log(kind)
+            entries += self.driver.execute("getLog", {"type": kind})["value"]  # get_log has no types
