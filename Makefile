@@ -41,9 +41,10 @@ hostile: $(DEV_ENV)/.installed ## 10,000 requests, a third of them hostile, with
 	$(DEV_ENV)/bin/python -m tests.long.hostile $(ARGS)
 	$(DEV_ENV)/bin/python -m tests.long.hostile --keys $(ARGS)
 
-rolling: $(DEV_ENV)/.installed ## restarts, reloads and crashes under load: what clients see of them
+rolling: $(DEV_ENV)/.installed ## restarts, reloads, crashes and lack of memory under load: what clients see of them
 	$(DEV_ENV)/bin/python -m tests.long.rolling $(ARGS)
 	$(DEV_ENV)/bin/python -m tests.long.crash $(ARGS)
+	$(DEV_ENV)/bin/python -m tests.long.famine $(ARGS)
 
 # Seconds.
 DURATION = 1800

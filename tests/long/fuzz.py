@@ -19,7 +19,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
 
 from PIL import Image
 
@@ -35,7 +34,8 @@ MEMORY = 600_000_000
 BROKEN, HUNG, CRASHED = "BROKEN", "HUNG", "CRASHED"
 
 
-class Done(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Done:
     """What became of one input; ``fault`` says what it did that none may do."""
 
     index: int

@@ -68,8 +68,8 @@ def _flip(rng: Random, data: bytes) -> bytes:
 
 def _overwrite(rng: Random, data: bytes) -> bytes:
     size = rng.choice((1, 2, 4))
-    order = rng.choice(("little", "big"))
-    return _put(data, _place(rng, data), _number(rng, size).to_bytes(size, order))
+    number = _number(rng, size).to_bytes(size, "little")
+    return _put(data, _place(rng, data), rng.choice((number, number[::-1])))
 
 
 def _truncate(rng: Random, data: bytes) -> bytes:

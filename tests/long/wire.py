@@ -88,8 +88,8 @@ def _status(stream: BinaryIO) -> int:
         if len(stream.read(int(size))) != int(size):
             raise ValueError("the answer ends too early")
     elif headers.get("transfer-encoding") == "chunked":
-        while size := int(stream.readline(100), 16):
-            stream.read(size + 2)
+        while chunk := int(stream.readline(100), 16):
+            stream.read(chunk + 2)
         stream.readline(100)
     elif status not in (204, 304):
         stream.read()
