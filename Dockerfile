@@ -18,11 +18,12 @@ RUN python3 -m venv --without-pip /opt/dermaserve \
 
 # What was installed, as CycloneDX: written from the environment itself, and shipped with it.
 FROM environment AS sbom
-COPY pyproject.toml requirements/audit.txt /tmp/
+COPY requirements/audit.txt /tmp/
 RUN python3 -m venv /opt/sbom \
     && /opt/sbom/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
-        --require-hashes -r /tmp/audit.txt \
-    && /opt/sbom/bin/cyclonedx-py environment --output-reproducible --pyproject /tmp/pyproject.toml \
+        --require-hashes -r /tmp/audit.txt
+COPY pyproject.toml /tmp/
+RUN /opt/sbom/bin/cyclonedx-py environment --output-reproducible --pyproject /tmp/pyproject.toml \
         --output-format JSON --output-file /opt/sbom.cdx.json /opt/dermaserve/bin/python
 
 FROM ${BASE} AS code
