@@ -14,9 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image, TiffImagePlugin
 
 from service.logs import JsonFormatter, LineHandler, TextFormatter
-from tests.service.conftest import JPEG
+from tests.service.conftest import JPEG, encoded
 from tests.service.door import Door, running, wait_for
 from tests.service.process import ROOT, Process, process
 
@@ -164,6 +165,21 @@ def test_everything_that_the_process_says_is_json(server: Process) -> None:
     found = lines(server.output())
     assert {"uvicorn.error", "service.commands.serve"} <= {line.get("logger") for line in found}
     assert all(line["level"] in {"info", "warning"} for line in found)
+
+
+def test_what_is_odd_in_an_image_is_no_line_of_its_own(server: Process, lesion: Image.Image) -> None:
+    damaged = bytearray(encoded(lesion, "TIFF", compression="tiff_lzw"))  # libtiff complains of these
+    damaged[100:200] = bytes(100)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[270] = "Jane Doe" * 9
+    cut = bytearray(encoded(lesion, "TIFF", tiffinfo=tags))
+    where = cut.index(b"\x0e\x01\x02\x00")  # tag 270, text
+    cut[where + 8 : where + 12] = b"\xff\xff\xff\x00"  # lies behind the end of the file: Pillow warns
+    before = len(server.output())
+    for data in (damaged, cut):
+        httpx.post(server.url + "/predict", content=bytes(data), headers={"content-type": "image/tiff"})
+    wait_for(lambda: server.output().count('"/predict"', before) == 2)
+    assert [line["event"] for line in lines(server.output()[before:])] == ["request", "request"]
 
 
 def test_warnings_and_uncaught_errors_are_lines_too() -> None:
