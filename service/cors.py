@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from service.errors import InvalidRequest
 from service.problems import Rescue
 
-_ALLOWED_HEADERS = ("Content-Type", "X-API-Key", "X-Request-ID")
+_ALLOWED_HEADERS = ("Content-Type", "If-None-Match", "X-API-Key", "X-Request-ID")
 _EXPOSED_HEADERS = ("ETag", "Retry-After", "X-Gradcam-Empty", "X-Gradcam-Label", "X-Model", "X-Request-ID")
 
 

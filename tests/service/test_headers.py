@@ -131,7 +131,10 @@ def test_a_preflight_is_answered_before_all_else_and_counts_as_no_image(shared: 
     before = samples(shared)
     response = preflight(
         shared,
-        **{"access-control-request-headers": "content-type, x-api-key, x-request-id", "x-request-id": "mine"},
+        **{
+            "access-control-request-headers": "content-type, if-none-match, x-api-key, x-request-id",
+            "x-request-id": "mine",
+        },
     )
     assert response.status_code == 200
     assert response.headers["access-control-allow-origin"] == CLINIC
