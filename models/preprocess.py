@@ -30,6 +30,8 @@ ACCEPTED_FORMATS: dict[str, str] = {
 
 _PILLOW_FORMATS = [name for name in ACCEPTED_FORMATS if name != "DICOM"]
 
+_BYTES_PER_PIXEL = 17  # at most, while it is decoded, see below
+
 DEFAULT_MAX_PIXELS = 64_000_000
 """Pixel limit unless the caller sets one: above any camera in clinical use.
 
@@ -151,7 +153,9 @@ def _decode_file(
             raise  # says nothing of the file
         except Exception as error:
             # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError …
-            # on damaged files, without a common base: every one of them means the same here.
+            # on damaged files, without a common base: every one of them means the same here. But the JPEG
+            # and WebP codecs say so of a lack of memory, too: this is a MemoryError where there is none.
+            np.empty(_BYTES_PER_PIXEL * columns * rows, np.uint8)
             raise CorruptImage(
                 f"The {format_} image is truncated or damaged and cannot be decoded."
             ) from error

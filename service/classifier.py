@@ -18,7 +18,7 @@ from service.budget import Budget
 from service.cautions import EMPTY_HEATMAP, Caution, cautions
 from service.decision import Decision, decide
 from service.drift import Drift
-from service.errors import DeadlinePassed, InferenceFailed, Overloaded
+from service.errors import DeadlinePassed, InferenceFailed, NoMemory
 from service.gradcam import Overlay, draw_overlay
 from service.metrics import Metrics
 from service.uncertainty import Uncertainty, judge
@@ -140,10 +140,11 @@ class Classifier:
 
         Raises:
             ImageError: it cannot be used.
-            Overloaded: there is no memory for it.
+            NoMemory: there is none for it.
             DeadlinePassed: it could not begin in time.
         """
-        return await self._workers.run(self._timed_prepare, data, deadline)
+        with self._memory():
+            return await self._workers.run(self._timed_prepare, data, deadline)
 
     async def classify(self, prepared: Prepared, *, deadline: float) -> Classified:
         """Queue one image and decide on what the model says.
@@ -153,7 +154,7 @@ class Classifier:
             deadline: on the clock of ``time.monotonic``; the image is not run after it.
 
         Raises:
-            NotReady, Overloaded, DeadlinePassed, InferenceFailed: it got no answer.
+            NotReady, NoMemory, DeadlinePassed, InferenceFailed: it got no answer.
         """
         image, quality = prepared
         with self._memory():
@@ -184,14 +185,12 @@ class Classifier:
 
     @contextmanager
     def _memory(self) -> Iterator[None]:
-        """Turn a lack of memory, which says nothing of the image, into Overloaded."""
+        """Turn a lack of memory, which says nothing of the image, into NoMemory."""
         try:
             yield
         except MemoryError as error:
             self._metrics.refused("memory")
-            raise Overloaded(
-                "There is no memory for this image now.", reason="memory", retry_after=1
-            ) from error
+            raise NoMemory from error
 
     def _timed_overlay(self, pixels: NDArray[np.uint8], heatmap: NDArray[np.float32]) -> Overlay:
         with self._metrics.overlaying.time():
@@ -202,9 +201,8 @@ class Classifier:
         if start >= deadline:
             raise DeadlinePassed("The deadline passed before the image was decoded.")
         try:
-            with self._memory():
-                image = self._decode(data, admit=partial(self._pixels.take, deadline=deadline))
-                return Prepared(image, measure_quality(image.pixels))
+            image = self._decode(data, admit=partial(self._pixels.take, deadline=deadline))
+            return Prepared(image, measure_quality(image.pixels))
         finally:
             self._metrics.decoding.observe(time.monotonic() - start)
 

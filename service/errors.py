@@ -20,6 +20,7 @@ DermaserveError
 ├── Unavailable               not now; carries ``retry_after`` in seconds
 │   ├── NotReady
 │   ├── Overloaded
+│   │   └── NoMemory
 │   └── RateLimited           this client's own limit
 ├── DeadlinePassed            too late; the work was dropped
 ├── ClientDisconnected        nobody is waiting for the answer any more
@@ -104,6 +105,13 @@ class NotReady(Unavailable):
 
 class Overloaded(Unavailable):
     """As much work as is allowed has been accepted already."""
+
+
+class NoMemory(Overloaded):
+    """There is no memory for it, which says nothing of the image."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no memory for this image now.", reason="memory", retry_after=1)
 
 
 class RateLimited(Unavailable):

@@ -24,7 +24,7 @@ from service.docs import (
     answer,
     errors,
 )
-from service.errors import URN, DeadlinePassed, InvalidRequest
+from service.errors import URN, DeadlinePassed, InvalidRequest, NoMemory
 from service.etag import tagged
 from service.examples import BATCH, MODEL_CARD, PREDICTION
 from service.problems import problem_of
@@ -75,6 +75,9 @@ def build_router(runtime: Runtime) -> APIRouter:
                     yield classifier
         except TimeoutError as error:
             raise DeadlinePassed("The deadline passed before the answer was computed.") from error
+        except MemoryError as error:  # while receiving; the classifier answers for its own
+            runtime.metrics.refused("memory")
+            raise NoMemory from error
 
     def _deadline(request: Request) -> float:
         return float(request.state.started) + runtime.settings.request_timeout

@@ -17,6 +17,9 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Fu
     """Call ``function`` in a thread that does not keep the process from ending.
 
     Executors join their threads at exit, however long those still take.
+
+    Raises:
+        MemoryError: the system gives no thread more.
     """
     future: Future[T] = Future()
 
@@ -30,7 +33,10 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Fu
             future.set_result(result)
 
     future.set_running_or_notify_cancel()
-    threading.Thread(target=work, args=(future,), name="worker", daemon=True).start()
+    try:
+        threading.Thread(target=work, args=(future,), name="worker", daemon=True).start()
+    except RuntimeError as error:  # all that Python says of a lack of memory or of process numbers
+        raise MemoryError("no thread could be started") from error
     return future
 
 

@@ -253,3 +253,20 @@ def test_real_images_decode(ham10000: Path) -> None:
         found = decode(path.read_bytes())
         assert found.pixels.shape == (224, 224, 3)
         assert (found.width, found.height) in {(344, 258), (600, 450)}
+
+
+def test_a_codec_without_memory_does_not_blame_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As libjpeg and libwebp do: what they cannot allocate for, they call broken."""
+
+    def broken(*_: object) -> None:
+        raise OSError("broken data stream when reading image file")
+
+    def none_left(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", broken)
+    with pytest.raises(CorruptImage):
+        decode(encoded(LESION, "JPEG"))
+    monkeypatch.setattr("models.preprocess.np.empty", none_left)
+    with pytest.raises(MemoryError):
+        decode(encoded(LESION, "JPEG"))

@@ -124,15 +124,23 @@ def test_a_hanging_inference_fails_both_probes_until_it_ends(tiny: Path, slow: S
         assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("PIL.ImageFile.ImageFile.load", MemoryError()),
+        ("service.routes.read_image", MemoryError()),
+        ("service.workers.threading.Thread.start", RuntimeError("can't start new thread")),
+    ],
+)
 def test_no_memory_for_an_image_is_503_and_says_nothing_against_the_image(
-    tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+    call: str, error: Exception, tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_left(*_: object, **__: object) -> None:
-        raise MemoryError
+        raise error
 
     with running(tiny) as client:
         with monkeypatch.context() as patched:
-            patched.setattr("PIL.ImageFile.ImageFile.load", none_left)
+            patched.setattr(call, none_left)
             refused = client.post("/predict", content=jpeg, headers=JPEG)
         assert_problem(refused, 503, "overloaded")
         assert int(refused.headers["retry-after"]) >= 1
