@@ -159,7 +159,7 @@ def afterwards(server: Process, key: str) -> list[str]:
         f"{path} gives {server.status(path)}" for path in ("/livez", "/readyz") if server.status(path) != 200
     ]
     if "Traceback" in server.output():
-        faults.append("a stack trace in the log: " + server.output().partition("Traceback")[2][:2000])
+        faults.append("a stack trace in the log: " + server.output().partition("Traceback")[2][:6000])
     return faults
 
 
