@@ -6,13 +6,15 @@ number of connections; what h11 cannot parse it answers in plain text, uncounted
 Written for uvicorn 0.54, of whose ``H11Protocol`` it uses: ``connection_made``, ``connection_lost``,
 ``data_received``, ``on_response_complete``, ``pause_writing``, ``resume_writing``,
 ``send_400_response`` (called while the exception of h11 is being handled), ``conn``, ``transport``,
-``connections``, ``app_state``, and ``cycle`` with ``body``, ``disconnected``, ``message_event``,
-``response_complete`` and ``waiting_for_100_continue``. Its tests fail if one of these goes.
+``connections``, ``app_state``, ``timeout_keep_alive_task``, and ``cycle`` with ``body``,
+``disconnected``, ``message_event``, ``response_complete`` and ``waiting_for_100_continue``. Its tests
+fail if one of these goes.
 """
 
 import asyncio
 import logging
 import sys
+from contextlib import suppress
 
 import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
@@ -73,7 +75,8 @@ class GuardedProtocol(H11Protocol):
         """Forget the connection."""
         self.metrics.connections.dec()
         super().connection_lost(exc)
-        for timer in (self._timer, self._write_timer):
+        # uvicorn's own too, which it leaves when the client resets: it would keep all this for 75 s.
+        for timer in (self._timer, self._write_timer, self.timeout_keep_alive_task):
             if timer is not None:
                 timer.cancel()
 
@@ -168,7 +171,7 @@ class GuardedProtocol(H11Protocol):
             self.metrics.request(UNMATCHED, record.status, record.duration)
             log_request(record, audit=False)
         # Closing while data comes in would destroy the answer on its way: say that this was all, wait.
-        if self.transport.can_write_eof():
+        with suppress(OSError):  # the client is gone already
             self.transport.write_eof()
         if self._timer is not None:
             self._timer.cancel()
