@@ -1,8 +1,12 @@
 """Bytes on a socket: whatever a client sends, leaves out or does not read, the next one is served."""
 
 import contextlib
+import gc
 import json
+import logging
 import socket
+import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +17,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from service import doorkeeper
+from service.errors import Overloaded
 from service.protocol import PROBES_RESERVE, GuardedProtocol
 from tests.service.door import wait_for
 from tests.service.listening import Listening, listening, read_to_end
@@ -85,7 +91,7 @@ def test_uvicorn_has_the_hooks_that_the_guard_relies_on() -> None:
     methods = {name for name in vars(GuardedProtocol) if not name.startswith("_")} - {"settings", "metrics"}
     for missing in [name for name in methods if not callable(getattr(protocol, name, None))]:
         pytest.fail(f"uvicorn {uvicorn.__version__}: H11Protocol.{missing} is gone; see service/protocol.py")
-    attributes = {"conn", "transport", "connections", "app_state", "cycle", "loop"}
+    attributes = {"conn", "transport", "connections", "app_state", "cycle", "loop", "timeout_keep_alive_task"}
     assert attributes <= set(vars(protocol)), f"uvicorn {uvicorn.__version__}: see service/protocol.py"
     assert {"body", "disconnected", "message_event", "response_complete", "waiting_for_100_continue"} <= set(
         RequestResponseCycle.__init__.__code__.co_names
@@ -243,6 +249,24 @@ def test_a_client_that_leaves_while_sending_leaves_nothing(server: Listening) ->
             connection.sendall(end)
 
 
+def test_a_client_that_resets_a_connection_at_rest_leaves_nothing(tiny: Path) -> None:
+    with listening(tiny) as server:
+        with server.connect() as connection:
+            connection.sendall(LIVEZ)
+            data = b""
+            while b"alive" not in data:
+                data += connection.recv(4096)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wait_for(lambda: server.sample("connections") == 0)
+
+        def held() -> int:
+            gc.collect()
+            found = [thing for thing in gc.get_objects() if isinstance(thing, GuardedProtocol)]
+            return sum(protocol.metrics is server.runtime.metrics for protocol in found)
+
+        wait_for(lambda: held() == 0)
+
+
 # Clients that do not read
 
 
@@ -314,3 +338,23 @@ def test_connections_far_over_the_limit_are_refused_at_once(crowded: Crowded) ->
     assert_refused(data, 503, "overloaded")
     assert int(answers(data)[0][1]["retry-after"]) >= 1
     assert server.sample("rejections_total", reason="connections") == 1
+
+
+def test_who_left_before_the_refusal_leaves_no_error(
+    crowded: Crowded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, opened = crowded
+    opened += [server.connect() for _ in range(PROBES_RESERVE)]
+    wait_for(lambda: server.sample("connections") == 2 + PROBES_RESERVE)
+    left = threading.Event()
+
+    def refusal() -> Overloaded:
+        assert left.wait(20)
+        return doorkeeper.crowded()
+
+    monkeypatch.setattr("service.protocol.crowded", refusal)
+    server.connect().close()
+    left.set()
+    wait_for(lambda: server.sample("rejections_total", reason="connections") == 1)
+    wait_for(lambda: server.sample("connections") == 2 + PROBES_RESERVE)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
