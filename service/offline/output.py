@@ -1,5 +1,6 @@
 """Where rows go: each whole or not at all, after those that an earlier run has left."""
 
+import fcntl
 import os
 import stat
 from contextlib import suppress
@@ -80,6 +81,7 @@ def open_output(path: Path | None, format_: Format, model: tuple[str, str], *, o
     try:
         done: dict[str, Done] = {}
         end = 0
+        _lock(path, descriptor)
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             if not overwrite:
                 with open(descriptor, "rb", closefd=False) as stream:
@@ -92,6 +94,16 @@ def open_output(path: Path | None, format_: Format, model: tuple[str, str], *, o
         os.close(descriptor)
         raise
     return output
+
+
+def _lock(path: Path, descriptor: int) -> None:
+    """Keep other runs out for as long as the descriptor is open: both would write a row of every file."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(f"{path}: another run is writing to it") from error
+    except OSError:
+        return  # some network file systems have no locks
 
 
 def _rows(

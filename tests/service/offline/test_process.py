@@ -56,6 +56,21 @@ def test_a_run_that_is_stopped_loses_no_row(number: int, status: int, many: Path
     assert table(output)[: len(rows)] == rows
 
 
+def test_two_runs_do_not_write_to_one_output(many: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    command = (str(many), "--output", str(output))
+    with process(*command, before=SLOW.replace("0.05", "5")) as first:
+        wait_for(lambda: output.exists() and output.read_bytes().count(b"\n") > 1, seconds=60)
+        with process(*command, "--overwrite") as second:
+            _, errors = second.communicate(timeout=60)
+        first.kill()
+    assert second.returncode == 2
+    assert errors.decode() == f"error: {output}: another run is writing to it\n"
+    assert len(table(output)) >= 1
+    assert main(["predict", *command]) == 0
+    assert len(table(output)) == 60
+
+
 def test_a_full_disk_ends_the_run_with_whole_rows(many: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
     command = (str(many), "--output", str(output))
