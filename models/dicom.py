@@ -142,7 +142,7 @@ def _read_frame(data: bytes) -> Frame:
     photometric = _photometric(dataset)
     columns, rows = _number(dataset, _COLUMNS), _number(dataset, _ROWS)
     frames = int(_text(dataset, _FRAMES) or 1)
-    if min(columns, rows, frames) < 1 or (photometric == "YBR_FULL_422" and columns % 2):
+    if min(columns, rows, frames) < 1:
         raise CorruptImage("The DICOM file is damaged: its size makes no picture.")
     jpeg, raw = None, memoryview(b"")
     if syntax == uid.JPEGBaseline8Bit:
@@ -150,6 +150,8 @@ def _read_frame(data: bytes) -> Frame:
             raise CorruptImage("The DICOM file is damaged: its JPEG is not encapsulated.")
         jpeg = _jpeg(stream, photometric, several=frames > 1)
     else:
+        if photometric == "YBR_FULL_422" and columns % 2:  # of a JPEG, any number will do
+            raise CorruptImage("The DICOM file is damaged: its pixels come in pairs, its columns do not.")
         size = columns * rows * (2 if photometric == "YBR_FULL_422" else _SAMPLES_OF[photometric])
         end = stream.tell() + length
         if length == _UNDEFINED or length < size * frames or end > len(data):

@@ -92,6 +92,13 @@ def test_a_jpeg_inside_is_read_as_the_jpeg_alone() -> None:
     assert np.array_equal(found.pixels, small(jpeg).pixels)
 
 
+def test_a_jpeg_inside_may_have_an_odd_number_of_columns() -> None:
+    odd = LESION.resize((121, 91))
+    jpeg = encoded(odd, "JPEG", quality=90, subsampling="4:2:2")
+    found = small(dicom_file(odd, jpeg=jpeg, PhotometricInterpretation="YBR_FULL_422"))
+    assert np.array_equal(found.pixels, small(jpeg).pixels)
+
+
 def test_a_jpeg_of_rgb_without_a_mark_of_its_own_is_not_taken_for_ycbcr() -> None:
     # Red, green and blue in the place of luma and colour; without its JFIF segment nothing tells them apart.
     disguised = encoded(Image.merge("YCbCr", LESION.split()), "JPEG", quality=95, subsampling=0)
