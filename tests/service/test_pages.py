@@ -59,6 +59,21 @@ def test_an_asset_is_asked_for_anew_so_that_no_two_versions_meet(client: Door, p
     assert again.status_code == 304
 
 
+@pytest.mark.parametrize(
+    "range_", ["bytes=0-1", "bytes=0-1,5-9", "bytes=9-1", "bytes=abc", "bytes=99999999-"]
+)
+def test_an_asset_is_sent_whole_whatever_range_is_asked_for(client: Door, range_: str) -> None:
+    whole = client.get("/static/page.js")
+    response = client.get("/static/page.js", headers={"range": range_})
+    assert (response.status_code, response.content) == (200, whole.content)
+
+
+def test_the_document_is_written_once_for_all_who_ask(client: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = client.get("/openapi.json")
+    monkeypatch.setattr(client.app, "openapi", lambda: pytest.fail("written again"))
+    assert client.get("/openapi.json").content == first.content
+
+
 def test_swagger_ui_asks_no_public_validator(client: Door) -> None:
     assert "validatorUrl: null" in client.get("/static/docs.js").text
 
