@@ -32,7 +32,8 @@ specialists that decide again between the classes that the first member confuses
 class ClassInfo(Strict):
     """One output class, in the order of the graph's columns."""
 
-    code: str = Field(min_length=1, examples=["mel"])
+    # It stands in headers, in query strings and, with others, in one cell of a table.
+    code: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", examples=["mel"])
     name: str = Field(min_length=1, examples=["Melanoma"])
     malignant: bool = Field(description="Whether its probability counts towards malignancy.")
 
@@ -107,7 +108,7 @@ class Manifest(Strict):
 
     schema_version: Literal[2] = SCHEMA_VERSION
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", examples=["ham10000-ensemble"])
-    version: str = Field(pattern=r"^\d+\.\d+\.\d+$", examples=["1.0.0"])
+    version: str = Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$", examples=["1.0.0"])
     created: str = Field(description="UTC date of the export, ISO 8601.")
     git_revision: str = Field(description="Revision of the code that exported it.")
     training_git_revisions: tuple[str, ...] = Field(
