@@ -138,7 +138,7 @@ def _open(bundle: Bundle, device: Device, intra_op_threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # its warnings are about graph optimisation: noise for an operator
+    options.log_severity_level = 4  # none: it writes to standard error itself, and raises the same
     # Spinning threads burn whole cores while the server idles.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[Any] = [CPU]

@@ -64,7 +64,9 @@ def fails_on_white(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_fault(tmp_path_factory.mktemp("white") / "b", nodes, zeros=np.zeros(250, np.float32))
 
 
-def test_an_image_on_which_the_graph_fails_fails_alone(fails_on_white: Path, caplog: Any) -> None:
+def test_an_image_on_which_the_graph_fails_fails_alone(
+    fails_on_white: Path, caplog: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     dark = encoded(Image.new("RGB", (300, 300), (120, 60, 40)), "PNG")
     white = encoded(Image.new("RGB", (300, 300), "white"), "PNG")
     with running(fails_on_white, max_batch_size=4) as client:
@@ -81,6 +83,7 @@ def test_an_image_on_which_the_graph_fails_fails_alone(fails_on_white: Path, cap
         assert [result.get("status", 200) for result in batch["results"]] == [200, 500, 200]
         assert client.get("/readyz").status_code == 200
     assert "indices element out of data bounds" in caplog.text  # for the operator, not for the client
+    assert capfd.readouterr().err == ""  # ONNX Runtime's own words would be between lines of JSON
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])
