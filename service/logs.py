@@ -73,6 +73,7 @@ class LineHandler(logging.Handler):
         self._dropped = 0  # counted by those who log, one at a time: logging holds a lock
         self._failed = 0  # counted by the thread
         self._reported = 0
+        self._torn = False  # a disk was full in the middle of a line
         threading.Thread(target=self._write_all, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -102,7 +103,7 @@ class LineHandler(logging.Handler):
                 self._write(self.format(_lost_lines(lost)))  # not by the logger, which may wait for us
 
     def _write(self, line: str) -> bool:
-        left = line.encode("utf-8", "backslashreplace") + b"\n"
+        whole = left = b"\n" * self._torn + line.encode("utf-8", "backslashreplace") + b"\n"
         try:
             while left:
                 count = self._stream.write(left)
@@ -112,7 +113,10 @@ class LineHandler(logging.Handler):
                     left = left[count:]
         except (OSError, ValueError):  # ValueError: the stream was closed
             self._failed += 1
+            if written := whole[: len(whole) - len(left)]:
+                self._torn = not written.endswith(b"\n")
             return False
+        self._torn = False
         return True
 
 

@@ -234,13 +234,18 @@ class Stream(io.RawIOBase):
         self.stalled = threading.Event()
         self.stalled.set()
         self.written = b""
+        self.room = 1_000_000
 
     def write(self, data: Any) -> int:
         self.stalled.wait(60)
         if self.error is not None:
             raise self.error
-        self.written += data[:10]
-        return len(data[:10])
+        if self.room == 0:
+            raise OSError(28, "No space left on device")
+        taken = bytes(data[: min(10, self.room)])
+        self.room -= len(taken)
+        self.written += taken
+        return len(taken)
 
     def lines(self) -> list[dict[str, Any]]:
         return lines(self.written.decode())
@@ -273,6 +278,20 @@ def test_lines_that_cannot_be_written_are_lost_and_counted(
     assert found["message"] == "found"
     assert (lost["event"], lost["lines"]) == ("lines_lost", 4)
     assert capfd.readouterr().err == ""
+
+
+def test_a_line_that_is_cut_off_spoils_no_other() -> None:
+    stream = Stream()
+    handler = LineHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    for message, room in (("before", 1000), ("cut off", 25), ("lost", 0), ("after", 1000)):
+        stream.room = room
+        handler.handle(logging.LogRecord("service", logging.INFO, "", 0, message, (), None))
+        handler.flush()
+    first, cut, *rest = stream.written.decode().splitlines()
+    assert (json.loads(first)["message"], len(cut)) == ("before", 25)
+    after, lost = lines("\n".join(rest))
+    assert (after["message"], lost["lines"]) == ("after", 2)
 
 
 def test_a_stream_that_stalls_blocks_nobody() -> None:
