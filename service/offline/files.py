@@ -12,7 +12,8 @@ from service.errors import BodyTooLarge, UnreadableFile
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 """What is taken from a folder. A file that is named itself is read whatever its name."""
 
-_FORMULA = ("=", "+", "-", "@")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What spreadsheets begin a formula with; the wide ones too, where East Asian scripts are usual."""
 
 
 class Found(NamedTuple):
@@ -81,8 +82,8 @@ def path_text(path: str) -> str:
     """``path`` as it is written into a row: one line of UTF-8 that no spreadsheet takes for a formula.
 
     Control characters, line separators, bytes that are no UTF-8 and the backslash are written as
-    Python escapes, so different paths have different texts. A name that begins with ``=``, ``+``,
-    ``-`` or ``@`` gets ``./`` before it, which names the same file.
+    Python escapes, so different paths have different texts. A name that begins as a formula gets
+    ``./`` before it, which names the same file.
     """
     text = "".join(_escaped(character) for character in path)
     return f"./{text}" if text.startswith(_FORMULA) else text

@@ -141,8 +141,10 @@ class JsonLines:
             found = Done(
                 row["path"], "prediction" not in row, (row["model"]["name"], row["model"]["version"])
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, RecursionError) as error:
             raise ValueError("no row of ours") from error
+        if not all(isinstance(text, str) for text in (found.path, *found.model)):
+            raise ValueError("no row of ours")
         if ("overlay" in row) != self._overlays:
             raise ValueError("overlays are, or are not, asked for")
         return found

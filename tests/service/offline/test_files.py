@@ -44,6 +44,7 @@ def test_a_file_that_is_named_twice_is_scored_once(folder: Path) -> None:
         ("+1.jpg", "./+1.jpg"),
         ("-1.jpg", "./-1.jpg"),
         ("@a.jpg", "./@a.jpg"),
+        ("\uff1d1+1.jpg", "./\uff1d1+1.jpg"),
         ("a\nb\r\t\x85\u2028.jpg", r"a\nb\r\t\x85\u2028.jpg"),
         (os.fsdecode(b"b\xff.jpg"), r"b\udcff.jpg"),
         (r"b\udcff.jpg", r"b\\udcff.jpg"),

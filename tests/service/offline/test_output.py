@@ -100,6 +100,9 @@ def test_another_model_or_other_columns_are_not_mixed(
         b"a\nb\n",
         b"{}\n",
         b"[1]\n",
+        pytest.param(b"[" * 50_000 + b"\n", id="nested"),
+        b'{"path": [], "model": {"name": "tiny-test-bundle", "version": "0.0.1"}}\n',
+        b'{"path": "a.jpg", "model": {"name": 1, "version": 2}}\n',
         b"x",
     ],
 )
