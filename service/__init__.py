@@ -2,3 +2,8 @@
 
 Importing it loads neither TensorFlow nor Keras, and ONNX Runtime only once a bundle is loaded.
 """
+
+import os
+
+# ONNX Runtime reports its use to its maker unless told not to before it is loaded; see its Privacy.md.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
