@@ -38,5 +38,5 @@ class TokenBucket:
         return 0
 
     def put_back(self, images: int) -> None:
-        """Undo a ``take`` of as many."""
-        self._level = min(self._full, self._level + images * _IMAGE)
+        """Undo a ``take`` of as many; the next one sees to it that the bucket holds no more than it can."""
+        self._level += images * _IMAGE

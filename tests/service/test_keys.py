@@ -225,3 +225,6 @@ def test_an_idle_bucket_is_full_and_not_fuller() -> None:
     bucket = TokenBucket(60, 2, clock)
     clock.now += 10**9 * SECOND
     assert [bucket.take(1) for _ in range(3)] == [0, 0, 1]
+    clock.now += 10 * SECOND
+    bucket.put_back(1)
+    assert [bucket.take(1) for _ in range(3)] == [0, 0, 1]
