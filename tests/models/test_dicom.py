@@ -92,6 +92,13 @@ def test_a_jpeg_inside_is_read_as_the_jpeg_alone() -> None:
     assert np.array_equal(found.pixels, small(jpeg).pixels)
 
 
+def test_exif_tags_of_a_jpeg_inside_turn_nothing() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    found = small(dicom_file(LESION, jpeg=encoded(LESION, "JPEG", quality=90, exif=exif.tobytes())))
+    assert np.array_equal(found.pixels, small(encoded(LESION, "JPEG", quality=90)).pixels)
+
+
 def test_a_jpeg_inside_may_have_an_odd_number_of_columns() -> None:
     odd = LESION.resize((121, 91))
     jpeg = encoded(odd, "JPEG", quality=90, subsampling="4:2:2")

@@ -70,6 +70,20 @@ def test_a_set_holds_the_label_and_every_class_that_reaches_its_threshold(
         assert answer(client, jpeg)["prediction_set"] == {"coverage": 0.9, "labels": expected}
 
 
+def test_the_flag_is_raised_at_the_threshold_and_probabilities_sum_to_1(
+    client: Door, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halves = [0.5 if code in ("mel", "nv") else 0.0 for code in CODES_OF_CLASSES]
+    all_malignant = [1 / 3 if code in ("akiec", "bcc", "mel") else 0.0 for code in CODES_OF_CLASSES]
+    rounded = [1.0005 * value for value in halves]  # sums to 1 only within what is tolerated of a graph
+    for sent, malignancy in ((halves, 0.5), (all_malignant, 1.0), (rounded, 0.5)):
+        monkeypatch.setattr(Predictor, "run", lambda *_, sent=sent: said(sent))
+        said_of_it = answer(client, jpeg)
+        assert said_of_it["malignancy"]["probability"] == pytest.approx(malignancy, abs=1e-6)
+        assert said_of_it["malignancy"]["flag"] == "malignant"
+        assert sum(said_of_it["probabilities"].values()) == pytest.approx(1.0, abs=1e-12)
+
+
 def test_a_set_holds_the_label_of_the_decision_rule_even_if_improbable(
     tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
