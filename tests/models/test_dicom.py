@@ -251,7 +251,7 @@ def test_a_file_of_countless_items_is_given_up(nested: bool) -> None:
     start = time.monotonic()
     with pytest.raises(CorruptImage):
         decode(bomb(500_000, nested))
-    assert time.monotonic() - start < 20  # in full: minutes, and a gigabyte
+    assert time.monotonic() - start < 5  # in full: a quarter of a minute and more, and a gigabyte
 
 
 def test_a_file_cut_anywhere_is_damage() -> None:
