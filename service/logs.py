@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
-from PIL import Image
+from PIL import _imaging
 
 from service.record import Record
 
@@ -146,7 +146,7 @@ def _quiet_pillow() -> None:
     error itself: lines that are no JSON, and that make a request wait for a reader that stalls.
     """
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-    libtiff = ctypes.CDLL(Image.core.__file__)  # a library's symbols include those of what it is linked to
+    libtiff = ctypes.CDLL(_imaging.__file__)  # a library's symbols include those of what it is linked to
     if hasattr(libtiff, "TIFFSetErrorHandler"):  # not where Pillow was built without it
         libtiff.TIFFSetErrorHandler(None)
 
