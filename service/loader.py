@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from PIL import Image
-
 from models.bundle import Bundle, load_bundle
+from service.codecs import prepare_codecs
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def load(bundle: Bundle, settings: Settings) -> Loaded:
     # A CPU gains little from batches (70 images/s at 1, 77 at 4, 72 at 16 on two cores), a GPU much.
     max_batch_size = settings.max_batch_size or (32 if predictor.on_gpu else 4)
     predictor.warm_up(max_batch_size)
-    Image.init()  # Pillow loads its codecs on first use: not on a client's time
+    prepare_codecs()
     timeout = settings.batch_timeout
     if timeout is None:
         timeout = 0.005 if predictor.on_gpu else 0.0

@@ -5,7 +5,6 @@ Lines are written by a thread of their own. A reader that stalls, a closed pipe 
 lines, which are counted in the log once it can be written again; it costs no request.
 """
 
-import ctypes
 import io
 import json
 import logging
@@ -18,8 +17,6 @@ from collections import Counter
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, TextIO
-
-from PIL import _imaging
 
 from service.record import Record
 
@@ -133,22 +130,9 @@ def set_up_logs(format_: Literal["json", "text"], level: str) -> None:
     root.setLevel(logging.WARNING)
     for name in ("service", "uvicorn"):
         logging.getLogger(name).setLevel(level.upper())
-    _quiet_pillow()
     warnings.showwarning = _log_warning
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
-
-
-def _quiet_pillow() -> None:
-    """Keep what is odd in a client's file out of the log: the answer says what there is to say.
-
-    Pillow's warnings quote the file, and Python remembers each text for ever. libtiff writes to standard
-    error itself: lines that are no JSON, and that make a request wait for a reader that stalls.
-    """
-    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-    libtiff = ctypes.CDLL(_imaging.__file__)  # a library's symbols include those of what it is linked to
-    if hasattr(libtiff, "TIFFSetErrorHandler"):  # not where Pillow was built without it
-        libtiff.TIFFSetErrorHandler(None)
 
 
 def log_request(record: Record, *, audit: bool) -> None:
