@@ -115,6 +115,8 @@ def load_bundle(path: Path) -> Bundle:
         file = (root / name).resolve()
         if not file.is_relative_to(root):
             raise _wrong(manifest_path, MANIFEST_NAME, f"files: {name} lies outside the bundle")
+        if file.exists() and not file.is_file():
+            raise _wrong(file, name, "is no regular file")  # reading a pipe would wait for ever
         try:
             actual = _sha256(file)
         except OSError as error:

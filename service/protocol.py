@@ -5,7 +5,8 @@ number of connections; what h11 cannot parse it answers in plain text, uncounted
 
 Written for uvicorn 0.54, of whose ``H11Protocol`` it uses: ``connection_made``, ``connection_lost``,
 ``data_received``, ``on_response_complete``, ``pause_writing``, ``resume_writing``,
-``send_400_response`` (called while the exception of h11 is being handled), ``conn``, ``transport``,
+``send_400_response`` (called while the exception of h11 is being handled),
+``_unsupported_upgrade_warning``, ``conn``, ``transport``,
 ``connections``, ``app_state``, ``timeout_keep_alive_task``, and ``cycle`` with ``body``,
 ``disconnected``, ``message_event``, ``response_complete`` and ``waiting_for_100_continue``. Its tests
 fail if one of these goes.
@@ -119,6 +120,9 @@ class GuardedProtocol(H11Protocol):
             self._refuse(HeadersTooLarge("The request line and headers are over the limit."))
         else:
             self._refuse(MalformedRequest("The request is not well-formed HTTP/1.1."))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: such a request is answered as it stands (RFC 9110, 7.8), and any client may send it."""
 
     def _weigh(self, received: int, body: int) -> None:
         """Refuse bodies in tiny chunks: h11 takes 12 microseconds for each, however short."""

@@ -1,6 +1,7 @@
 """``load_bundle``: whatever was altered, it is refused naming the file or field."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,13 @@ def test_an_altered_file_is_refused(folder: Path) -> None:
 def test_a_missing_file_is_refused(folder: Path) -> None:
     (folder / MODEL_NAME).unlink()
     with pytest.raises(BundleError, match=r"model\.onnx: cannot be read"):
+        load_bundle(folder)
+
+
+def test_a_pipe_in_place_of_a_file_is_refused_instead_of_waited_for(folder: Path) -> None:
+    (folder / MODEL_NAME).unlink()
+    os.mkfifo(folder / MODEL_NAME)
+    with pytest.raises(BundleError, match=r"model\.onnx: is no regular file"):
         load_bundle(folder)
 
 

@@ -99,6 +99,16 @@ def test_uvicorn_has_the_hooks_that_the_guard_relies_on() -> None:
     assert h11.Connection(h11.SERVER).trailing_data == (b"", False)
 
 
+def test_an_upgrade_that_is_not_offered_is_answered_without_a_word_in_the_log(
+    server: Listening, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = ask(
+        server, b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n\r\n"
+    )
+    assert [status for status, _, _ in answers(answer)] == [200]
+    assert "websocket" not in caplog.text.lower()
+
+
 # Time for headers
 
 
