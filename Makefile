@@ -63,8 +63,10 @@ lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 	$(LOCK) --extra gpu -c requirements/dev.txt -o requirements/serve-gpu.txt
 	$(LOCK) --extra dicom -c requirements/dev.txt -o requirements/dicom.txt
 	$(LOCK) --extra otel -c requirements/dev.txt -o requirements/otel.txt
+	$(COMPILE) --group audit -o requirements/audit.txt
 
-LOCK = $(DEV_ENV)/bin/uv pip compile -q pyproject.toml --universal --python-version 3.11 \
+LOCK = $(COMPILE) pyproject.toml
+COMPILE = $(DEV_ENV)/bin/uv pip compile -q --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
 docker-test: $(DEV_ENV)/.installed ## build the image, start all of docker-compose.yml, try it, stop it (needs Docker)

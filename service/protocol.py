@@ -122,7 +122,7 @@ class GuardedProtocol(H11Protocol):
             self._refuse(MalformedRequest("The request is not well-formed HTTP/1.1."))
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: such a request is answered as it stands (RFC 9110, 7.8), and any client may send it."""
+        """Say nothing: the request is answered as it stands (RFC 9110, 7.8), and anyone may send it."""
 
     def _weigh(self, received: int, body: int) -> None:
         """Refuse bodies in tiny chunks: h11 takes 12 microseconds for each, however short."""
