@@ -37,7 +37,6 @@ PHOTOGRAPHS = {
 """SOP classes that may hold a picture of skin. Endoscopes, microscopes and slides do not show any."""
 
 _PREFIX = 132  # bytes before the first element: the preamble and "DICM"
-_GROUP_LENGTH = struct.Struct("<HH2sHL")  # the first element; its value is the size of its group's rest
 _MAX_META_BYTES = 65_536
 _MAX_READS = 10_000
 """Headers and values that are read before the pixels are reached, nested ones and fragments included.
@@ -128,8 +127,7 @@ def read_frame(data: bytes) -> Frame:
 
 
 def _read_frame(data: bytes) -> Frame:
-    start = _PREFIX + _GROUP_LENGTH.size
-    syntax, start = _transfer_syntax(data, start)
+    syntax, start = _transfer_syntax(data)
     stream = _Stream(data)
     stream.seek(start)
     dataset, length = _read_header(stream, explicit=syntax != uid.ImplicitVRLittleEndian)
@@ -183,23 +181,24 @@ class _Stream(BytesIO):
         return super().read(size)
 
 
-def _transfer_syntax(data: bytes, start: int) -> tuple[str, int]:
-    """How the rest is encoded, and where it starts.
+def _transfer_syntax(data: bytes) -> tuple[str, int]:
+    """How the rest is encoded, and where it starts: after group 2, whose stated length some files lack.
 
     pydicom would inflate a deflated file whole, to whatever it swells to: so this is read first.
     """
-    group, element, vr, _, length = _GROUP_LENGTH.unpack_from(data, _PREFIX)
-    if (group, element, vr) != (2, 0, b"UL") or length > min(_MAX_META_BYTES, len(data) - start):
-        raise CorruptImage("The DICOM file is truncated or damaged; its header is unreadable.")
-    meta = _Stream(data[start : start + length])
-    found = read_dataset(meta, False, True, specific_tags=[_TRANSFER_SYNTAX])
+    meta = _Stream(data[_PREFIX : _PREFIX + _MAX_META_BYTES])
+
+    def behind_group_2(tag: int, vr: str | None, length: int) -> bool:
+        return tag >> 16 != 2
+
+    found = read_dataset(meta, False, True, stop_when=behind_group_2, specific_tags=[_TRANSFER_SYNTAX])
     syntax = _text(found, _TRANSFER_SYNTAX)
     if syntax not in (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.JPEGBaseline8Bit):
         raise UnsupportedImage(
             "The DICOM file's transfer syntax is not read; expected uncompressed little endian or "
             "JPEG baseline."
         )
-    return syntax, start + length
+    return syntax, _PREFIX + meta.tell()
 
 
 def _read_header(stream: _Stream, *, explicit: bool) -> tuple[Dataset, int | None]:

@@ -63,6 +63,13 @@ def test_every_kind_of_photograph_is_read(sop_class: str) -> None:
     same(dicom_file(LESION, SOPClassUID=sop_class), LESION)
 
 
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+def test_a_file_that_does_not_state_the_length_of_its_first_group_is_read(syntax: str) -> None:
+    file = dicom_file(LESION, syntax=syntax)
+    assert file[132:136] == b"\x02\x00\x00\x00"
+    np.testing.assert_array_equal(decode(file[:132] + file[144:]).pixels, decode(file).pixels)
+
+
 def test_low_samples_of_monochrome1_are_bright() -> None:
     inverted = Image.fromarray(255 - np.asarray(GREY))
     same(dicom_file(inverted, PhotometricInterpretation="MONOCHROME1"), GREY, tolerance=1)
