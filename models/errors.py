@@ -8,7 +8,8 @@ DermaserveError
 └── BundleError             a model bundle is incomplete, altered or inconsistent
 
 Messages are written for the person who sent the input: they never hold a path of the server or
-the text of a library's exception (that stays in ``__cause__``, for logs).
+the text of a library's exception (that stays in ``__cause__``, for logs). Those of BundleError are for
+the operator and name the file; its ``public`` is for others.
 """
 
 

@@ -38,13 +38,12 @@ class Client:
     """One key's, or all anonymous clients', use of the service.
 
     Attributes:
-        name: of the key; None for anonymous clients, who share one account.
+        bucket: None where there is no rate.
         inside: requests being worked on.
     """
 
-    def __init__(self, name: str | None, bucket: TokenBucket | None) -> None:
-        self.name = name
-        self.bucket = bucket
+    def __init__(self) -> None:
+        self.bucket: TokenBucket | None = None
         self.inside = 0
 
 
@@ -67,15 +66,16 @@ class Access:
         self._clock = clock
         path = settings.api_keys_file
         self._ring = KeyRing(path, lambda: clock() / 1e9) if path is not None else None
-        self._clients: dict[str | None, Client] = {}
+        self._clients: dict[str | None, Client] = {}  # by the key's name; all without a key share None's
         self._announce()
         for reason in _REASONS:  # from 0 on: a rate needs a sample before the first one
             metrics.rejections.labels(reason)
         metrics.keys.set_function(lambda: float(len(self._ring.keys) if self._ring else 0))
 
-    def reload(self) -> bool:
-        """Read the key file now; returns whether it could be used."""
-        return self._ring is None or self._ring.reload()
+    def reload(self) -> None:
+        """Read the key file now; the log says what is wrong with it."""
+        if self._ring is not None:
+            self._ring.reload()
 
     async def key(self, request: Request, _: _Documented = None) -> None:
         """Let in those with a key, or everyone where there are no keys.
@@ -165,7 +165,7 @@ class Access:
         rate = (key.rate if key is not None else None) or self._settings.rate_limit
         client = self._clients.get(name)
         if client is None:
-            client = self._clients[name] = Client(name, None)
+            client = self._clients[name] = Client()
         if rate is None:
             client.bucket = None
         elif client.bucket is None or client.bucket.per_minute != rate:

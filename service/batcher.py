@@ -15,7 +15,7 @@ from functools import partial
 from typing import Generic, Protocol, TypeVar
 from weakref import ref
 
-from service.errors import DeadlinePassed, NotReady
+from service.errors import DeadlinePassed, ShuttingDown, Stuck
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -120,14 +120,15 @@ class Batcher(Generic[Item, Result]):
         before its batch goes means that it is never run.
 
         Raises:
-            NotReady: the batcher is closed, or hangs.
+            ShuttingDown: the batcher is closed.
+            Stuck: it hangs.
         """
         waiting: _Waiting[Item, Result] = _Waiting(item, deadline)
         with self._changed:
             if self._closed:
-                raise _closed()
+                raise ShuttingDown
             if not self.alive:
-                raise NotReady("The server has stopped working on images.", reason="stuck", retry_after=60)
+                raise Stuck
             self._queue.append(waiting)
             self._observer.queue_depth(len(self._queue))
             self._changed.notify()
@@ -137,7 +138,7 @@ class Batcher(Generic[Item, Result]):
     def close(self, timeout: float | None = None) -> None:
         """Take nothing new, run what is queued, and end the thread.
 
-        What is still queued after ``timeout`` seconds gets NotReady as its error.
+        What is still queued after ``timeout`` seconds gets ShuttingDown as its error.
         """
         with self._changed:
             self._closed = True
@@ -146,7 +147,7 @@ class Batcher(Generic[Item, Result]):
         with self._changed:
             left, self._queue = self._queue, deque()
         for waiting in left:
-            waiting.fail(_closed())
+            waiting.fail(ShuttingDown())
 
     def _forget(self, done: "ref[_Waiting[Item, Result]]", future: Future[Result]) -> None:
         """Take an abandoned item out of the queue, so that it holds no memory there.
@@ -223,7 +224,3 @@ class Batcher(Generic[Item, Result]):
         if len(results) != len(batch):
             raise RuntimeError(f"{len(batch)} items gave {len(results)} results")
         return results
-
-
-def _closed() -> NotReady:
-    return NotReady("The server is shutting down.", reason="draining", retry_after=5)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Bundle
 from models.preprocess import Decoded, decode
 from models.quality import Quality, measure_quality
 from service.batcher import Batcher
@@ -20,7 +19,9 @@ from service.decision import Decision, decide
 from service.drift import Drift
 from service.errors import DeadlinePassed, InferenceFailed, NoMemory
 from service.gradcam import Overlay, draw_overlay
+from service.loader import Loaded
 from service.metrics import Metrics
+from service.settings import Settings
 from service.uncertainty import Uncertainty, judge
 from service.workers import Workers
 
@@ -85,27 +86,30 @@ class Classifier:
 
     def __init__(
         self,
-        bundle: Bundle,
-        predictor: "Predictor",
+        loaded: Loaded,
+        settings: Settings,
         *,
         workers: Workers,
         metrics: Metrics,
         pixels: Budget,
-        max_pixels: int,
-        max_batch_size: int,
-        batch_timeout: float,
         stuck_after: float,
-        drift_window: int,
     ) -> None:
-        """Start the batching thread; see ``Settings`` for the figures.
+        """Start the batching thread.
 
-        ``pixels`` is what all images may take that are being decoded, whichever model they are for.
+        Args:
+            loaded: the bundle, and its batches.
+            settings: the limit on pixels and the window of drift.
+            workers: threads to decode and draw in.
+            metrics: told of every image.
+            pixels: what all images may take that are being decoded, whichever model they are for.
+            stuck_after: seconds of one inference after which this is not ``alive``.
         """
+        bundle, predictor, max_batch_size, batch_timeout = loaded
         self.manifest = manifest = bundle.manifest
         self.identity = Identity(manifest.name, manifest.version, bundle.digest)
         self.provider = predictor.provider
         self.max_batch_size = max_batch_size
-        self.drift = Drift(manifest.drift_reference, window=drift_window)
+        self.drift = Drift(manifest.drift_reference, window=settings.drift_window)
         self._workers = workers
         self._metrics = metrics
         # One largest image or many small ones: memory does not grow with the number of threads.
@@ -116,7 +120,7 @@ class Classifier:
             height=spec.height,
             width=spec.width,
             color=spec.color,
-            max_pixels=max_pixels,
+            max_pixels=settings.max_pixels,
         )
         self._batcher: Batcher[NDArray[np.uint8], Row] = Batcher(
             partial(_run, predictor),

@@ -7,7 +7,7 @@ from service.errors import MalformedRequest, Overloaded
 from service.metrics import Metrics
 
 PROBES = {"/livez", "/readyz", "/metrics"}
-"""Answered on connections over the limit too, so that a full house does not look dead."""
+"""Answered on connections over the limit too, so that a service under load does not look dead."""
 
 
 def crowded() -> Overloaded:

@@ -19,6 +19,8 @@ DermaserveError
 ├── Forbidden                 the key may not do this
 ├── Unavailable               not now; carries ``retry_after`` in seconds
 │   ├── NotReady
+│   │   ├── ShuttingDown
+│   │   └── Stuck
 │   ├── Overloaded
 │   │   └── NoMemory
 │   └── RateLimited           this client's own limit
@@ -28,7 +30,8 @@ DermaserveError
 ├── ReloadRunning             a bundle is being loaded already
 └── InferenceFailed           the model gave no usable answer
 
-Messages are written for the client: never a path, never a library's own words.
+Messages are written for the client: never a path, never a library's own words. Only those for the
+operator, who has no other way to know, name files: of settings, bundles and output.
 """
 
 from collections.abc import Sequence
@@ -100,7 +103,21 @@ class Unavailable(DermaserveError):
 
 
 class NotReady(Unavailable):
-    """Starting, draining, or failed."""
+    """The model cannot answer: starting, shutting down, stuck, or failed."""
+
+
+class ShuttingDown(NotReady):
+    """No new work is taken any more."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down.", reason="draining", retry_after=5)
+
+
+class Stuck(NotReady):
+    """Inference hangs or has died: only a new process helps."""
+
+    def __init__(self) -> None:
+        super().__init__("The server has stopped working on images.", reason="stuck", retry_after=60)
 
 
 class Overloaded(Unavailable):

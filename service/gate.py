@@ -1,14 +1,15 @@
 """Who may come in: the phase of the server, and how much work is accepted at once.
 
 Requests are counted, and memory for their bodies reserved, before a body is read: 64 clients with
-20 MB each must meet a closed door, not a full house. Runs on the event loop only: no locks.
+20 MB each must be refused at the door, not when memory is full. Runs on the event loop only: no locks.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 
-from service.errors import NotReady, Overloaded
+from service.errors import NotReady, Overloaded, ShuttingDown
 
 
 class Phase(StrEnum):
@@ -21,10 +22,10 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
-_REFUSALS = {
-    Phase.STARTING: ("The model is being loaded.", "starting", 2),
-    Phase.CLOSED: ("The server is shutting down.", "draining", 5),
-    Phase.FAILED: ("The server could not load its model.", "failed", 60),
+_REFUSALS: dict[Phase, Callable[[], NotReady]] = {
+    Phase.STARTING: partial(NotReady, "The model is being loaded.", reason="starting", retry_after=2),
+    Phase.CLOSED: ShuttingDown,
+    Phase.FAILED: partial(NotReady, "The server could not load its model.", reason="failed", retry_after=60),
 }
 
 
@@ -73,8 +74,7 @@ class Gate:
     def check_phase(self) -> None:
         """Raise NotReady unless work is taken."""
         if self.phase in _REFUSALS:
-            detail, reason, retry_after = _REFUSALS[self.phase]
-            raise NotReady(detail, reason=reason, retry_after=retry_after)
+            raise _REFUSALS[self.phase]()
 
     @contextmanager
     def admit(self) -> Iterator[None]:
@@ -82,7 +82,7 @@ class Gate:
 
         Raises:
             NotReady: no work is taken in this phase.
-            Overloaded: the house is full.
+            Overloaded: as many requests as are accepted are being worked on.
         """
         try:
             self.check_phase()

@@ -190,12 +190,12 @@ class KeyRing:
                 found = key
         return found
 
-    def reload(self) -> bool:
-        """Read the file now, and report what is wrong with it; returns whether it could be used."""
+    def reload(self) -> None:
+        """Read the file now, and report what is wrong with it, even if that was reported before."""
         self._problem = ""
-        return self._read()
+        self._read()
 
-    def _read(self) -> bool:
+    def _read(self) -> None:
         self._read_at = self._clock()
         try:
             keys = read_keys(self._path)
@@ -203,7 +203,7 @@ class KeyRing:
             if str(error) != self._problem:
                 logger.error("The keys read before stay in force: %s", "; ".join(error.problems))
             self._problem = str(error)
-            return False
+            return
         self._problem = ""
         if keys != self._keys:
             self._keys = keys
@@ -212,4 +212,3 @@ class KeyRing:
                 logger.info("API keys changed; in force now: %s", names)
             else:
                 logger.error("The key file has no key any more: nobody is let in.")
-        return True

@@ -29,11 +29,11 @@ def return_free_pages() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def return_large_blocks() -> bool:
-    """Map blocks from 4 MiB on separately, share two heaps; returns whether the C library took it."""
+def return_large_blocks() -> None:
+    """Map blocks from 4 MiB on separately, and share two heaps, where the C library can."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
-        return bool(mallopt(_M_MMAP_THRESHOLD, _LIMIT) and mallopt(_M_ARENA_MAX, _ARENAS))
+        mallopt(_M_MMAP_THRESHOLD, _LIMIT)
+        mallopt(_M_ARENA_MAX, _ARENAS)
     except (AttributeError, OSError, TypeError):  # not glibc: musl, macOS, Windows
         logger.debug("This C library has no mallopt; memory of large images may be kept.")
-        return False

@@ -91,7 +91,7 @@ class Metrics:
         self._latency.labels(route, str(status)).observe(seconds)
 
     def refused(self, reason: str) -> None:
-        """An image request was turned away at the gate."""
+        """A request, or a connection, was turned away for ``reason``."""
         self.rejections.labels(reason).inc()
 
     def queue_depth(self, depth: int) -> None:

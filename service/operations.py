@@ -32,7 +32,8 @@ def build_probes(runtime: Runtime) -> APIRouter:
     @router.get(
         "/readyz",
         summary="Does it take work?",
-        description="Fails while the model is being loaded and from the beginning of the end.",
+        description="Fails while the model is being loaded, from the first moment of a shutdown, and with "
+        "`GET /livez`.",
         operation_id="readyz",
         responses={**errors(503), 200: answer("It does.", READY)},
     )

@@ -105,21 +105,16 @@ class ModelSlot:
 
     def _serve(self, loaded: Loaded) -> None:
         """Give ``loaded`` to every request from here on."""
-        bundle, predictor, max_batch_size, batch_timeout = loaded
         classifier = Classifier(
-            bundle,
-            predictor,
+            loaded,
+            self._settings,
             workers=self._workers,
             metrics=self._metrics,
             pixels=self._pixels,
-            max_pixels=self._settings.max_pixels,
-            max_batch_size=max_batch_size,
-            batch_timeout=batch_timeout,
             stuck_after=self._settings.stuck_after,
-            drift_window=self._settings.drift_window,
         )
         old, self._served = self._served, Served(classifier)
-        manifest, metrics = bundle.manifest, self._metrics
+        manifest, predictor, metrics = loaded.bundle.manifest, loaded.predictor, self._metrics
         metrics.model_info.clear()
         metrics.model_info.labels(manifest.name, manifest.version, predictor.provider).set(1)
         metrics.gpu_used.set(predictor.on_gpu)

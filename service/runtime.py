@@ -10,7 +10,7 @@ from typing import NamedTuple
 from models.errors import BundleError, DermaserveError
 from service.access import Access
 from service.classifier import Classifier, Identity
-from service.errors import BundleRefused, DeviceError, NotReady, ReloadRunning
+from service.errors import BundleRefused, DeviceError, NotReady, ReloadRunning, ShuttingDown, Stuck
 from service.gate import Gate, Phase
 from service.metrics import Metrics
 from service.reload import ModelSlot
@@ -70,12 +70,6 @@ class Runtime:
             raise NotReady("The model is not loaded.", reason="starting", retry_after=2)
         return classifier
 
-    @property
-    def model(self) -> Identity | None:
-        """Which model new requests get; None before there is one."""
-        classifier = self._slot.classifier
-        return classifier.identity if classifier is not None else None
-
     @contextmanager
     def use(self) -> Iterator[Classifier]:
         """Hold the model for new requests, through any reload, while the block runs.
@@ -92,10 +86,10 @@ class Runtime:
         self.check_alive()
 
     def check_alive(self) -> None:
-        """Raise NotReady if the model has stopped to answer: only a new process helps."""
+        """Raise Stuck if the model has stopped answering: only a new process helps."""
         classifier = self._slot.classifier
         if classifier is not None and not classifier.alive and self.gate.phase is not Phase.CLOSED:
-            raise NotReady("The server has stopped working on images.", reason="stuck", retry_after=60)
+            raise Stuck
 
     async def start(self) -> None:
         """Begin to load the model; returns at once, so that liveness is answered meanwhile."""
@@ -152,10 +146,10 @@ class Runtime:
         return max(0.0, (self._end or 0.0) - time.monotonic())
 
     def _check_serving(self) -> None:
-        """Raise NotReady while starting and from draining on."""
+        """Raise NotReady unless the server is up: while starting, shutting down or failed."""
         self.gate.check_phase()
         if self.gate.phase is Phase.DRAINING:
-            raise NotReady("The server is shutting down.", reason="draining", retry_after=5)
+            raise ShuttingDown
 
     def _check_starting(self) -> None:
         """Raise NotReady where the end came before the beginning was over."""

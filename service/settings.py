@@ -60,13 +60,13 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=HIGHEST_RATE,
-        description="images a minute per key (rate= in its line goes first); more get 429; default no limit",
+        description="images a minute per key, unless its line has rate=; more get 429; default no limit",
     )
     rate_burst: int = Field(
         default=32,
         ge=1,
         le=100_000,
-        description="images that a key may send at once, in the frame of its rate",
+        description="images that a key may send at once; its rate holds in the long run",
     )
     max_concurrent_per_key: int | None = Field(
         default=None,
@@ -103,7 +103,7 @@ class Settings(BaseSettings):
         description="seconds an image may wait for its batch to fill; default 0 on a CPU, 0.005 on a GPU",
     )
     max_queue_size: int = Field(
-        default=128, ge=1, le=100_000, description="requests in the house at once; more get 503"
+        default=128, ge=1, le=100_000, description="image requests in progress at once; more get 503"
     )
     request_timeout: float = Field(
         default=30.0,
@@ -277,7 +277,7 @@ def _unknown(name: str, known: set[str]) -> str:
 
 
 def _wrong(details: ErrorDetails) -> str:
-    if not details["loc"]:  # from _consistent, which names the variables itself
+    if not details["loc"]:  # from a model validator, which names the variables itself
         return details["msg"].removeprefix("Value error, ")
     field = str(details["loc"][0])
     expected = details["msg"].removeprefix("Input should be ").removeprefix("Value error, ")

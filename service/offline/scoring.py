@@ -73,16 +73,12 @@ class _Scorer:
     def __init__(self, loaded: Loaded, settings: Settings, overlays: Path | None) -> None:
         self._workers = Workers(settings.decode_workers)
         self._classifier = Classifier(
-            loaded.bundle,
-            loaded.predictor,
+            loaded,
+            settings,
             workers=self._workers,
             metrics=Metrics(),
             pixels=Budget(settings.max_pixels),
-            max_pixels=settings.max_pixels,
-            max_batch_size=loaded.max_batch_size,
-            batch_timeout=loaded.batch_timeout,
             stuck_after=_NEVER,
-            drift_window=settings.drift_window,
         )
         # So many files' bytes are in memory: one being decoded by each thread, one read meanwhile.
         self._reading = asyncio.Semaphore(settings.decode_workers + 1)

@@ -70,8 +70,7 @@ def test_a_reload_serves_what_the_folder_holds_now(door: Door, bundles: Bundles,
     assert before["probabilities"] != after["probabilities"]
     assert door.get("/readyz").json()["model"]["version"] == NEW
     assert door.get("/model", headers=KEY).json()["version"] == NEW
-    assert door.runtime.model is not None
-    assert door.runtime.model.digest == load_bundle(bundles.current).digest
+    assert door.runtime.classifier.identity.digest == load_bundle(bundles.current).digest
     metrics = samples(door, KEY)
     info = {name for name in metrics if name.startswith("dermaserve_model_info")}
     assert info == {
@@ -272,8 +271,7 @@ def test_one_reload_runs_at_a_time_and_none_while_starting_or_draining(
         door.runtime.drain()  # what is loaded now comes too late
         go_on.set()
         assert_problem(first.result(20), 503, "not-ready")
-        assert door.runtime.model is not None
-        assert door.runtime.model.version == OLD
+        assert door.runtime.classifier.identity.version == OLD
         assert_problem(door.post("/admin/reload", headers=KEY), 503, "not-ready")
         assert samples(door, KEY)["dermaserve_reloads_total outcome=refused"] == 0
     finally:
