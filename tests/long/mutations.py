@@ -19,6 +19,9 @@ _TAGS = (256, 257, 258, 259, 273, 277, 322, 330)
 _FIELDS = ((2, 4), (10, 4), (14, 4), (18, 4), (22, 4), (26, 2), (28, 2), (30, 4), (34, 4), (46, 4))
 """Of a BMP's headers: offset and bytes."""
 
+_LARGEST = 20_000_000
+"""Bytes that repeating a part of a file may add."""
+
 Mutation = Callable[[Random, bytes], bytes]
 
 
@@ -110,7 +113,8 @@ def _edit_list(rng: Random, parts: list[bytes]) -> list[bytes]:
     if how == 0:
         del parts[a]
     elif how == 1:
-        parts[a:a] = [parts[b]] * rng.choice((1, 2, 200))
+        # Mutations follow each other: bodies over what a service takes are of no interest.
+        parts[a:a] = [parts[b]] * min(rng.choice((1, 2, 200)), 1 + _LARGEST // (1 + len(parts[b])))
     else:
         parts[a], parts[b] = parts[b], parts[a]
     return parts
