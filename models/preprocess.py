@@ -116,6 +116,7 @@ def decode(
         UnsupportedImage: no accepted format.
         ImageTooLarge: over ``max_pixels``; decided from the header.
         CorruptImage: truncated or damaged.
+        MemoryError: there is none for it, which says nothing of the file.
     """
     target = _Target(height, width, color, max_pixels, admit)
     # What precedes this mark in a DICOM file is free, and may look like another format.

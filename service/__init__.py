@@ -1,6 +1,36 @@
 """The HTTP service: reads a bundle, answers images with probabilities and overlays.
 
 Importing it loads neither TensorFlow nor Keras, and ONNX Runtime only once a bundle is loaded.
+
+Where to look, along the way of a request::
+
+    server listener           the process: listeners, signals, draining; the port for operations
+    protocol                  connections: bounds that uvicorn has not
+    app                       puts together what follows
+    middleware record         around every request: id, log line, metrics, trace
+    doorkeeper cors origins   refused whatever is asked for; pages of other origins
+    access keys rate          API keys, roles, rates
+    routes operations pages   what is asked for: images and model; probes, metrics, reload; pages
+    gate                      how many requests and bytes are let in
+    upload                    body to image files
+    classifier                image file to what the model says of it, by way of:
+      workers budget          threads to decode in, and the pixels that they may take together
+      batcher predictor       single images to batches; ONNX Runtime
+      decision uncertainty    label, set and flag; how sure
+      cautions gradcam        warnings; overlay
+    answers schemas etag      what was found as JSON
+    errors problems           failures: the one table of statuses; RFC 9457
+
+and beside it::
+
+    settings cpus             what can be set
+    runtime slot served       life of the server; the model in use and its exchange
+    loader codecs memory      a bundle to a model that answers; image libraries; memory given back
+    logs metrics tracing      what an operator sees
+    drift                     predictions against the bundle's reference
+    docs examples             what OpenAPI says beyond types
+    commands offline          the command line; files without a server
+    static                    the pages' files
 """
 
 import os

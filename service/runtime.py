@@ -13,8 +13,8 @@ from service.classifier import Classifier, Identity
 from service.errors import BundleRefused, DeviceError, NotReady, ReloadRunning, ShuttingDown, Stuck
 from service.gate import Gate, Phase
 from service.metrics import Metrics
-from service.reload import ModelSlot
 from service.settings import Settings
+from service.slot import ModelSlot
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import service
+
 ROOT = Path(__file__).parents[1]
 
 PARTS = ("models", "service", "training")
@@ -73,6 +75,13 @@ def test_leaves_of_the_service_import_nothing_of_it_but_errors_and_leaves() -> N
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("service")
         }
         assert inner <= leaves, leaf
+
+
+def test_the_map_of_the_service_shows_every_file() -> None:
+    files = {path.stem for path in (ROOT / "service").iterdir()} - {"__init__", "__main__", "__pycache__"}
+    lines = [line[4:] for line in str(service.__doc__).splitlines() if line.startswith("    ")]
+    shown = [name for line in lines for name in line.strip().partition("   ")[0].split()]
+    assert sorted(shown) == sorted(files)
 
 
 def test_the_batcher_knows_neither_images_nor_http() -> None:

@@ -53,6 +53,15 @@ def client(tiny: Path) -> Iterator[Door]:
 
 
 @pytest.fixture
+def next_is_answered(client: Door, jpeg: bytes) -> Iterator[None]:
+    """For tests of bad requests: after each the service is as it was."""
+    yield
+    assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
+    assert client.runtime.gate.requests == 0
+    assert client.runtime.gate.body_bytes == 0
+
+
+@pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
     slow = Slow(monkeypatch)
     yield slow

@@ -16,13 +16,7 @@ from tests.service.door import Door
 
 PNG = {"content-type": "image/png"}
 
-
-@pytest.fixture(autouse=True)
-def _next_good_request_is_answered(client: Door, jpeg: bytes) -> Iterator[None]:
-    yield
-    assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
-    assert client.runtime.gate.requests == 0
-    assert client.runtime.gate.body_bytes == 0
+pytestmark = pytest.mark.usefixtures("next_is_answered")
 
 
 def huge_png(side: int) -> bytes:

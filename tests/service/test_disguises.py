@@ -2,27 +2,19 @@
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from PIL import Image
 
+from tests.long.drawn import png_chunk
 from tests.service.conftest import JPEG, assert_problem, encoded
 from tests.service.door import Door
 
 SIDE = 60_000  # pixels; 3.6 billion in all
 SWELLING = zlib.compress(bytes(20_000_000), 1)
 
-
-@pytest.fixture(autouse=True)
-def _next_good_request_is_answered(client: Door, jpeg: bytes) -> Iterator[None]:
-    yield
-    assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
-    assert client.runtime.gate.body_bytes == 0
-
-
-def png_chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+pytestmark = pytest.mark.usefixtures("next_is_answered")
 
 
 def with_chunk(image: Image.Image, name: bytes, content: bytes) -> bytes:

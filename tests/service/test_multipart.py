@@ -1,21 +1,14 @@
 """Forms built to confuse: each gets its answer without much work, and the next good one is answered."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.service.conftest import JPEG, assert_problem
+from tests.service.conftest import assert_problem
 from tests.service.door import Door
 
 FILE = b'Content-Disposition: form-data; name="file"'
 OTHER = b'Content-Disposition: form-data; name="other"'
 
-
-@pytest.fixture(autouse=True)
-def _next_good_request_is_answered(client: Door, jpeg: bytes) -> Iterator[None]:
-    yield
-    assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
-    assert client.runtime.gate.body_bytes == 0
+pytestmark = pytest.mark.usefixtures("next_is_answered")
 
 
 def part(headers: bytes, content: bytes) -> bytes:

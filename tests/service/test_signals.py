@@ -19,7 +19,7 @@ TOKEN = new_token()
 KEY = {"x-api-key": TOKEN}
 
 SLOW_LOAD = (
-    "import sys, time, service.reload as r\n"
+    "import sys, time, service.slot as r\n"
     "load, loads = r.load, []\n"
     "def slow(*args):\n"
     "    print('loading', flush=True)\n"
