@@ -11,7 +11,7 @@ DEVICE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 EXTRAS =
 SERVE_LOCKS = requirements/serve-$(DEVICE).txt $(EXTRAS:%=requirements/%.txt)
 SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
-# The suite runs in so many processes; each may take 5 GB.
+# The suite runs in so many processes, each file in one; a process may take 5 GB.
 WORKERS = 2
 
 .DEFAULT_GOAL := help
@@ -26,7 +26,7 @@ serve: $(SERVE_STAMP) ## install what serving needs and serve the shipped model 
 
 test: $(DEV_ENV)/.installed ## lint, types, OpenAPI drift and the whole suite
 	$(MAKE) --no-print-directory lint
-	$(DEV_ENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal
+	$(DEV_ENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(DEV_ENV)/.installed ## ruff and mypy
 	$(DEV_ENV)/bin/ruff check .
