@@ -22,7 +22,8 @@ In rows, control characters, backslashes and bytes that are no UTF-8 stand in pa
 and a path that a spreadsheet would take for a formula begins with "./".
 
 Exit status: 0 all were scored; 1 some have a row that says why not, or there was nothing to score;
-2 wrong options or settings, a bundle that cannot be served, or an output that cannot be written.
+2 wrong options or settings, a bundle that cannot be served, or an output that cannot be written;
+130 stopped by Ctrl+C.
 """
 
 
