@@ -175,7 +175,11 @@ class Classifier:
         return Classified(image.pixels, row.cams, decision, uncertainty, warnings, row.started, row.ended)
 
     async def overlay(self, classified: Classified, code: str) -> Overlay:
-        """Draw the overlay for the class ``code`` in a thread."""
+        """Draw the overlay for the class ``code``, one of the manifest's, in a thread.
+
+        Raises:
+            NoMemory: there is none for it.
+        """
         heatmap = classified.cams[self.manifest.codes.index(code)]
         with self._memory():
             overlay = await self._workers.run(self._timed_overlay, classified.pixels, heatmap)
