@@ -73,7 +73,8 @@ class Balancer:
             self.unserved += 1
             writer.close()
             return
-        await asyncio.gather(_forward(reader, down), _forward(upstream, writer))
+        with contextlib.suppress(asyncio.CancelledError):  # the end: asyncio would print it as an error
+            await asyncio.gather(_forward(reader, down), _forward(upstream, writer))
 
 
 async def _is_ready(port: int) -> bool:
