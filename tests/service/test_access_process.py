@@ -10,28 +10,20 @@ from typing import Any
 import httpx
 import pytest
 
-from service.errors import SettingsError
 from service.keys import line_of
 from service.settings import load_settings
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.door import running, wait_for
 from tests.service.process import free_port, process
 from tests.service.test_access import ADMIN, LINES, NORTH, SOUTH, sent, write
+from tests.service.test_settings import problems
 
 # Settings
 
 
-def refused_settings(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
-    for name, value in variables.items():
-        monkeypatch.setenv(f"DERMASERVE_{name}", value)
-    with pytest.raises(SettingsError) as caught:
-        load_settings()
-    return list(caught.value.problems)
-
-
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "clinic.example", "localhost.example"])
 def test_without_keys_only_this_machine_is_listened_to(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    (line,) = refused_settings(monkeypatch, HOST=host)
+    (line,) = problems(monkeypatch, HOST=host)
     assert line.startswith("DERMASERVE_HOST: expected a loopback address, as there are no API keys, got")
     assert "DERMASERVE_ALLOW_ANONYMOUS=true" in line
     monkeypatch.setenv("DERMASERVE_ALLOW_ANONYMOUS", "true")
@@ -47,7 +39,7 @@ def test_loopback_needs_no_keys(monkeypatch: pytest.MonkeyPatch, host: str) -> N
 def test_the_operations_port_obeys_the_same_rule(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DERMASERVE_OPERATIONS_HOST", "0.0.0.0")
     assert load_settings().operations_port is None  # it is not used
-    (line,) = refused_settings(monkeypatch, OPERATIONS_PORT="9100")
+    (line,) = problems(monkeypatch, OPERATIONS_PORT="9100")
     assert line.startswith("DERMASERVE_OPERATIONS_HOST: expected a loopback address")
     monkeypatch.setenv("DERMASERVE_API_KEYS_FILE", str(write(tmp_path / "keys", *LINES)))
     assert load_settings().operations_port == 9100
@@ -57,7 +49,7 @@ def test_with_keys_any_address_is_listened_to(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("DERMASERVE_API_KEYS_FILE", str(write(tmp_path / "keys", *LINES)))
     monkeypatch.setenv("DERMASERVE_HOST", "0.0.0.0")
     assert load_settings().host == "0.0.0.0"
-    (line,) = refused_settings(monkeypatch, ALLOW_ANONYMOUS="true")
+    (line,) = problems(monkeypatch, ALLOW_ANONYMOUS="true")
     assert line.startswith("DERMASERVE_ALLOW_ANONYMOUS: expected false where DERMASERVE_API_KEYS_FILE is set")
 
 
@@ -65,7 +57,7 @@ def test_a_wrong_key_file_is_told_with_all_other_problems(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "keys", *LINES, "south", LINES[0])
-    lines = refused_settings(monkeypatch, API_KEYS_FILE=str(path), PROT="1")
+    lines = problems(monkeypatch, API_KEYS_FILE=str(path), PROT="1")
     assert [line.split(":")[0] for line in lines] == ["DERMASERVE_PROT"] + ["DERMASERVE_API_KEYS_FILE"] * 2
     assert [line.split(" ")[2:4] for line in lines[1:]] == [["line", "3:"], ["line", "4:"]]
 
@@ -74,7 +66,7 @@ def test_a_wrong_key_file_is_told_with_all_other_problems(
 def test_an_empty_or_missing_name_of_the_file_does_not_open_the_door(
     monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
-    (line,) = refused_settings(monkeypatch, API_KEYS_FILE=value)
+    (line,) = problems(monkeypatch, API_KEYS_FILE=value)
     assert line.startswith("DERMASERVE_API_KEYS_FILE: ")
 
 
