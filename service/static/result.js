@@ -58,7 +58,7 @@ function showWarnings(warnings) {
 }
 
 function showFlag(malignancy, model) {
-  const { title, figures, meaning } = flagWords(malignancy, model.operating_point, model.classes.length);
+  const { title, figures, meaning } = flagWords(malignancy, model);
   get("flag").dataset.flag = malignancy.flag;
   get("flag-title").textContent = title;
   get("flag-figures").textContent = figures;

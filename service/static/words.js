@@ -23,8 +23,16 @@ function apart(one, other) {
   return [percent(one, digits), percent(other, digits)];
 }
 
-/** The flag of an answer: title, figures, meaning. `point` is the operating point of `GET /model`. */
-export function flagWords({ flag, probability, threshold }, point, classCount) {
+/**
+ * The flag of an answer: title, figures, meaning; `model` is the answer of `GET /model`.
+ *
+ * Misses and false alarms are those of the test part, where the bundle has them: on the images that
+ * the threshold was chosen on, which the operating point tells of, they look better than they are.
+ */
+export function flagWords({ flag, probability, threshold }, model) {
+  const { malignancy_sensitivity, malignancy_specificity } = model.metrics;
+  const sensitivity = malignancy_sensitivity ?? model.operating_point.sensitivity;
+  const specificity = malignancy_specificity ?? model.operating_point.specificity;
   const [chance, limit] = apart(probability, threshold);
   if (flag === "malignant") {
     return {
@@ -32,15 +40,15 @@ export function flagWords({ flag, probability, threshold }, point, classCount) {
       figures: `Probability of a malignant class: ${chance}. The flag is raised from ${limit} on.`,
       meaning: "This is no diagnosis of cancer. It means: have a specialist look at the lesion. The limit is "
         + "low on purpose, so that little is missed: when the model was checked, "
-        + `${ofHundred(1 - point.specificity.value)} benign lesions were flagged as well.`,
+        + `${ofHundred(1 - specificity.value)} benign lesions were flagged as well.`,
     };
   }
   return {
     title: "○ Not flagged",
     figures: `Probability of a malignant class: ${chance}, below the ${limit} from which the flag is raised.`,
     meaning: "The service calls this “benign”, which does not mean harmless. When the model was checked, "
-      + `${ofHundred(1 - point.sensitivity.value)} malignant lesions were missed like this. It knows `
-      + `${classCount} classes only, and takes anything else for one of them. If a lesion is new, changes, `
+      + `${ofHundred(1 - sensitivity.value)} malignant lesions were missed like this. It knows `
+      + `${model.classes.length} classes only, and takes anything else for one of them. If a lesion is new, changes, `
       + "bleeds or worries anyone, have a specialist look at it, whatever this page says.",
   };
 }

@@ -54,6 +54,10 @@ def assert_shows(visitor: Visitor, body: dict[str, Any], model: dict[str, Any]) 
     assert visitor.reads("#flag-title") == title
     assert percent(body["malignancy"]["probability"]) in visitor.reads("#flag-figures")
     assert percent(body["malignancy"]["threshold"]) in visitor.reads("#flag-figures")
+    # How often the flag errs, on the test part where the bundle tells: not where the threshold was chosen.
+    figure = {"malignant": "specificity", "benign": "sensitivity"}[body["malignancy"]["flag"]]
+    measured = model["metrics"].get(f"malignancy_{figure}", model["operating_point"][figure])["value"]
+    assert f"{100 * (1 - measured):.0f} of 100" in visitor.reads("#flag-meaning")
     pick = f"{body['prediction']['name']} ({percent(body['prediction']['probability'])})"
     assert pick in visitor.reads("#pick")
     listed = [item.text.removesuffix(" ▲ malignant") for item in visitor.find_all("#set-list li")]
