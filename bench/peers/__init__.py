@@ -1,0 +1,108 @@
+"""The servers that a user would pick instead, each written as its documentation recommends.
+
+One file per server, run in an environment of its own (``.venv-bench-<name>``, made from
+``requirements/<name>.txt``): ``python -m bench.peers.<name> --help``. All of them answer
+``POST /predict`` with the multipart part ``file`` by ``{"probabilities": {code: p, ...}}`` and share
+``common.py``, which holds what has to be equal. ``check.py`` (``python -m bench.peers``) runs each for
+real. This file needs nothing but the standard library.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+"""Of the repository: the working directory and the ``PYTHONPATH`` of every peer."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a server spreads over the cores.
+
+    Attributes:
+        workers: copies of the model, by the server's documented way of having several.
+        threads: intra-op threads of each copy.
+    """
+
+    workers: int
+    threads: int
+
+
+def one_wide(cores: int) -> Shape:
+    """One copy of the model with a thread for each of ``cores``."""
+    return Shape(workers=1, threads=cores)
+
+
+def one_per_core(cores: int) -> Shape:
+    """A copy of the model with one thread for each of ``cores``."""
+    return Shape(workers=cores, threads=1)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A server to compare with.
+
+    Attributes:
+        name: of its file, its lock and, in ``.venv-bench-<name>``, its environment.
+        title: as its makers write it.
+        best: number of cores to the shape that gave it the most throughput.
+        best_batch: the batch cap that gave it the most throughput; None if that is the common one.
+        ready_path: answers 200 to ``GET`` once it can predict.
+        environment: variables it is to run with, besides ``PYTHONPATH``: no telemetry.
+        onnx: whether it runs the ONNX file it is given. The one that does not takes a ``.keras`` file,
+            and for any other the recipe's networks with random weights: what they cost is the same.
+    """
+
+    name: str
+    title: str
+    best: Callable[[int], Shape]
+    ready_path: str
+    best_batch: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    onnx: bool = True
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of its environment, there once ``make .venv-bench-<name>/.installed`` ran."""
+        return ROOT / f".venv-bench-{self.name}" / "bin" / "python"
+
+    @property
+    def lock(self) -> Path:
+        """The hashed lock of its environment."""
+        return ROOT / "bench" / "peers" / "requirements" / f"{self.name}.txt"
+
+    def command(
+        self,
+        python: Path,
+        *,
+        model: Path,
+        port: int,
+        shape: Shape,
+        max_batch_size: int,
+        batch_timeout: float,
+    ) -> list[str]:
+        """What starts it on 127.0.0.1, in ``ROOT``; SIGTERM to its process group stops it.
+
+        Args:
+            python: interpreter of its environment.
+            model: the ONNX file; see ``onnx``.
+            port: TCP port to listen on.
+            shape: copies of the model and threads of each.
+            max_batch_size: images in a batch at most.
+            batch_timeout: seconds that the first image of a batch waits for more.
+        """
+        return [
+            *(str(python), "-m", f"bench.peers.{self.name.replace('-', '_')}"),
+            *("--model", str(model), "--port", str(port)),
+            *("--workers", str(shape.workers), "--threads", str(shape.threads)),
+            *("--max-batch-size", str(max_batch_size), "--batch-timeout", str(batch_timeout)),
+        ]
+
+
+PEERS = (
+    Peer("litserve", "LitServe", one_per_core, "/health"),
+    Peer("bentoml", "BentoML", one_per_core, "/readyz", environment={"BENTOML_DO_NOT_TRACK": "True"}),
+    Peer("ray", "Ray Serve", one_per_core, "/-/healthz", environment={"RAY_USAGE_STATS_ENABLED": "0"}),
+    Peer("mlserver", "MLServer", one_per_core, "/v2/health/ready"),
+    Peer("fastapi-keras", "FastAPI + Keras", one_wide, "/health", onnx=False),
+)
