@@ -1,7 +1,7 @@
 """Collect single items into batches for a function that works best on many at once.
 
-Generic: it knows neither images nor HTTP. One thread runs one batch at a time. The first item
-starts the clock; a batch goes when it is full or when the wait is over.
+Generic: it knows neither images nor HTTP. A few threads take from one queue, each one batch at a
+time. The first item starts the clock; a batch goes when it is full or when the wait is over.
 """
 
 import logging
@@ -20,11 +20,13 @@ from service.errors import DeadlinePassed, ShuttingDown, Stuck
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_NOT_RUNNING = float("inf")
+
 logger = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """What a batcher reports, from its own thread or a submitting one."""
+    """What a batcher reports, from its own threads or a submitting one."""
 
     def queue_depth(self, depth: int) -> None:
         """``depth`` items are waiting."""
@@ -71,7 +73,7 @@ class _Waiting(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Runs ``run`` on batches of submitted items, on one thread of its own.
+    """Runs ``run`` on batches of submitted items, on threads of its own.
 
     The queue holds what is waited for and has no limit of its own: that is up to those who submit.
     """
@@ -80,15 +82,18 @@ class Batcher(Generic[Item, Result]):
         self,
         run: Callable[[Sequence[Item]], Sequence[Result]],
         *,
+        workers: int,
         max_batch_size: int,
         batch_timeout: float,
         stuck_after: float = float("inf"),
         observer: Observer | None = None,
     ) -> None:
-        """Start the thread.
+        """Start the threads.
 
         Args:
-            run: items to as many results, in order. MemoryError means that fewer items may do.
+            run: items to as many results, in order. MemoryError means that fewer items may do. With
+                several ``workers`` it must be thread-safe.
+            workers: most calls of ``run`` at one time.
             max_batch_size: most items per call of ``run``.
             batch_timeout: seconds that the first item of a batch waits for others.
             stuck_after: seconds of one call of ``run`` after which the batcher is not ``alive``.
@@ -96,22 +101,26 @@ class Batcher(Generic[Item, Result]):
         """
         self._run = run
         self._stuck_after = stuck_after
-        self._running_since: float | None = None
         self._max_batch_size = max_batch_size
         self._batch_timeout = batch_timeout
         self._observer: Observer = observer or _Silent()
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._loop, name="batcher", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._loop, name=f"batcher-{number}", daemon=True)
+            for number in range(workers)
+        ]
+        # Of each thread, the start of its call of ``run``. Never grows: others look at it meanwhile.
+        self._running_since = dict.fromkeys(self._threads, _NOT_RUNNING)
+        for thread in self._threads:
+            thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether the thread works: with a dead or hanging one a server must not call itself ready."""
-        since = self._running_since
-        hangs = since is not None and time.monotonic() - since > self._stuck_after
-        return self._thread.is_alive() and not hangs
+        """Whether all threads work: with a dead or hanging one a server must not call itself ready."""
+        longest = time.monotonic() - min(self._running_since.values())
+        return longest <= self._stuck_after and all(thread.is_alive() for thread in self._threads)
 
     def submit(self, item: Item, *, deadline: float = float("inf")) -> Future[Result]:
         """Queue ``item``; its future gets its own result or error.
@@ -136,14 +145,16 @@ class Batcher(Generic[Item, Result]):
         return waiting.future
 
     def close(self, timeout: float | None = None) -> None:
-        """Take nothing new, run what is queued, and end the thread.
+        """Take nothing new, run what is queued, and end the threads.
 
         What is still queued after ``timeout`` seconds gets ShuttingDown as its error.
         """
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join(timeout)
+            self._changed.notify_all()
+        until = float("inf") if timeout is None else time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(min(max(0.0, until - time.monotonic()), threading.TIMEOUT_MAX))
         with self._changed:
             left, self._queue = self._queue, deque()
         for waiting in left:
@@ -170,23 +181,26 @@ class Batcher(Generic[Item, Result]):
         """Wait for work; an empty list means closed and done."""
         batch: list[_Waiting[Item, Result]] = []
         with self._changed:
-            while not batch:
-                while not self._queue:
-                    if self._closed:
-                        return []
-                    self._changed.wait()
-                go_at = self._queue[0].since + self._batch_timeout
-                while len(self._queue) < self._max_batch_size and not self._closed:
-                    left = go_at - time.monotonic()
-                    if left <= 0:
-                        break
+            while not batch and not (self._closed and not self._queue):
+                # Looked at anew after each wait: another thread may have taken what was there.
+                left = self._seconds_to_go()
+                if left is None or left > 0:
                     self._changed.wait(left)
+                    continue
                 while self._queue and len(batch) < self._max_batch_size:
                     waiting = self._queue.popleft()
                     if waiting.wanted():
                         batch.append(waiting)
                 self._observer.queue_depth(len(self._queue))
         return batch
+
+    def _seconds_to_go(self) -> float | None:
+        """How long the first item still waits for others; None without one."""
+        if not self._queue:
+            return None
+        if len(self._queue) >= self._max_batch_size or self._closed:
+            return 0.0
+        return self._queue[0].since + self._batch_timeout - time.monotonic()
 
     def _execute(self, batch: list[_Waiting[Item, Result]]) -> None:
         now = time.monotonic()
@@ -216,11 +230,12 @@ class Batcher(Generic[Item, Result]):
         return []
 
     def _results(self, batch: list[_Waiting[Item, Result]]) -> Sequence[Result]:
-        self._running_since = time.monotonic()
+        thread = threading.current_thread()
+        self._running_since[thread] = time.monotonic()
         try:
             results = self._run([w.item for w in batch])
         finally:
-            self._running_since = None
+            self._running_since[thread] = _NOT_RUNNING
         if len(results) != len(batch):
             raise RuntimeError(f"{len(batch)} items gave {len(results)} results")
         return results

@@ -82,7 +82,11 @@ class Classified(NamedTuple):
 
 
 class Classifier:
-    """Decodes, queues and decides for one loaded bundle."""
+    """Decodes, queues and decides for one loaded bundle.
+
+    Attributes:
+        images_at_once: most images in inference at one time.
+    """
 
     def __init__(
         self,
@@ -94,7 +98,7 @@ class Classifier:
         pixels: Budget,
         stuck_after: float,
     ) -> None:
-        """Start the batching thread.
+        """Start the threads of inference.
 
         Args:
             loaded: the bundle, and its batches.
@@ -104,11 +108,11 @@ class Classifier:
             pixels: what all images may take that are being decoded, whichever model they are for.
             stuck_after: seconds of one inference after which this is not ``alive``.
         """
-        bundle, predictor, max_batch_size, batch_timeout = loaded
+        bundle, predictor = loaded.bundle, loaded.predictor
         self.manifest = manifest = bundle.manifest
         self.identity = Identity(manifest.name, manifest.version, bundle.digest)
         self.provider = predictor.provider
-        self.max_batch_size = max_batch_size
+        self.images_at_once = loaded.inference_workers * loaded.max_batch_size
         self.drift = Drift(manifest.drift_reference, window=settings.drift_window)
         self._workers = workers
         self._metrics = metrics
@@ -124,8 +128,9 @@ class Classifier:
         )
         self._batcher: Batcher[NDArray[np.uint8], Row] = Batcher(
             partial(_run, predictor),
-            max_batch_size=max_batch_size,
-            batch_timeout=batch_timeout,
+            workers=loaded.inference_workers,
+            max_batch_size=loaded.max_batch_size,
+            batch_timeout=loaded.batch_timeout,
             stuck_after=stuck_after,
             observer=metrics,
         )

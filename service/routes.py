@@ -146,8 +146,8 @@ def build_router(runtime: Runtime) -> APIRouter:
     async def predict_batch(request: Request) -> BatchPrediction:
         record = _record(request)
         async with accepted(request) as classifier:
-            # One request must not fill the queue: it has as many images in it as one batch takes.
-            turns = asyncio.Semaphore(classifier.max_batch_size)
+            # One request must not fill the queue: it has as many images in work as fit into inference.
+            turns = asyncio.Semaphore(classifier.images_at_once)
 
             async def one(images: list[bytes], index: int) -> Prediction | Problem:
                 async with turns:

@@ -89,14 +89,21 @@ class Settings(BaseSettings):
         default="auto",
         description="auto takes a GPU that works, else the CPU; cuda refuses to start without one",
     )
-    intra_op_threads: int = Field(
-        default_factory=usable_cpus,
+    inference_workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="inferences at a time; default on a CPU the cores that quota and affinity allow, which "
+        "answers the most images, on a GPU 1; 1 on a CPU answers a lone image soonest",
+    )
+    intra_op_threads: int | None = Field(
+        default=None,
         ge=1,
         le=1024,
-        description="threads of one inference; default: the cores that quota and affinity allow",
+        description="threads of one inference; default: usable cores divided by INFERENCE_WORKERS, else 1",
     )
     max_batch_size: int | None = Field(
-        default=None, ge=1, le=1024, description="images per inference; default 4 on a CPU, 32 on a GPU"
+        default=None, ge=1, le=1024, description="images per inference; default 1 on a CPU, 32 on a GPU"
     )
     batch_timeout: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = Field(
         default=None,
@@ -161,7 +168,7 @@ class Settings(BaseSettings):
         default_factory=usable_cpus,
         ge=1,
         le=256,
-        description="threads that decode images and draw overlays; default: as intra_op_threads",
+        description="threads that decode images and draw overlays; default: usable cores",
     )
     drain_pause: Seconds = Field(
         default=5.0,

@@ -80,12 +80,13 @@ class ModelSlot:
             return
         self._serve(loaded)
         logger.info(
-            "Ready after %.2f s: %s %s on %s, %d threads, batches of up to %d.",
+            "Ready after %.2f s: %s %s on %s, %d workers of %d threads, batches of up to %d.",
             time.monotonic() - start,
             loaded.bundle.manifest.name,
             loaded.bundle.manifest.version,
             loaded.predictor.provider,
-            self._settings.intra_op_threads,
+            loaded.inference_workers,
+            loaded.intra_op_threads,
             loaded.max_batch_size,
         )
 

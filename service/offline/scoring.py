@@ -50,8 +50,8 @@ async def score(
         OutputError: an overlay cannot be written.
     """
     scorer = _Scorer(loaded, settings, overlays)
-    # Enough for a batch in work, the next, and as many being decoded; more would only take memory.
-    at_once = 2 * loaded.max_batch_size + 2 * settings.decode_workers
+    # Enough for batches in work, the next, and as many being decoded; more would only take memory.
+    at_once = 2 * loaded.inference_workers * loaded.max_batch_size + 2 * settings.decode_workers
     begun: deque[asyncio.Task[Scored]] = deque()
     try:
         for path in paths:

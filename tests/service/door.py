@@ -83,7 +83,13 @@ def said(probabilities: Sequence[float], *, disagreement: float = 0.0, ood_score
 
 
 def settings_for(bundle: Path, **changes: Any) -> Settings:
-    fields: dict[str, Any] = {"bundle": bundle, "device": "cpu", "intra_op_threads": 1, "decode_workers": 2}
+    fields: dict[str, Any] = {
+        "bundle": bundle,
+        "device": "cpu",
+        "inference_workers": 1,
+        "intra_op_threads": 1,
+    }
+    fields |= {"decode_workers": 2}
     return Settings(**(fields | changes))
 
 

@@ -1,4 +1,4 @@
-"""``Batcher`` on numbers: full or late, cancelled or broken, closed or dead."""
+"""``Batcher`` on numbers: full or late, cancelled or broken, closed or dead, by one worker or several."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ from tests.service.door import wait_for
 
 
 class Work:
-    """Doubles numbers, one batch at a time when told to; remembers the batches."""
+    """Doubles numbers when told to go; remembers the batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -55,9 +55,9 @@ class Seen:
 
 
 def batcher(
-    work: Work, *, size: int = 4, timeout: float = 0.0, observer: Observer | None = None
+    work: Work, *, workers: int = 1, size: int = 4, timeout: float = 0.0, observer: Observer | None = None
 ) -> Batcher[int, int]:
-    return Batcher(work, max_batch_size=size, batch_timeout=timeout, observer=observer)
+    return Batcher(work, workers=workers, max_batch_size=size, batch_timeout=timeout, observer=observer)
 
 
 def test_each_item_gets_its_own_result(work: Work) -> None:
@@ -194,7 +194,7 @@ def test_for_lack_of_memory_what_nobody_waits_for_is_not_tried_again(work: Work)
 
 
 def test_a_batch_that_hangs_is_not_alive_and_takes_nothing_until_it_ends(work: Work) -> None:
-    b: Batcher[int, int] = Batcher(work, max_batch_size=4, batch_timeout=0, stuck_after=0.1)
+    b: Batcher[int, int] = Batcher(work, workers=1, max_batch_size=4, batch_timeout=0, stuck_after=0.1)
     hanging = b.submit(1)
     assert b.alive
     wait_for(lambda: not b.alive)
@@ -209,7 +209,7 @@ def test_a_batch_that_hangs_is_not_alive_and_takes_nothing_until_it_ends(work: W
 
 
 def test_too_few_results_are_an_error_not_a_mix_up() -> None:
-    b: Batcher[int, int] = Batcher(lambda _: [], max_batch_size=4, batch_timeout=0)
+    b: Batcher[int, int] = Batcher(lambda _: [], workers=1, max_batch_size=4, batch_timeout=0)
     with pytest.raises(RuntimeError, match="1 items gave 0 results"):
         b.submit(1).result(20)
     b.close()
@@ -234,3 +234,70 @@ def test_closing_in_vain_fails_what_is_left(work: Work) -> None:
     b.close(timeout=0.05)
     with pytest.raises(NotReady):
         left.result(20)
+
+
+def test_as_many_batches_run_at_a_time_as_there_are_workers(work: Work) -> None:
+    seen = Seen()
+    b = batcher(work, workers=3, size=1, observer=seen)
+    futures = [b.submit(i) for i in range(8)]
+    for _ in range(3):
+        assert work.started.acquire(timeout=20)
+    assert not work.started.acquire(timeout=0.1)
+    assert seen.depths[-1] == 5
+    work.go.set()
+    assert [f.result(20) for f in futures] == [2 * i for i in range(8)]
+    assert seen.sizes == [1] * 8
+    b.close()
+
+
+def test_items_that_wait_for_others_go_together_whichever_worker_takes_them(work: Work) -> None:
+    work.go.set()
+    b = batcher(work, workers=3, size=2, timeout=600)
+    futures = [b.submit(i) for i in range(50)]
+    assert [f.result(20) for f in futures] == [2 * i for i in range(50)]
+    assert sorted(work.batches) == [[i, i + 1] for i in range(0, 50, 2)]
+    b.close()
+
+
+def test_a_failing_batch_fails_none_that_runs_beside_it(work: Work) -> None:
+    b = batcher(work, workers=2, size=1)
+    good, bad = b.submit(1), b.submit(-1)
+    for _ in range(2):
+        assert work.started.acquire(timeout=20)
+    work.go.set()
+    assert good.result(20) == 2
+    with pytest.raises(ValueError, match="negative"):
+        bad.result(20)
+    b.close()
+
+
+def test_one_worker_that_hangs_is_enough_not_to_be_alive() -> None:
+    go = threading.Event()
+
+    def run(items: Sequence[int]) -> Sequence[int]:
+        assert items[0] >= 0 or go.wait(20)
+        return items
+
+    b: Batcher[int, int] = Batcher(run, workers=2, max_batch_size=1, batch_timeout=0, stuck_after=0.1)
+    hanging, others = b.submit(-1), [b.submit(i) for i in range(10)]
+    assert [f.result(20) for f in others] == list(range(10))
+    wait_for(lambda: not b.alive)
+    go.set()
+    assert hanging.result(20) == -1
+    wait_for(lambda: b.alive)
+    b.close()
+
+
+def test_closing_waits_for_every_worker_within_its_time(work: Work) -> None:
+    b = batcher(work, workers=2, size=1)
+    futures = [b.submit(i) for i in range(3)]
+    for _ in range(2):
+        assert work.started.acquire(timeout=20)
+    b.close(timeout=0.2)
+    assert b.alive
+    with pytest.raises(NotReady):
+        futures[2].result(20)
+    work.go.set()
+    assert [f.result(20) for f in futures[:2]] == [0, 2]
+    b.close()
+    assert not b.alive

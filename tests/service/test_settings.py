@@ -21,7 +21,7 @@ def test_defaults_need_no_variable() -> None:
     settings = load_settings()
     assert settings.bundle.name == "ham10000-ensemble"
     assert (settings.host, settings.port, settings.device) == ("127.0.0.1", 8000, "auto")
-    assert settings.intra_op_threads == usable_cpus()
+    assert settings.decode_workers == usable_cpus()
 
 
 def test_every_setting_is_described() -> None:

@@ -213,6 +213,7 @@ def test_few_files_are_in_memory_at_a_time(
     many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DERMASERVE_DECODE_WORKERS", "2")
+    monkeypatch.setenv("DERMASERVE_INFERENCE_WORKERS", "1")
     monkeypatch.setenv("DERMASERVE_MAX_BATCH_SIZE", "3")
     begun = held = most = 0
     score = scoring._Scorer.score
