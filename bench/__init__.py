@@ -1,0 +1,1 @@
+"""Benchmarks of the service, side by side in one run: ``python -m bench``, or ``make bench``."""
