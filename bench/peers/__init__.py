@@ -1,7 +1,7 @@
 """The servers that a user would pick instead, each written as its documentation recommends.
 
 One file per server, run in an environment of its own (``.venv-bench-<name>``, made from
-``requirements/<name>.txt``): ``python -m bench.peers.<name> --help``. All of them answer
+``requirements/<name>.txt``): ``python -m bench.peers.serve_<name> --help``. All of them answer
 ``POST /predict`` with the multipart part ``file`` by ``{"probabilities": {code: p, ...}}`` and share
 ``common.py``, which holds what has to be equal. ``check.py`` (``python -m bench.peers``) runs each for
 real. This file needs nothing but the standard library.
@@ -67,6 +67,11 @@ class Peer:
         return ROOT / f".venv-bench-{self.name}" / "bin" / "python"
 
     @property
+    def module(self) -> str:
+        """Its program. Not named as the package it uses: some servers put its folder on ``sys.path``."""
+        return f"bench.peers.serve_{self.name.replace('-', '_')}"
+
+    @property
     def lock(self) -> Path:
         """The hashed lock of its environment."""
         return ROOT / "bench" / "peers" / "requirements" / f"{self.name}.txt"
@@ -92,7 +97,7 @@ class Peer:
             batch_timeout: seconds that the first image of a batch waits for more.
         """
         return [
-            *(str(python), "-m", f"bench.peers.{self.name.replace('-', '_')}"),
+            *(str(python), "-m", self.module),
             *("--model", str(model), "--port", str(port)),
             *("--workers", str(shape.workers), "--threads", str(shape.threads)),
             *("--max-batch-size", str(max_batch_size), "--batch-timeout", str(batch_timeout)),

@@ -1,0 +1,39 @@
+"""BentoML: a service with ``workers`` processes and adaptive batching, started by ``bentoml serve``."""
+
+import os
+import sys
+from pathlib import Path
+
+import bentoml
+
+from bench.peers.common import Answer, Classifier, Options, decode
+
+if __name__ == "__main__":
+    options = Options.from_arguments()
+    options.to_environment()
+    where = ["--host", "127.0.0.1", "--port", str(options.port)]
+    os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", f"{__spec__.name}:Lesions", *where])
+
+OPTIONS = Options.from_environment()
+
+
+@bentoml.service(workers=OPTIONS.workers, logging={"access": {"enabled": False}})
+class Lesions:
+    """Decodes and classifies in the worker."""
+
+    def __init__(self) -> None:
+        self._classify = Classifier(OPTIONS)
+
+    if OPTIONS.max_batch_size > 1:
+        # How long to wait, BentoML finds out itself.
+        @bentoml.api(batchable=True, max_batch_size=OPTIONS.max_batch_size)
+        def predict(self, file: list[Path]) -> list[Answer]:
+            """The answer for each file of a batch; the client gets its own in a list of one."""
+            return self._classify([decode(path.read_bytes()) for path in file])
+
+    else:
+
+        @bentoml.api
+        def predict(self, file: Path) -> Answer:
+            """The answer for one file."""
+            return self._classify([decode(file.read_bytes())])[0]

@@ -1,0 +1,65 @@
+"""FastAPI and Keras as most tutorials have it: ``model.predict`` in a plain ``def`` endpoint, no batching."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow
+import uvicorn
+from fastapi import FastAPI, UploadFile
+
+from bench.peers.common import CODES, Answer, Options, answers, decode
+from training.catalogue import load_recipe
+from training.networks import build_network
+
+RECIPE = "ham10000_ensemble"
+SIZE = (224, 224)
+
+
+def load_model(path: Path) -> Any:
+    """The Keras model saved in ``path``; for any file but ``.keras`` the recipe's with random weights.
+
+    It reads float32 ``[N, 224, 224, 3]`` in [0, 255] and gives probabilities ``[N, 7]``.
+    """
+    if path.suffix == ".keras":
+        return keras.saving.load_model(path)
+    image = keras.Input((*SIZE, 3), name="image")
+    shares = []
+    for member in load_recipe(RECIPE).members:
+        network = build_network(replace(member, starting_weights="none"), len(CODES), size=SIZE)
+        shares.append(member.weight * keras.layers.Softmax()(network(image)))
+    return keras.Model(image, keras.layers.Add()(shares))
+
+
+def create_app() -> FastAPI:
+    """The application of one worker, with the model loaded."""
+    options = Options.from_environment()
+    tensorflow.config.threading.set_intra_op_parallelism_threads(options.threads)
+    model = load_model(options.model)
+    app = FastAPI()
+
+    @app.get("/health")
+    def health() -> str:
+        return "ready"
+
+    @app.post("/predict")
+    def predict(file: UploadFile) -> Answer:
+        image = decode(file.file.read()).astype(np.float32)
+        return answers(model.predict(image[np.newaxis], verbose=0))[0]
+
+    return app
+
+
+if __name__ == "__main__":
+    options = Options.from_arguments()
+    options.to_environment()
+    uvicorn.run(
+        f"{__spec__.name}:create_app",
+        factory=True,
+        host="127.0.0.1",
+        port=options.port,
+        workers=options.workers,
+        access_log=False,
+    )
