@@ -12,7 +12,7 @@ class Spread(NamedTuple):
     median: float
     low: float
     high: float
-    count: int
+    repetitions: int
 
 
 def spread(values: Sequence[float]) -> Spread:

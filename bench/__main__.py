@@ -1,0 +1,160 @@
+"""The whole benchmark: ``make bench``, or ``python -m bench``.
+
+Writes results.json, report.md (ratios), absolute.md and report.png into the output folder, anew after each
+part, so that an interrupted run has its tables too. With ``--tables`` it writes them from an older
+results.json without measuring.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.images import prepare_images
+from bench.machine import describe_machine, versions
+from bench.peers import PEERS, Peer
+from bench.plot import plot
+from bench.recorder import Recorder
+from bench.report import appendix, report
+from bench.results import Results
+from bench.rounds import CLIENTS, Plan, Rounds
+from bench.servers import ROOT
+from models.bundle import MODEL_NAME
+
+_SHIPPED = ROOT / "models" / "ham10000-ensemble"
+_PEER_PACKAGES = ("litserve", "bentoml", "ray", "mlserver", "fastapi", "keras", "tensorflow", "onnxruntime")
+PARTS = ("limit", "service", "peers", "micro", "memory")
+
+
+def main(arguments: Sequence[str] | None = None, *, known: Sequence[Peer] = PEERS) -> int:
+    """Run the command line; returns its exit status, 1 where something could not be measured.
+
+    Args:
+        arguments: instead of the program's.
+        known: the peers there are.
+    """
+    options = _parser(known).parse_args(arguments)
+    out: Path = options.out.absolute()
+    if options.tables:
+        write(Results.load(out / "results.json"), known, out)
+        return 0
+    peers = [peer for peer in known if peer.name in options.peers]
+    plan = Plan(
+        model=(options.bundle or _SHIPPED).absolute() / MODEL_NAME,
+        plain=_plain(options.plain, out) if {"peers", "micro"} & set(options.only) else None,
+        bundle=options.bundle and options.bundle.absolute(),
+        python=options.python.absolute(),
+        images=prepare_images(out / "images"),
+        peers=peers,
+        parts=frozenset(options.only),
+        repetitions=options.repetitions,
+        seconds=options.seconds,
+        clients=options.clients,
+        requests=options.requests,
+        max_batch_size=options.max_batch_size,
+        batch_timeout=options.batch_timeout,
+        logs=out / "logs",
+    )
+    settings = {
+        "repetitions": plan.repetitions,
+        "seconds of a cell": plan.seconds,
+        "requests before memory is looked at": plan.requests,
+        "peers' batch cap and wait": f"{plan.max_batch_size}, {plan.batch_timeout} s",
+        "service": versions(plan.python),
+        **{
+            peer.title: versions(peer.python, _PEER_PACKAGES)
+            for peer in peers
+            if "peers" in plan.parts and peer.python.exists()
+        },
+    }
+    results = Results(describe_machine(), settings)
+
+    def save() -> None:
+        results.save(out / "results.json")
+        write(results, known, out)
+
+    Rounds(plan, Recorder(results, images=plan.images["600x450"], seconds=plan.seconds), save=save).run()
+    print((out / "report.md").read_text(encoding="utf-8"))
+    return 1 if results.failures() else 0
+
+
+def write(results: Results, peers: Sequence[Peer], out: Path) -> None:
+    """Tables and plot of ``results``, of the peers that were measured."""
+    measured = {entry.subject for entry in results.entries}
+    titles = {peer.name: peer.title for peer in peers if peer.name in measured}
+    (out / "report.md").write_text(report(results, titles), encoding="utf-8")
+    (out / "absolute.md").write_text(appendix(results), encoding="utf-8")
+    plot(results, titles, out / "report.png")
+
+
+def _plain(path: Path | None, out: Path) -> Path:
+    """The plain export: as given, or made once with random weights."""
+    path = (path or out / "plain.onnx").absolute()
+    if not path.is_file():
+        print("exporting the recipe's networks with random weights", flush=True)
+        subprocess.run([sys.executable, "-m", "bench.export", "--out", path], cwd=ROOT, check=True)
+    return path
+
+
+def _parser(known: Sequence[Peer]) -> argparse.ArgumentParser:
+    names = [peer.name for peer in known]
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", type=_some_of(PARTS), default=PARTS, metavar="PART,...", help=",".join(PARTS)
+    )
+    parser.add_argument(
+        "--peers", type=_some_of(names), default=names, metavar="NAME,...", help=",".join(names)
+    )
+    parser.add_argument("--repetitions", type=int, default=5, help="default %(default)s")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a cell (default %(default)s)")
+    parser.add_argument("--clients", type=_numbers, default=CLIENTS, help="default 1,4,16,64")
+    parser.add_argument(
+        "--requests", type=int, default=10_000, help="before memory is looked at (default %(default)s)"
+    )
+    parser.add_argument(
+        "--max-batch-size", type=int, default=1, help="of peers; default as our service on a CPU, %(default)s"
+    )
+    parser.add_argument(
+        "--batch-timeout", type=float, default=0.0, help="seconds, of peers; default as our service on a CPU"
+    )
+    parser.add_argument(
+        "--python",
+        type=Path,
+        default=ROOT / ".venv-serve" / "bin" / "python",
+        help="of the environment of our service (default: that of `make serve`)",
+    )
+    parser.add_argument("--bundle", type=Path, help="default: the shipped one")
+    parser.add_argument(
+        "--plain", type=Path, help="the plain tf2onnx export; default: made with random weights"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "runs" / "bench", help="folder for what is written (runs/bench)"
+    )
+    parser.add_argument(
+        "--tables", action="store_true", help="only write the tables of OUT/results.json anew"
+    )
+    return parser
+
+
+def _some_of(known: Sequence[str]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name]
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"expected some of {','.join(known)}, got {','.join(unknown)}")
+        return names
+
+    return parse
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected numbers such as 1,16, got {text!r}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

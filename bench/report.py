@@ -1,0 +1,182 @@
+"""Tables of ratios as Markdown, and an appendix of absolute figures."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from bench.load import Load, due_times
+from bench.queueing import ideal_latencies
+from bench.results import Results, ratio
+from bench.rounds import CLIENTS, OURS
+from bench.spread import quantile, spread
+from bench.targets import targets
+
+_FORMS = {"raw": "raw body", "multipart": "multipart", "gradcam": "multipart, Grad-CAM"}
+_NOTE = "Each figure is the median of the repetitions, in brackets the least and the most of them."
+
+
+def report(results: Results, titles: Mapping[str, str]) -> str:
+    """Everything but absolute figures.
+
+    Args:
+        results: of a run, complete or not; what was not measured is a dash.
+        titles: of the peers, by name.
+    """
+    single = results.of("limit", "600x450", "single")
+    sections = [
+        "# Benchmark\n",
+        _facts(results),
+        f"{_NOTE} The limit: the same files and graph in one process without a server.\n",
+        "## Targets\n",
+        _targets(results, list(titles)),
+        "## Throughput, share of the limit\n",
+        _by_clients(results, titles, "throughput", results.of("limit", "600x450", "throughput")),
+        "## p99, multiples of the single-image time\n",
+        _by_clients(results, titles, "p99", single),
+        "## p50, multiples of the single-image time\n",
+        _by_clients(results, titles, "p50", single),
+        "## Open loop\n",
+        "Requests come whatever the server does, and their latencies count from when they were due. Half and "
+        "full load are shares of what 16 clients got. At full load any queue grows for as long as it lasts. "
+        "The last column is the p99 of the same arrivals at workers that cost nothing but the work.\n",
+        _open_loop(results, single),
+        "## Other servers\n",
+        _peers(results, titles),
+        "## Parts, shares of the single-image time\n",
+        _micro(results, single),
+    ]
+    if failures := _failures(results):
+        sections += ["## What does not count\n", failures]
+    return "\n".join(sections)
+
+
+def appendix(results: Results) -> str:
+    """Absolute figures: of this machine, at that time."""
+    rows = []
+    seen = dict.fromkeys(
+        (entry.subject, entry.cell, value)
+        for entry in results.entries
+        if not entry.error
+        for value in entry.values
+    )
+    for subject, cell, value in seen:
+        found = spread(list(results.of(subject, cell, value).values()))
+        rows.append(
+            [subject, cell, value, *(f"{figure:.4g}" for figure in found[:3]), str(found.repetitions)]
+        )
+    head = ["what", "cell", "figure", "median", "least", "most", "repetitions"]
+    units = "Seconds, bytes, images per second, and shares of one core.\n"
+    return "\n".join(["# Absolute figures\n", _facts(results), units, table(head, rows)])
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def shown(values: Sequence[float], digits: int = 2) -> str:
+    """Median, least and most; a dash for nothing."""
+    if not values:
+        return "–"
+    found = spread(values)
+    median, low, high = (f"{value:.{digits}f}" for value in found[:3])
+    return f"{median} ({low}–{high})"
+
+
+def _facts(results: Results) -> str:
+    facts = results.machine | {name: str(value) for name, value in results.settings.items()}
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items()) + "\n"
+
+
+def _targets(results: Results, peers: Sequence[str]) -> str:
+    rows = []
+    for target in targets(results, peers):
+        measured = target.measured
+        found = "–" if measured is None else f"{measured.median:.2f} ({measured.low:.2f}–{measured.high:.2f})"
+        bound = f"{target.sense} {target.bound:g} {target.unit}".strip()
+        rows.append([target.title, bound, found, target.verdict])
+    return table(["target", "", "measured", ""], rows)
+
+
+def _by_clients(results: Results, titles: Mapping[str, str], value: str, unit: Mapping[int, float]) -> str:
+    named = [(OURS, form, f"this service, {title}") for form, title in _FORMS.items()]
+    named += [(peer, "multipart", title) for peer, title in titles.items()]
+    rows = [
+        [title, *(shown(ratio(results.of(who, f"{form} {n}", value), unit)) for n in CLIENTS)]
+        for who, form, title in named
+    ]
+    return table(["clients", *map(str, CLIENTS)], rows)
+
+
+def _open_loop(results: Results, single: Mapping[int, float]) -> str:
+    limit, cores = results.of("limit", "600x450", "throughput"), int(results.machine["usable cores"])
+    rows = []
+    for load in ("half", "full"):
+        for arrivals in ("even", "poisson"):
+            cell = f"{load} {arrivals}"
+            ideal = []
+            for at, rate in results.of(OURS, cell, "rate").items():
+                if at in limit and at in single:
+                    asked = Load(
+                        port=0, images="", seconds=600, warm_up=0, rate=rate, arrivals=arrivals, seed=at
+                    )
+                    latencies = ideal_latencies(due_times(asked), workers=cores, seconds=cores / limit[at])
+                    ideal.append(quantile(latencies, 0.99) / single[at])
+            figures = [shown(ratio(results.of(OURS, cell, name), single)) for name in ("p50", "p99")]
+            # A queue at full load has no p99 of its own: it depends on how long one looks.
+            rows.append([f"{load} load, {arrivals}", *figures, shown(ideal) if load == "half" else "–"])
+    return table(["", "p50", "p99", "p99, ideal queue"], rows)
+
+
+def _peers(results: Results, titles: Mapping[str, str]) -> str:
+    def figure(who: str, cell: str, value: str) -> dict[int, float]:
+        return results.of(who, cell, value)
+
+    cpu = results.of("limit", "600x450", "cpu")
+    ours = {name: figure(OURS, "process", name) for name in ("ready", "pss")}
+    mine = figure(OURS, "multipart 16", "throughput")
+    rows = []
+    for who, title in {OURS: "this service", **titles}.items():
+        rows.append(
+            [
+                title,
+                shown(ratio(mine, figure(who, "multipart 16", "throughput"))),
+                shown(ratio(mine, figure(who, "plain 16", "throughput"))),
+                shown(ratio(figure(who, "multipart 16", "server_cpu"), cpu)),
+                shown(ratio(figure(who, "process", "pss"), ours["pss"])),
+                shown(ratio(figure(who, "process", "ready"), ours["ready"])),
+                shown([100 * share for share in figure(who, "process", "idle").values()]),
+            ]
+        )
+    head = [
+        "16 clients, multipart",
+        "this service's throughput over its",
+        "... over its with the plain export",
+        "processor time of an image, of the limit's",
+        "memory, of this service's",
+        "start to ready, of this service's",
+        "idle, % of a core",
+    ]
+    return table(head, rows)
+
+
+def _micro(results: Results, single: Mapping[int, float]) -> str:
+    names = dict.fromkeys(
+        name for entry in results.entries if entry.subject == "micro" for name in entry.values
+    )
+    return table(
+        ["part, one thread", "share"],
+        [[name, shown(ratio(results.of("micro", "parts", name), single), 4)] for name in names],
+    )
+
+
+def _failures(results: Results) -> str:
+    rows = [
+        [
+            str(entry.repetition + 1),
+            entry.subject,
+            entry.cell,
+            entry.error.replace("|", "/").replace("\n", " "),
+        ]
+        for entry in results.failures()
+    ]
+    return table(["repetition", "what", "cell", "why"], rows) if rows else ""

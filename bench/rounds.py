@@ -1,0 +1,204 @@
+"""The order of things: every repetition goes through the limit, our service, each peer and the parts.
+
+Ratios are formed within a repetition, so a machine that slows down in the course slows all of them. The
+limit is measured before and after our service, and the peers take turns in who comes first.
+
+Cells are named ``FORM CLIENTS``, such as ``multipart 16``: closed loop, forms ``raw``, ``multipart``,
+``gradcam`` (multipart with ``gradcam=true``) and ``12mp`` (raw); ``half even``, ``half poisson``,
+``full even``, ``full poisson``: open loop at that share of what 16 clients got in the same repetition;
+``process``: start, idling and memory; ``memory``: after many requests.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.limit import Shape
+from bench.peers import Peer
+from bench.recorder import Recorder
+from bench.servers import Server, free_port, our_service
+from service.cpus import usable_cpus
+
+OURS = "dermaserve"
+CLIENTS = (1, 4, 16, 64)
+_AT = 16  # clients of what is measured once
+_BEST_SHAPES = 2  # that are tried again in each repetition
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is measured, and for how long.
+
+    Attributes:
+        model: the shipped ONNX file; ``plain``: the plain export, if there is one.
+        bundle: of our service, if not the shipped one.
+        python: of the environment of our service.
+        images: folders by size.
+        parts: some of ``limit``, ``service``, ``peers``, ``micro``, ``memory``.
+        seconds: of each closed-loop cell; an open loop takes twice as long.
+        requests: before memory is looked at.
+        max_batch_size, batch_timeout: of the peers; those of our service on a CPU.
+        logs: folder for the output of servers.
+    """
+
+    model: Path
+    plain: Path | None
+    bundle: Path | None
+    python: Path
+    images: dict[str, Path]
+    peers: Sequence[Peer]
+    parts: frozenset[str]
+    repetitions: int
+    seconds: float
+    clients: Sequence[int]
+    requests: int
+    max_batch_size: int
+    batch_timeout: float
+    logs: Path
+
+
+class Rounds:
+    """Measures a ``Plan``."""
+
+    def __init__(self, plan: Plan, recorder: Recorder, *, save: Callable[[], None]) -> None:
+        """Prepare; ``save`` is called after each part, so that an interrupted run is not lost."""
+        self._plan, self._recorder, self._save = plan, recorder, save
+        self._shapes: list[Shape] = []
+
+    def run(self) -> None:
+        """Measure everything."""
+        plan = self._plan
+        for repetition in range(plan.repetitions):
+            steps: list[tuple[str, Callable[[int], None]]] = [
+                ("limit", self._limit),
+                ("service", self._service),
+                ("limit", self._limit),
+            ]
+            turn = repetition % max(len(plan.peers), 1)
+            for peer in [*plan.peers[turn:], *plan.peers[:turn]]:
+                steps.append(("peers", partial(self._peer, peer)))
+            steps.append(("micro", self._micro))
+            for part, step in steps:
+                if part in plan.parts:
+                    step(repetition)
+                    self._save()
+        if "memory" in plan.parts:
+            self._memory()
+            self._save()
+
+    def _limit(self, repetition: int) -> None:
+        """All shapes at first, later those that were best; of 12-megapixel photographs the very best."""
+        for size, folder in self._plan.images.items():
+            shapes = self._shapes[:1] if size != "600x450" else self._shapes
+            arguments = ["--model", self._plan.model, "--images", folder, "--seconds", self._plan.seconds / 2]
+            if shapes:
+                arguments += ["--shapes", *shapes]
+            found = self._recorder.child(
+                repetition, "limit", size, self._plan.python, "bench.limit", *arguments
+            )
+            if found is None:
+                continue
+            rates = sorted(found["rates"], key=lambda rate: rate["images_per_second"], reverse=True)
+            if not self._shapes:
+                self._shapes = [Shape.parse(rate["shape"]) for rate in rates[:_BEST_SHAPES]]
+            single = found["single_seconds"]
+            values = {
+                "throughput": rates[0]["images_per_second"],
+                "cpu": rates[0]["cpu_per_image"],
+                "single": min(single.values()),
+                "single, one thread": single["1"],
+            }
+            shown = {f"shape {rate['shape']}": rate["images_per_second"] for rate in rates}
+            self._recorder.results.add(repetition, "limit", size, values | shown)
+
+    def _service(self, repetition: int) -> None:
+        def cells(server: Server) -> None:
+            def closed(name: str, clients: int, **changes: Any) -> float | None:
+                cell = f"{name} {clients}"
+                return self._recorder.load(repetition, OURS, cell, server, clients=clients, **changes)
+
+            capacity = None
+            for clients in self._plan.clients:
+                rate = closed("raw", clients)
+                capacity = rate if clients <= _AT else capacity
+                closed("multipart", clients, form="multipart")
+                closed("gradcam", clients, form="multipart", path="/predict?gradcam=true")
+            closed("12mp", _AT, images=str(self._plan.images["12mp"]))
+            for name, share in (("half", 0.5), ("full", 1.0)):
+                for arrivals in ("even", "poisson"):
+                    if capacity:
+                        self._recorder.load(
+                            *(repetition, OURS, f"{name} {arrivals}", server),
+                            rate=share * capacity,
+                            arrivals=arrivals,
+                            seconds=2 * self._plan.seconds,
+                            seed=repetition,
+                        )
+
+        self._recorder.serve(repetition, OURS, self._ours(), cells)
+
+    def _peer(self, peer: Peer, repetition: int) -> None:
+        """All client counts with the shipped graph; once more at 16 with the plain export."""
+
+        def cells(server: Server) -> None:
+            for clients in self._plan.clients:
+                cell = f"multipart {clients}"
+                self._recorder.load(repetition, peer.name, cell, server, clients=clients, form="multipart")
+
+        def plain(server: Server) -> None:
+            cell = f"plain {_AT}"
+            self._recorder.load(repetition, peer.name, cell, server, clients=_AT, form="multipart")
+
+        self._recorder.serve(repetition, peer.name, self._server(peer, self._plan.model), cells)
+        if peer.onnx and self._plan.plain is not None:
+            server = self._server(peer, self._plan.plain)
+            self._recorder.serve(repetition, peer.name, server, plain, process="process, plain")
+
+    def _micro(self, repetition: int) -> None:
+        images = self._plan.images
+        arguments = ["--model", self._plan.model, "--small", images["600x450"], "--large", images["12mp"]]
+        if self._plan.plain is not None:
+            arguments += ["--plain", self._plan.plain]
+        arguments += ["--seconds", self._plan.seconds / 8]
+        found = self._recorder.child(
+            repetition, "micro", "parts", self._plan.python, "bench.micro", *arguments
+        )
+        if found is not None:
+            self._recorder.results.add(repetition, "micro", "parts", found)
+
+    def _memory(self) -> None:
+        """Raw and multipart with overlay, half of the requests each, on a server of its own."""
+
+        def cells(server: Server) -> None:
+            half = {"clients": _AT, "requests": self._plan.requests // 2}
+            first = self._recorder.load(0, OURS, "memory, raw", server, **half)
+            path = "/predict?gradcam=true"
+            second = self._recorder.load(
+                0, OURS, "memory, gradcam", server, **half, form="multipart", path=path
+            )
+            found = server.vitals()
+            error = "" if first and second else "requests failed"
+            values = {"rss": found.rss, "peak": found.peak, "requests": 2 * half["requests"]}
+            self._recorder.results.add(0, OURS, "memory", values, error)
+
+        self._recorder.serve(0, OURS, self._ours(), cells, process="process, memory")
+
+    def _ours(self) -> Server:
+        return our_service(
+            self._plan.python, log=self._plan.logs / "dermaserve.log", bundle=self._plan.bundle
+        )
+
+    def _server(self, peer: Peer, model: Path) -> Server:
+        port = free_port()
+        command = peer.command(
+            peer.python,
+            model=model.absolute(),
+            port=port,
+            shape=peer.best(usable_cpus()),
+            max_batch_size=peer.best_batch or self._plan.max_batch_size,
+            batch_timeout=self._plan.batch_timeout,
+        )
+        log = self._plan.logs / f"{peer.name}.log"
+        return Server(command, port=port, ready_path=peer.ready_path, log=log, environment=peer.environment)
