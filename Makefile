@@ -15,7 +15,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint fuzz hostile rolling soak train-env openapi lock docker-test sbom audit clean
+.PHONY: help serve test lint fuzz hostile rolling soak bench train-env openapi lock docker-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -51,6 +51,13 @@ DURATION = 1800
 soak: $(DEV_ENV)/.installed ## half an hour at 80 % of the capacity, memory and latency measured (DURATION=)
 	$(DEV_ENV)/bin/python -m tests.long.soak --seconds $(DURATION) $(ARGS)
 
+# Servers to compare with, each in an environment of its own; one that cannot be installed is left out.
+PEERS = $(basename $(notdir $(wildcard bench/peers/requirements/*.txt)))
+bench: $(DEV_ENV)/.installed $(SERVE_STAMP) ## this service beside others and the machine's limit, half an hour (PEERS=, ARGS=)
+	$(if $(PEERS),-$(MAKE) --no-print-directory --keep-going $(PEERS:%=.venv-bench-%/.installed))
+	$(DEV_ENV)/bin/python -m bench --python $(SERVE_ENV)/bin/python --peers "$(subst $() ,$(COMMA),$(strip $(PEERS)))" $(ARGS)
+COMMA = ,
+
 train-env: $(DEV_ENV)/.installed ## install what training and tests need into .venv
 
 openapi: $(DEV_ENV)/.installed ## write openapi/openapi.json from the code
@@ -82,7 +89,7 @@ audit: $(AUDIT_ENV)/.installed ## look all locked packages up among the known vu
 		$(addprefix -r ,$(wildcard requirements/*.txt))
 
 clean: ## remove the environments and caches
-	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) .venv-bench-* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # A stamp says which locks an environment was made from; a new lock, device or extra makes it anew.
 $(SERVE_STAMP): $(SERVE_LOCKS)
@@ -101,4 +108,10 @@ $(AUDIT_ENV)/.installed: requirements/audit.txt
 	rm -rf $(AUDIT_ENV)
 	$(PYTHON) -m venv $(AUDIT_ENV)
 	$(AUDIT_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+.venv-bench-%/.installed: bench/peers/requirements/%.txt
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@

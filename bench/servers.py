@@ -154,7 +154,7 @@ def free_port() -> int:
 
 
 def our_service(python: Path, *, log: Path, bundle: Path | None = None) -> Server:
-    """This service as ``make serve`` starts it, on a free port.
+    """This service as ``make serve`` starts it, on a free port and the processor, which is what is compared.
 
     Args:
         python: of the environment that serving is installed in.
@@ -162,7 +162,13 @@ def our_service(python: Path, *, log: Path, bundle: Path | None = None) -> Serve
         bundle: in place of the shipped one.
     """
     port = free_port()
-    settings = {"HOST": "127.0.0.1", "PORT": str(port), "LOG_FORMAT": "text", "DRAIN_PAUSE": "0"}
+    settings = {
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "DEVICE": "cpu",
+        "LOG_FORMAT": "text",
+        "DRAIN_PAUSE": "0",
+    }
     if bundle is not None:
         settings["BUNDLE"] = str(bundle)
     environment = {f"DERMASERVE_{name}": value for name, value in settings.items()}
