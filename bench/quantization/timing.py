@@ -1,0 +1,77 @@
+"""Graphs timed in turns, and where ONNX Runtime's profiler says that their time goes."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from bench.spread import Spread, spread
+
+Feed = Mapping[str, np.ndarray]
+"""A graph's inputs by name."""
+
+
+def open_session(model: Path | bytes, *, profile: Path | None = None) -> Any:
+    """A session of one thread, as a service that runs one inference on each core has it.
+
+    Args:
+        model: the file, or its content.
+        profile: how the file begins that ``end_profiling`` writes.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def time_in_turns(
+    sessions: Mapping[str, Any], feeds: Mapping[str, Feed], rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of a run of each session, by its name, one for each of ``rounds``.
+
+    In each round every session is run once unmeasured first: the caches are then its own.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in sessions}
+    for _ in range(rounds):
+        for name, session in sessions.items():
+            session.run(None, feeds[name])
+            start = time.perf_counter()
+            session.run(None, feeds[name])
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def speeds(seconds: Mapping[str, list[float]], reference: str) -> dict[str, Spread]:
+    """How many times as fast as ``reference`` each is: ratios within a round, their median and spread."""
+    base = seconds[reference]
+    return {name: spread([b / s for b, s in zip(base, own, strict=True)]) for name, own in seconds.items()}
+
+
+def profile(model: Path, feed: Feed, runs: int) -> dict[str, float]:
+    """Seconds of one run that each kind of operator takes, the largest first.
+
+    Kinds are those of the optimised graph: what ONNX Runtime fused has one name, and the conversions between
+    plain and blocked layout, ``ReorderInput`` and ``ReorderOutput``, are operators.
+    """
+    with TemporaryDirectory() as folder:
+        session = open_session(model, profile=Path(folder, "profile"))
+        session.run(None, feed)  # the first run also allocates
+        before = time.perf_counter_ns()
+        for _ in range(runs):
+            session.run(None, feed)
+        since = (before - session.get_profiling_start_time_ns()) / 1e3
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    seconds: Counter[str] = Counter()
+    for event in events:
+        if event["name"].endswith("_kernel_time") and event["ts"] >= since:
+            seconds[event["args"]["op_name"]] += event["dur"] / 1e6 / runs
+    return dict(seconds.most_common())
