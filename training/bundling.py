@@ -34,6 +34,7 @@ from training.run import Run, git_revision, image_counts, read_json
 from training.safeguards import safeguard_fields
 from training.split import PARTS, read_split, write_split
 from training.statements import CITATION, INTENDED_USE, LICENCE, LICENCE_TEXT, LIMITS
+from training.surgery import slim
 
 _PARITY_IMAGES = 28
 
@@ -70,6 +71,7 @@ def write_bundle(
     recipe, graph = run.recipe, staging / MODEL_NAME
     calibration, outliers = fitted.calibration, fitted.safeguards.outliers
     export_onnx(networks, calibration, outliers, size=recipe.size, channels=recipe.channels, path=graph)
+    slim(graph)
     pixels = run.pixels("validation", recipe.size)
     chosen = np.linspace(0, len(pixels) - 1, min(_PARITY_IMAGES, len(pixels))).astype(int)
     parity = check_parity(graph, networks, calibration, outliers, np.asarray(pixels[chosen]))

@@ -63,7 +63,7 @@ def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "floa
         build_network,
         member,
         classes,
-        size=recipe.size,
+        size=recipe.member_size(member),
         channels=recipe.channels,
         statistics=_statistics(run) if member.scaling == "z_score" else None,
     )
@@ -74,7 +74,7 @@ def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "floa
     for index, phase in enumerate(member.phases):
         if index < state.phase:
             continue
-        size = recipe.phase_size(phase)
+        size = recipe.phase_size(member, phase)
         pixels = {part: Subset(run.pixels(part, size), chosen[part]) for part in chosen}
         validate = partial(_validate, recipe, pixels["validation"], labels["validation"], classes, shift)
         if index > 0:
@@ -131,6 +131,9 @@ def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "floa
     keras.config.set_dtype_policy("float32")
     network = build()
     network.load_weights(folder / BEST)
+    if member.image_size:
+        trained, network = network, build(resize=True)
+        network.set_weights(trained.get_weights())
     part = folder / "part.keras"
     network.save(part)
     part.replace(folder / NETWORK)
@@ -189,11 +192,9 @@ def _statistics(run: Run) -> tuple[np.ndarray, np.ndarray]:
 def _check_sizes(recipe: Recipe, member: MemberRecipe) -> None:
     reason = fixed_size(member)
     for phase in member.phases:
-        if reason and recipe.phase_size(phase) != recipe.size:
-            raise RecipeError(
-                f"{member.name}: {reason}, so every phase needs images of {recipe.size}, "
-                f"got {recipe.phase_size(phase)}"
-            )
+        size, needed = recipe.phase_size(member, phase), recipe.member_size(member)
+        if reason and size != needed:
+            raise RecipeError(f"{member.name}: {reason}, so every phase needs images of {needed}, got {size}")
 
 
 def _one_epoch(

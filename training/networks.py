@@ -1,4 +1,4 @@
-"""The members' networks: image → scaling → backbone → features → head → logits.
+"""The members' networks: image → (smaller image) → scaling → backbone → features → head → logits.
 
 Each reads float32 ``[N, H, W, C]`` in [0, 255] and has its own scaling inside, so that a network
 cannot be fed the wrong range. What lies between the layers ``FEATURES`` and ``LOGITS`` is simple
@@ -37,6 +37,7 @@ def build_network(
     size: tuple[int, int],
     channels: int = 3,
     statistics: tuple[np.ndarray, np.ndarray] | None = None,
+    resize: bool = False,
 ) -> keras.Model:
     """An untrained network for ``member``: images in, unnormalised logits ``[N, classes]`` out.
 
@@ -48,16 +49,19 @@ def build_network(
         classes: number of classes K.
         size: height and width in pixels.
         channels: 3, or 1 for grey; a pretrained backbone sees grey three times.
+        resize: whether it scales images of any size to ``size`` itself.
         statistics: mean and variance of the training pixels by channel, for ``scaling="z_score"``.
 
     Raises:
         RecipeError: the starting weights' file is missing or does not fit.
     """
     backbone = _backbone(member, size, channels)
-    free = fixed_size(member) is None
+    free = resize or fixed_size(member) is None
     height, width = (None, None) if free else size
     inputs = keras.Input((height, width, channels), name="image")
     x = inputs
+    if resize:
+        x = keras.layers.Resizing(*size, interpolation="bilinear", name="resize")(x)
     if channels == 1 and isinstance(member.backbone, str | VisionTransformer):
         x = keras.layers.Concatenate(name="grey_to_rgb")([x, x, x])
     x = _scaled(x, member, statistics)

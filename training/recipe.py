@@ -46,7 +46,7 @@ class Phase:
     epochs: int
     learning_rate: float
     schedule: Literal["constant", "plateau", "cosine"] = "plateau"
-    image_size: int | None = None  # None: the recipe's; smaller is faster, for the early epochs
+    image_size: int | None = None  # None: the member's; smaller is faster, for the early epochs
     plateau_patience: int = 3  # epochs without gain before the rate is multiplied by plateau_factor
     plateau_factor: float = 0.3
     stop_patience: int = 10  # epochs without gain before the phase ends
@@ -130,6 +130,9 @@ class MemberRecipe:
     scaling: Literal["backbone", "unit", "z_score"] = "backbone"
     starting_weights: str = "imagenet"  # or "none", or the path of a .weights.h5 file of the backbone
     feature_scale: float = 1.0  # factor on the backbone's features, for weights of unusual scale
+    # Side in pixels, for a member that needs less than the others: trained at it, it scales the images
+    # of the model's input down itself. None: the recipe's.
+    image_size: int | None = None
     augmentation: Augmentation | None = None  # None: the recipe's
     classes: tuple[str, ...] = ()  # a specialist's; trained on images of these alone. Empty: all
 
@@ -203,9 +206,13 @@ class Recipe:
         names = ", ".join(member.name for member in self.members)
         raise RecipeError(f"{self.name} has no member {name!r}; its members are {names}")
 
-    def phase_size(self, phase: Phase) -> tuple[int, int]:
-        """Height and width of the images in ``phase``."""
-        return (phase.image_size, phase.image_size) if phase.image_size else self.size
+    def member_size(self, member: MemberRecipe) -> tuple[int, int]:
+        """Height and width that ``member`` sees, in pixels."""
+        return (member.image_size, member.image_size) if member.image_size else self.size
+
+    def phase_size(self, member: MemberRecipe, phase: Phase) -> tuple[int, int]:
+        """Height and width of the images in ``phase`` of ``member``."""
+        return (phase.image_size, phase.image_size) if phase.image_size else self.member_size(member)
 
 
 def adjust(
@@ -226,7 +233,7 @@ def adjust(
         recipe: the recipe as written.
         loss: ``"cross_entropy"`` turns focusing, class weights and balanced draws off, ``"focal"``
             asks for the deck's (gamma 1.5, weights inverse to frequency, plain draws).
-        image_size: for every phase and the exported model.
+        image_size: for every phase, every member and the exported model.
         max_epochs: upper bound on the epochs of each phase.
         color, batch_size, epoch_size: as in Recipe.
         starting_weights, feature_scale: by member name.
@@ -245,7 +252,10 @@ def adjust(
         )
         weights = (starting_weights or {}).get(member.name, member.starting_weights)
         scale = (feature_scale or {}).get(member.name, member.feature_scale)
-        members.append(replace(member, phases=phases, starting_weights=weights, feature_scale=scale))
+        smaller = None if image_size else member.image_size
+        members.append(
+            replace(member, phases=phases, starting_weights=weights, feature_scale=scale, image_size=smaller)
+        )
     changed = replace(
         recipe,
         members=tuple(members),

@@ -29,7 +29,7 @@ def compile_trainer(
     seed: int,
 ) -> keras.Model:
     """``network`` behind its augmentation, compiled for ``phase``; images uint8 in, logits out."""
-    shape = (*recipe.phase_size(phase), recipe.channels)
+    shape = (*recipe.phase_size(member, phase), recipe.channels)
     augment = Augment(member.augmentation or recipe.augmentation, seed, dtype="float32")
     trainer = keras.Sequential([keras.Input(shape, dtype="uint8"), augment, network])
     rate: Any = phase.learning_rate

@@ -21,6 +21,7 @@ RECIPE = Recipe(
             weight=0.4,
             starting_weights="none",
             feature_scale=0.25,
+            image_size=48,
             phases=(Phase("head", epochs=1, learning_rate=1e-2),),
         ),
     ),

@@ -63,7 +63,7 @@ def _take(run: Any, name: str, other: Any) -> None:
             "classes": member.classes,
             "task": recipe.task,
             "sites": recipe.sites,
-            "image size": recipe.size,
+            "image size": (recipe.size, member.image_size),
             "color": recipe.color,
             "loss and sampling": (recipe.focal_gamma, recipe.class_weight_power, recipe.sampling_power),
             "split": read_split(owner.folder / "split.csv", run.rows),
