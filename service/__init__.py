@@ -17,7 +17,7 @@ Where to look, along the way of a request::
       workers budget          threads to decode in, and the pixels that they may take together
       batcher predictor       single images to batches; ONNX Runtime
       decision uncertainty    label, set and flag; how sure
-      cautions gradcam        warnings; overlay
+      cautions gradcam png    warnings; overlay
     answers schemas etag      what was found as JSON
     errors problems           failures: the one table of statuses; RFC 9457
 
