@@ -37,8 +37,11 @@ class Connection:
         try:
             writer.write(request)
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
+            version, _, status = head[0].partition(" ")
+            if version != "http/1.1":
+                raise ValueError(f"expected an answer of HTTP/1.1, got {head[0][:80]!r}")
             fields = dict(line.split(":", 1) for line in head[1:] if line)
-            answer = Answer(int(head[0].split()[1]), await _body(reader, fields))
+            answer = Answer(int(status[:3]), await _body(reader, fields))
         except BaseException:
             self.close()  # what is left of the answer would be taken for the next one
             raise
@@ -61,7 +64,7 @@ def post(path: str, body: bytes, content_type: str) -> bytes:
 
 async def _body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
     if "chunked" not in fields.get("transfer-encoding", ""):
-        return await reader.readexactly(int(fields["content-length"]))
+        return await reader.readexactly(int(fields.get("content-length", 0)))
     chunks = []
     while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
         chunks.append((await reader.readexactly(size + 2))[:-2])

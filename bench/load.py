@@ -18,7 +18,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import cycle
+from functools import partial
+from itertools import accumulate, count, cycle, takewhile
 from pathlib import Path
 from random import Random
 from typing import Literal
@@ -239,11 +240,12 @@ async def _open(load: Load, clients: _Clients) -> Measured:
 
 def due_times(load: Load) -> Iterator[float]:
     """When the requests of an open loop are due, in seconds since its start, warm-up included."""
-    rng = Random(load.seed)
-    due = 0.0
-    while due < load.warm_up + load.seconds:
-        yield due
-        due += 1 / load.rate if load.arrivals == "even" else rng.expovariate(load.rate)
+    end = load.warm_up + load.seconds
+    if load.arrivals == "even":
+        yield from takewhile(lambda due: due < end, (index / load.rate for index in count()))
+    else:
+        gaps = iter(partial(Random(load.seed).expovariate, load.rate), None)
+        yield from takewhile(lambda due: due < end, accumulate(gaps))
 
 
 def _requests(load: Load) -> Iterator[bytes]:

@@ -51,7 +51,7 @@ class Recorder:
         try:
             with server:
                 at_start = server.vitals()
-                idle = server.idle_cpu(max(1.0, self._seconds))
+                idle = server.idle_cpu(self._seconds)
                 cells(server)
                 end = server.vitals()
         except ServerError as error:

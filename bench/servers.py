@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bench.vitals import Vitals, cpu_seconds, family, vitals
+from bench.vitals import Vitals, cpu_seconds, family, started, vitals
 from models.errors import DermaserveError
 
 ROOT = Path(__file__).parents[1]
@@ -118,15 +118,16 @@ class Server:
         """SIGTERM to its process group; SIGKILL to what is left of it after a while."""
         if self._process is None:
             return
+        members = {pid: started(pid) for pid in family(self._process.pid)}
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
-        members = set(family(self._process.pid))
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE)
-        # Of the same session still: an id may have been given to another process meanwhile.
-        for pid in members & set(family(self._process.pid)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for pid, since in members.items():
+            # Looked up again: the id of one that ended may be another process's now.
+            if since is not None and started(pid) == since:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
 

@@ -45,6 +45,15 @@ def family(leader: int) -> list[int]:
     return sorted(found)
 
 
+def started(pid: int) -> int | None:
+    """When a process began, in clock ticks since the machine did; None if it has ended.
+
+    Together with its id it tells a process from a later one of the same id.
+    """
+    fields = _stat(pid)
+    return None if fields is None or fields[0] == "Z" else int(fields[19])
+
+
 def vitals(leader: int) -> Vitals:
     """Look at ``leader`` with all of ``family``; a process that ends meanwhile counts as gone."""
     looks = [look for pid in family(leader) if (look := _look(pid)) is not None]

@@ -1,0 +1,90 @@
+"""The whole harness, for moments: the limit, our real service with a tiny bundle, peers, parts."""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.__main__ import main
+from bench.peers import Peer, one_wide
+from bench.results import Results
+from tests.synthetic import draw_lesion
+from tests.tiny_bundle import write_tiny_bundle
+
+
+class Fake(Peer):
+    @property
+    def python(self) -> Path:
+        return Path(sys.executable)
+
+    @property
+    def module(self) -> str:
+        return "tests.bench.fake_peer"
+
+
+FAKE = Fake("fake", "Fake", one_wide, "/health")
+MISSING = Peer("missing", "Missing", one_wide, "/health")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of one run of everything, with images that are there already."""
+    folder = tmp_path_factory.mktemp("bench")
+    bundle = write_tiny_bundle(folder / "bundle")
+    rng = np.random.default_rng(1)
+    for size, width, height in (("600x450", 600, 450), ("12mp", 1200, 900)):
+        buffer = io.BytesIO()
+        draw_lesion(rng, width=width, height=height).save(buffer, "JPEG")
+        (folder / "images" / f"{size}-synthetic").mkdir(parents=True)
+        (folder / "images" / f"{size}-synthetic" / "0.jpg").write_bytes(buffer.getvalue())
+    arguments = ["--python", sys.executable, "--bundle", str(folder / "bundle"), "--out", str(folder)]
+    arguments += ["--repetitions", "1", "--seconds", "0.2", "--clients", "1,16", "--requests", "20"]
+    arguments += ["--plain", str(bundle.model_path)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DERMASERVE_HAM10000", raising=False)
+        status = main(arguments, known=(FAKE, MISSING))
+    assert status == 1  # one peer is missing
+    return folder
+
+
+def test_every_cell_is_measured_and_a_missing_peer_ends_no_run(out: Path) -> None:
+    results = Results.load(out / "results.json")
+    failures = {(entry.subject, entry.cell): entry.error for entry in results.failures()}
+    assert failures.keys() == {("missing", "process"), ("missing", "process, plain")}
+    assert "cannot be started" in failures["missing", "process"]
+    forms = [f"{form} {clients}" for form in ("raw", "multipart", "gradcam") for clients in (1, 16)]
+    for cell in [*forms, "12mp 16", "half even", "half poisson", "full even", "full poisson"]:
+        assert results.of("dermaserve", cell, "throughput")[0] > 0, cell
+        assert results.of("dermaserve", cell, "p99")[0] >= results.of("dermaserve", cell, "p50")[0] > 0
+        assert results.of("dermaserve", cell, "load_cpu")[0] > 0
+    for cell in ("multipart 1", "multipart 16", "plain 16"):
+        assert results.of("fake", cell, "throughput")[0] > 0, cell
+    for size in ("600x450", "12mp"):
+        assert results.of("limit", size, "throughput")[0] > 0
+        assert results.of("limit", size, "single")[0] > 0
+    assert results.of("dermaserve", "process", "ready")[0] > 0
+    assert results.of("dermaserve", "process", "rss")[0] > 50e6
+    assert results.of("dermaserve", "memory", "requests") == {0: 20}
+    assert results.of("micro", "parts", "overlay + PNG")[0] > 0
+    assert results.of("micro", "parts", "batcher, alone")[0] > 0
+
+
+def test_the_tables_are_written_and_can_be_written_again(out: Path) -> None:
+    report = (out / "report.md").read_text()
+    assert "raw body, 16 clients, share of the limit" in report
+    assert "| missing | process | cannot be started" in report
+    assert (out / "absolute.md").is_file()
+    (out / "report.md").unlink()
+    (out / "report.png").unlink()
+    assert main(["--tables", "--out", str(out)], known=(FAKE, MISSING)) == 0
+    assert (out / "report.md").read_text() == report
+    assert (out / "report.png").is_file()
+
+
+def test_unknown_parts_and_peers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--only", "servce"], ["--peers", "nobody"], ["--clients", "few"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert "expected" in capsys.readouterr().err
