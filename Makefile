@@ -15,7 +15,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint fuzz hostile rolling soak bench train-env openapi lock docker-test sbom audit clean
+.PHONY: help serve test lint fuzz hostile rolling soak bench bench-train bench-gpu train-env openapi lock docker-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -56,6 +56,12 @@ PEERS = $(basename $(notdir $(wildcard bench/peers/requirements/*.txt)))
 bench: $(DEV_ENV)/.installed $(SERVE_STAMP) ## this service beside others and the machine's limit, half an hour (PEERS=, ARGS=)
 	$(if $(PEERS),-$(MAKE) --no-print-directory --keep-going $(PEERS:%=.venv-bench-%/.installed))
 	$(DEV_ENV)/bin/python -m bench --python $(SERVE_ENV)/bin/python --peers "$(subst $() ,$(COMMA),$(strip $(PEERS)))" $(ARGS)
+
+bench-train: $(DEV_ENV)/.installed ## what training costs, by Keras backend: an hour on two cores (ARGS="--backend jax")
+	$(DEV_ENV)/bin/python -m bench.train $(ARGS)
+
+bench-gpu: .venv-bench-gpu/.installed ## everything about serving on an NVIDIA GPU, for a machine that has one (ARGS=)
+	.venv-bench-gpu/bin/python -m bench.gpu $(ARGS)
 COMMA = ,
 
 train-env: $(DEV_ENV)/.installed ## install what training and tests need into .venv
@@ -71,6 +77,7 @@ lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 	$(LOCK) --extra dicom -c requirements/dev.txt -o requirements/dicom.txt
 	$(LOCK) --extra otel -c requirements/dev.txt -o requirements/otel.txt
 	$(COMPILE) --group audit -o requirements/audit.txt
+	$(LOCK) bench/gpu/requirements.in --extra gpu -c requirements/dev.txt -o bench/gpu/requirements.txt
 
 LOCK = $(COMPILE) pyproject.toml
 COMPILE = $(DEV_ENV)/bin/uv pip compile -q --universal --python-version 3.11 \
@@ -108,6 +115,12 @@ $(AUDIT_ENV)/.installed: requirements/audit.txt
 	rm -rf $(AUDIT_ENV)
 	$(PYTHON) -m venv $(AUDIT_ENV)
 	$(AUDIT_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+.venv-bench-gpu/.installed: bench/gpu/requirements.txt
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
 .venv-bench-%/.installed: bench/peers/requirements/%.txt
