@@ -5,6 +5,7 @@ never put on a disk here, so the multipart parser is driven directly, into memor
 """
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -84,12 +85,12 @@ async def read_image(request: Request, limits: UploadLimits, reservation: Reserv
         raise UnsupportedMediaType(
             f"Send multipart/form-data with a part named 'file', or one of {', '.join(RAW_TYPES)}."
         )
-    data = bytearray()
+    data = io.BytesIO()
     async for chunk in _chunks(request, limits, reservation):
-        data += chunk
-    if not data:
+        data.write(chunk)
+    if not data.tell():
         raise InvalidRequest("The body is empty; expected an image.")
-    return bytes(data)
+    return data.getvalue()  # not a copy
 
 
 async def read_images(request: Request, limits: UploadLimits, reservation: Reservation) -> list[bytes]:
@@ -143,16 +144,16 @@ async def _read_parts(
         raise InvalidRequest("The multipart body ends too early.")
     if not parts.found:
         raise InvalidRequest(f"The multipart body has no part named '{name}'.")
-    if not all(parts.found):
+    if not all(part.tell() for part in parts.found):
         raise InvalidRequest(f"A part named '{name}' is empty; expected an image.")
-    return [bytes(part) for part in parts.found]
+    return [part.getvalue() for part in parts.found]  # not copies
 
 
 class _Parts:
     """Receives the parser's events and keeps the contents of the wanted parts."""
 
     def __init__(self, name: str) -> None:
-        self.found: list[bytearray] = []
+        self.found: list[io.BytesIO] = []
         self.complete = False
         self._name = name.encode()
         self._count = 0
@@ -184,11 +185,11 @@ class _Parts:
         if self._wanted:
             if len(self.found) == MAX_IMAGES:
                 raise InvalidRequest(f"More than {MAX_IMAGES} images in one request.")
-            self.found.append(bytearray())
+            self.found.append(io.BytesIO())
 
     def data(self, data: bytes, start: int, end: int) -> None:
         if self._wanted:
-            self.found[-1] += memoryview(data)[start:end]
+            self.found[-1].write(memoryview(data)[start:end])
 
     def end(self) -> None:
         self.complete = True

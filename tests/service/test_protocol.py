@@ -249,6 +249,18 @@ def test_a_body_that_keeps_the_rate_may_take_longer_than_the_grace(server: Liste
     assert [status for status, _, _ in answers(data)] == [200]
 
 
+def test_a_body_arrives_whole_however_much_of_it_comes_at_once_and_whatever_follows(
+    server: Listening, jpeg: bytes
+) -> None:
+    large = jpeg + b"\0" * 1_500_000
+    stated = POST + b"Content-Length: %d\r\n\r\n" % len(large) + large
+    in_chunks = CHUNKED + b"%x\r\n" % len(large) + large + b"\r\n0\r\n\r\n"
+    found = answers(ask(server, stated + in_chunks + stated[:300_000], stated[300_000:] + LIVEZ + LAST))
+    assert [status for status, _, _ in found] == [200] * 5
+    said = [json.loads(body)["probabilities"] for _, _, body in found[:3]]
+    assert said[0] == said[1] == said[2]
+
+
 def test_a_client_that_leaves_while_sending_leaves_nothing(server: Listening) -> None:
     for end in (CHUNKED + b"ff\r\nab", POST + b"Content-Length: 1000\r\n\r\nab", b"GET /li", LIVEZ):
         with server.connect() as connection:
