@@ -2,8 +2,8 @@
 
     python -m bench.export --out plain.onnx
 
-The same operations on the same shapes as the trained ones, so the same cost; its answers mean nothing.
-Needs the training environment.
+All members at the recipe's input size, and the graph as tf2onnx leaves it: what its user would have. Random
+weights cost what trained ones do; its answers mean nothing. Needs the training environment.
 """
 
 import argparse
