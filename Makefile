@@ -15,7 +15,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint fuzz hostile rolling soak bench bench-train bench-gpu train-env openapi lock docker-test sbom audit clean
+.PHONY: help serve test lint fuzz hostile rolling soak bench bench-train bench-gpu bench-quantization train-env openapi lock docker-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -62,6 +62,9 @@ bench-train: $(DEV_ENV)/.installed ## what training costs, by Keras backend: an 
 
 bench-gpu: .venv-bench-gpu/.installed ## everything about serving on an NVIDIA GPU, for a machine that has one (ARGS=)
 	.venv-bench-gpu/bin/python -m bench.gpu $(ARGS)
+
+bench-quantization: $(DEV_ENV)/.installed ## whether int8 pays on this processor, and why: a quarter of an hour (ARGS="--validation-images 100")
+	$(DEV_ENV)/bin/python -m bench.quantization $(ARGS)
 COMMA = ,
 
 train-env: $(DEV_ENV)/.installed ## install what training and tests need into .venv

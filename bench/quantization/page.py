@@ -132,7 +132,7 @@ def profile_rows(profiles: Mapping[str, Mapping[str, float]]) -> list[list[str]]
 
     rows = [row(operator, [operator]) for operator in large]
     if small := [operator for operator in operators if operator not in large]:
-        rows.append(row(f"{len(small)} others", small))
+        rows.append(row("others", small))
     return [*rows, row("**all**", operators)]
 
 

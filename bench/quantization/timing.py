@@ -56,7 +56,7 @@ def speeds(seconds: Mapping[str, list[float]], reference: str) -> dict[str, Spre
     return {name: spread([b / s for b, s in zip(base, own, strict=True)]) for name, own in seconds.items()}
 
 
-def profile(model: Path, feed: Feed, runs: int) -> dict[str, float]:
+def profile(model: Path | bytes, feed: Feed, runs: int) -> dict[str, float]:
     """Seconds of one run that each kind of operator takes, the largest first.
 
     Kinds are those of the optimised graph: what ONNX Runtime fused has one name, and the conversions between

@@ -53,7 +53,8 @@ VARIANTS = (
     Variant("all-s8s8", activations="S8"),
     Variant("all-u8u8", weights="U8", per_channel=False),
     Variant("all-per-tensor", per_channel=False),
-    Variant("dynamic", weights="U8", per_channel=False, dynamic=True),
+    # The quantizer's default leaves out convolutions, which here are nearly all of the work.
+    Variant("dynamic", weights="U8", per_channel=False, operators=("Conv", "MatMul", "Gemm"), dynamic=True),
 )
 
 
@@ -83,20 +84,18 @@ def calibrate(prepared: Path, images: NDArray[np.uint8], ranges: Path) -> None:
 
 def quantize(prepared: Path, variant: Variant, ranges: Path, quantized: Path) -> None:
     """Write ``variant`` of a prepared graph to ``quantized``; ``ranges`` is from ``calibrate``."""
+    operators, weights = list(variant.operators), _TYPES[variant.weights]
     if variant.dynamic:
-        # Its default leaves out convolutions, which here are nearly all of the work.
-        operators = ["Conv", "MatMul", "Gemm"]
-        weights = _TYPES[variant.weights]
         quantize_dynamic(prepared, quantized, op_types_to_quantize=operators, weight_type=weights)
         return
     quantize_static(
         prepared,
         quantized,
         activation_type=_TYPES[variant.activations],
-        weight_type=_TYPES[variant.weights],
+        weight_type=weights,
         per_channel=variant.per_channel,
         reduce_range=variant.reduce_range,
-        op_types_to_quantize=list(variant.operators),
+        op_types_to_quantize=operators,
         nodes_to_quantize=list(variant.nodes),
         calibration_cache_path=ranges,
     )
