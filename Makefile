@@ -15,7 +15,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint fuzz hostile rolling soak bench bench-train bench-gpu bench-quantization train-env openapi lock docker-test sbom audit clean
+.PHONY: help serve test lint fuzz hostile rolling soak bench bench-train bench-gpu bench-quantization train-env openapi lock bench-lock docker-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -81,6 +81,15 @@ lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 	$(LOCK) --extra otel -c requirements/dev.txt -o requirements/otel.txt
 	$(COMPILE) --group audit -o requirements/audit.txt
 	$(LOCK) bench/gpu/requirements.in --extra gpu -c requirements/dev.txt -o bench/gpu/requirements.txt
+
+# What decides the cost of an image is of our version, the rest of each peer's own choice.
+bench-lock: $(DEV_ENV)/.installed ## renew the hashed locks of the servers that bench compares with (PEERS=)
+	$(DEV_ENV)/bin/python -m pip install -q uv
+	set -e; for name in $(PEERS); do \
+		sed -nE 's/^((keras|numpy|onnxruntime|pillow|tensorflow)==[^\\]*).*/\1/p' requirements/dev.txt | \
+		$(COMPILE) --no-strip-extras -c - bench/peers/requirements/$$name.in \
+			-o bench/peers/requirements/$$name.txt; \
+	done
 
 LOCK = $(COMPILE) pyproject.toml
 COMPILE = $(DEV_ENV)/bin/uv pip compile -q --universal --python-version 3.11 \
