@@ -101,6 +101,17 @@ def test_full_size_and_reduced_images_of_a_lesion_agree(
     assert np.mean(differences) < 0.05
 
 
+def test_decoding_at_half_the_size_changes_a_picture_by_noise_only(originals: list[Path]) -> None:
+    differences = []
+    for path in originals[:16]:
+        data, whole = path.read_bytes(), io.BytesIO()
+        Image.open(io.BytesIO(data)).save(whole, "BMP")  # as it is when fully decoded
+        reduced, full = (decode(file, height=140, width=140).pixels for file in (data, whole.getvalue()))
+        differences.append(np.abs(reduced.astype(int) - full).mean())
+    print(f"\nmean difference of a pixel, of 255: {np.mean(differences):.2f}")
+    assert 0 < np.mean(differences) < 0.5
+
+
 def test_turned_and_mirrored_lesions_mostly_keep_their_label(client: Door, originals: list[Path]) -> None:
     kept = []
     for path in originals:
