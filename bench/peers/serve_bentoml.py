@@ -3,8 +3,10 @@
 import os
 import sys
 from pathlib import Path
+from typing import Annotated, Any
 
 import bentoml
+from pydantic import BeforeValidator
 
 from bench.peers.common import Answer, Classifier, Options, decode
 
@@ -16,6 +18,9 @@ if __name__ == "__main__":
 
 OPTIONS = Options.from_environment()
 
+Alone = Annotated[Any, BeforeValidator(lambda found: found[0])]
+"""The one answer in the list that BentoML gives each client for the files of its request."""
+
 
 @bentoml.service(workers=OPTIONS.workers, logging={"access": {"enabled": False}})
 class Lesions:
@@ -25,13 +30,13 @@ class Lesions:
         self._classify = Classifier(OPTIONS)
 
     if OPTIONS.max_batch_size > 1:
-        # How long to wait, BentoML finds out itself.
+        # How long to wait for more, BentoML finds out itself.
         @bentoml.api(batchable=True, max_batch_size=OPTIONS.max_batch_size)
-        def predict(self, file: list[Path]) -> list[Answer]:
-            """The answer for each file of a batch; the client gets its own in a list of one."""
+        def predict(self, file: list[Path]) -> Alone:
+            """The answers for the files of a batch."""
             return self._classify([decode(path.read_bytes()) for path in file])
 
-    else:
+    else:  # its smallest cap is 2
 
         @bentoml.api
         def predict(self, file: Path) -> Answer:

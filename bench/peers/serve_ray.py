@@ -14,7 +14,6 @@ _OBJECT_STORE = 100_000_000
 """Bytes of shared memory, of which requests by HTTP need next to nothing; Ray's default is 30 % of all."""
 
 
-@serve.deployment
 class Lesions:
     """Decodes and classifies in the replica."""
 
@@ -33,7 +32,8 @@ class Lesions:
             upload = form["file"]
             assert isinstance(upload, UploadFile)
             image = await asyncio.to_thread(decode, await upload.read())
-        return await self._classify(image)
+        answer: Answer = await self._classify(image)
+        return answer
 
 
 def main() -> None:
@@ -41,7 +41,8 @@ def main() -> None:
     options = Options.from_arguments()
     ray.init(include_dashboard=False, object_store_memory=_OBJECT_STORE)
     serve.start(http_options={"host": "127.0.0.1", "port": options.port})
-    lesions = Lesions.options(
+    lesions = serve.deployment(
+        Lesions,
         num_replicas=options.workers,
         # A replica that was let have fewer could never fill a batch while it computes another.
         max_ongoing_requests=2 * options.max_batch_size,
