@@ -1,5 +1,7 @@
 """What the device can do at best: operations and bytes per second of a large product and a large copy."""
 
+import contextlib
+import io
 import shutil
 import statistics
 import subprocess
@@ -24,12 +26,14 @@ def missing_gpu() -> str:
     """Why no GPU can be used, in one line; empty if one can."""
     if CUDA not in onnxruntime.get_available_providers():
         return "this ONNX Runtime is built without CUDA: `make bench-gpu` installs onnxruntime-gpu"
-    # Finds NVIDIA's libraries where pip put them, as the service does.
-    onnxruntime.preload_dlls()
+    onnxruntime.set_default_logger_severity(4)  # none: one line of ours says it
+    # Finds NVIDIA's libraries where pip put them, as the service does; prints what it does not find.
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        onnxruntime.preload_dlls()
     try:
         open_session(_product(16, TensorProto.FLOAT), Variant("fp32"), "cuda")
     except VariantError as error:
-        return str(error)
+        return "; ".join([str(error), *said.getvalue().splitlines()[:1]])
     return ""
 
 

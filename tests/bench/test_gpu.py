@@ -52,7 +52,7 @@ def test_without_a_gpu_it_says_so_in_one_line_and_changes_nothing(
 def test_a_build_for_gpus_on_a_machine_without_one_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such a build lists CUDA all the same, and falls back to the CPU without a word."""
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider", CPU])
-    monkeypatch.setattr("onnxruntime.preload_dlls", lambda: None)
+    monkeypatch.setattr("onnxruntime.preload_dlls", lambda: print("no libcublas\nno more"))
 
     class Session:
         def __init__(self, *_: object, **__: object) -> None: ...
@@ -61,7 +61,9 @@ def test_a_build_for_gpus_on_a_machine_without_one_is_told_apart(monkeypatch: py
             return [CPU]
 
     monkeypatch.setattr("onnxruntime.InferenceSession", Session)
-    assert missing_gpu() == f"CUDAExecutionProvider could not be started; {CPU} was in its place"
+    assert (
+        missing_gpu() == f"CUDAExecutionProvider could not be started; {CPU} was in its place; no libcublas"
+    )
 
 
 def test_a_rehearsal_goes_the_whole_way_on_the_cpu(
