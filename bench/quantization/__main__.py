@@ -7,7 +7,7 @@ Four steps, by default all of them in this order:
     time     times the graphs in turns, and profiles them
     judge    compares their probabilities, and their accuracy where the data set is
 
-``layers`` and ``time`` need a quiet machine, for seconds; the others take minutes of one core. Each step
+``layers`` and ``time`` want a quiet machine, for a minute; the others take minutes of one core. Each step
 keeps what it found in the output folder; quantization.md and quantization.json are written anew after it.
 """
 
@@ -35,7 +35,7 @@ from models.bundle import Bundle, load_bundle
 _FLOAT32, _CHOSEN = "float32", "chosen"
 _PROFILED = (_FLOAT32, NAIVE.name, "all", "all-s8s8", "dynamic", _CHOSEN)
 _PREPARED, _RANGES = "prepared.onnx", "ranges.json"
-_PROFILED_RUNS = 10
+_PROFILED_RUNS = 15
 
 Found = dict[str, Any]
 

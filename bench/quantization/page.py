@@ -99,13 +99,13 @@ def _timing(found: Mapping[str, Any]) -> list[str]:
     return [
         "## Speed",
         "",
-        f"Batch size 1, one thread; {found['rounds']} rounds in turns, medians of the ratios within a round, "
-        "in brackets the least and the greatest.",
+        f"Batch size 1, one thread, its processor time; {found['rounds']} rounds in turns, medians of ratios "
+        "within a round, in brackets the least and the greatest.",
         "",
         *table(("graph", "times as fast as float32"), speeds),
         "## Where the time goes",
         "",
-        "ONNX Runtime's profiler; percent of a float32 run, so that columns compare.",
+        "ONNX Runtime's profiler, the quickest run of each node; percent of a float32 run.",
         "",
         *table(("operator", *found["profiles"]), profile_rows(found["profiles"])),
     ]
