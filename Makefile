@@ -52,6 +52,7 @@ soak: $(DEV_ENV)/.installed ## half an hour at 80 % of the capacity, memory and 
 	$(DEV_ENV)/bin/python -m tests.long.soak --seconds $(DURATION) $(ARGS)
 
 # Servers to compare with, each in an environment of its own; one that cannot be installed is left out.
+COMMA = ,
 PEERS = $(basename $(notdir $(wildcard bench/peers/requirements/*.txt)))
 bench: $(DEV_ENV)/.installed $(SERVE_STAMP) ## this service beside others and the machine's limit, half an hour (PEERS=, ARGS=)
 	$(if $(PEERS),-$(MAKE) --no-print-directory --keep-going $(PEERS:%=.venv-bench-%/.installed))
@@ -65,7 +66,6 @@ bench-gpu: .venv-bench-gpu/.installed ## everything about serving on an NVIDIA G
 
 bench-quantization: $(DEV_ENV)/.installed ## whether int8 pays on this processor, and why: a quarter of an hour (ARGS="--validation-images 100")
 	$(DEV_ENV)/bin/python -m bench.quantization $(ARGS)
-COMMA = ,
 
 train-env: $(DEV_ENV)/.installed ## install what training and tests need into .venv
 

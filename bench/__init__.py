@@ -16,5 +16,6 @@ Where to look:
     queueing plot   what of a latency is the queue's own; the picture
     machine         what it was measured on
 
-Of their own: ``train`` (``make bench-train``).
+Of their own: ``train...`` (``make bench-train``), ``gpu`` (``make bench-gpu``) and ``quantization``
+(``make bench-quantization``).
 """

@@ -6,6 +6,7 @@ results.json without measuring.
 """
 
 import argparse
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -157,4 +158,6 @@ def _numbers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
+    # As an interrupt from the keyboard: servers are stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -46,20 +46,23 @@ class Recorder:
         *,
         process: str = "process",
     ) -> None:
-        """Start the server, let it idle, measure ``cells``, stop it; its start and memory are ``process``."""
+        """Start the server, measure ``cells``, stop it; what it took besides is the cell ``process``.
+
+        Unless that has another name, the server is left idling before, too.
+        """
         print(f"[{repetition + 1}] {subject}: {process}", flush=True)
         try:
             with server:
-                at_start = server.vitals()
-                idle = server.idle_cpu(self._seconds)
+                values: dict[str, float] = {"ready": server.ready_after, "rss at start": server.vitals().rss}
+                if process == "process":
+                    values["idle"] = server.idle_cpu(self._seconds)
                 cells(server)
                 end = server.vitals()
         except ServerError as error:
             self.results.add(repetition, subject, process, {}, str(error))
             print(f"  {subject}: {error}", flush=True)
             return
-        values = {"ready": server.ready_after, "idle": idle, "processes": end.processes}
-        values |= {"rss at start": at_start.rss, "rss": end.rss, "pss": end.pss, "peak": end.peak}
+        values |= {"processes": end.processes, "rss": end.rss, "pss": end.pss, "peak": end.peak}
         self.results.add(repetition, subject, process, values)
 
     def load(self, repetition: int, subject: str, cell: str, server: Server, **changes: Any) -> float | None:

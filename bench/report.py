@@ -10,7 +10,10 @@ from bench.spread import quantile, spread
 from bench.targets import targets
 
 _FORMS = {"raw": "raw body", "multipart": "multipart", "gradcam": "multipart, Grad-CAM"}
-_NOTE = "Each figure is the median of the repetitions, in brackets the least and the most of them."
+_NOTE = (
+    "Each figure is the median of the repetitions, in brackets the least and the most of them; a ratio is formed "
+    "within a repetition. Of fewer than a hundred answers in a cell, p99 is the longest."
+)
 
 
 def report(results: Results, titles: Mapping[str, str]) -> str:
