@@ -36,7 +36,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 ROOT = Path(__file__).parents[1]
 
 _SHARE = 0.02
-"""Of the images in validation and in test: as few as make a validation of every class."""
+"""Of the images in validation and in test each: as few as still hold every class."""
 
 _ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}
 """As the README advises for a CPU; the environment's own values win."""
