@@ -180,6 +180,12 @@ class Recipe:
             raise RecipeError(f"{self.name}: the members' weights must sum to 1")
         if len({member.name for member in self.members}) < len(self.members):
             raise RecipeError(f"{self.name}: the members' names must differ")
+        for member in self.members:
+            if member.image_size and not 1 <= member.image_size <= min(self.size):
+                raise RecipeError(
+                    f"{self.name}: image_size of {member.name} must be at most the model's, {min(self.size)}, "
+                    f"got {member.image_size}"
+                )
         specialists = [bool(member.classes) for member in self.members]
         expected = [self.combination == "specialists" and index > 0 for index in range(len(self.members))]
         if specialists != expected:

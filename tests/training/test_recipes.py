@@ -186,7 +186,9 @@ def reduced(recipe: Recipe) -> Recipe:
     members = []
     for member in recipe.members:
         phase = replace(member.phases[-1], epochs=1, image_size=None)
-        small = replace(member, phases=(phase,), starting_weights="none", backbone=_small(member))
+        small = replace(
+            member, phases=(phase,), starting_weights="none", backbone=_small(member), image_size=None
+        )
         members.append(small)
     return replace(
         recipe,
