@@ -126,7 +126,7 @@ MODEL_HEADER = {
     "X-Model": {
         "description": "Name and version of the model that answered.",
         "schema": {"type": "string"},
-        "example": "ham10000-ensemble/1.1.0",
+        "example": "ham10000-ensemble/1.2.0",
     }
 }
 

@@ -4,7 +4,7 @@ from typing import Any
 
 REQUEST_ID = "01K6X5V7Q2M3N4P5R6S7T8V9WA"
 
-_MODEL = {"name": "ham10000-ensemble", "version": "1.1.0"}
+_MODEL = {"name": "ham10000-ensemble", "version": "1.2.0"}
 
 ALIVE = {"status": "alive"}
 

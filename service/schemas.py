@@ -176,7 +176,7 @@ class Reloaded(BaseModel):
     """Which model served before the reload, and which does from it on."""
 
     old: ModelName = Field(examples=[{"name": "ham10000-ensemble", "version": "1.0.0"}])
-    new: ModelName = Field(examples=[{"name": "ham10000-ensemble", "version": "1.1.0"}])
+    new: ModelName = Field(examples=[{"name": "ham10000-ensemble", "version": "1.2.0"}])
 
 
 class Alive(BaseModel):
