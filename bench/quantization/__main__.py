@@ -27,7 +27,7 @@ from bench.quantization.convolution import bfloat16_support
 from bench.quantization.layers import by_kind, choose, time_layers
 from bench.quantization.page import page
 from bench.quantization.pictures import pictures
-from bench.quantization.timing import open_session, profile, speeds, time_in_turns
+from bench.quantization.timing import open_session, profile_in_turns, speeds, time_in_turns
 from bench.quantization.variants import NAIVE, VARIANTS, calibrate, chosen, prepare, quantize
 from bench.servers import ROOT
 from models.bundle import Bundle, load_bundle
@@ -42,19 +42,23 @@ Found = dict[str, Any]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ``arguments`` instead of the program's."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     logging.getLogger().setLevel(logging.ERROR)  # the quantizer warns of every node that it leaves alone
     graphs: Path = options.out / "graphs"
     graphs.mkdir(parents=True, exist_ok=True)
     bundle = load_bundle(options.bundle)
     for step in options.steps:
-        found = {"machine": describe_machine() | {"bfloat16 in ONNX Runtime": bfloat16_support()}}
-        found |= STEPS[step](bundle, graphs, options)
+        if step != "make" and "make" not in _kept(options.out, bundle):
+            parser.error(
+                f"--steps {step}: expected graphs of this bundle in {graphs}; run the step make first"
+            )
+        facts = describe_machine() | {"bfloat16 in ONNX Runtime": bfloat16_support()}
+        found = {"bundle": bundle.digest, "machine": facts} | STEPS[step](bundle, graphs, options)
         (options.out / f"{step}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        kept = [options.out / f"{name}.json" for name in STEPS]
-        whole = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in kept if file.exists()}
-        (options.out / "quantization.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-        (options.out / "quantization.md").write_text(page(whole), encoding="utf-8")
+        kept = _kept(options.out, bundle)
+        (options.out / "quantization.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        (options.out / "quantization.md").write_text(page(kept), encoding="utf-8")
     print(options.out / "quantization.md")
 
 
@@ -95,13 +99,14 @@ def time(bundle: Bundle, graphs: Path, options: argparse.Namespace) -> Found:
     feed = {bundle.manifest.input.name: pictures(bundle, "validation", 1).pixels}
     models = {_FLOAT32: bundle.model_path} | {graph.stem: graph for graph in _graphs(graphs)}
     sessions = {name: open_session(model) for name, model in models.items()}
-    seconds = time_in_turns(sessions, dict.fromkeys(models, feed), options.rounds)
+    feeds = dict.fromkeys(models, feed)
+    seconds = time_in_turns(sessions, feeds, options.rounds)
     profiled = {name: models[name] for name in _PROFILED if name in models}
     return {
         "rounds": options.rounds,
         "seconds": seconds,
         "speeds": {name: speed._asdict() for name, speed in speeds(seconds, _FLOAT32).items()},
-        "profiles": {name: profile(model, feed, _PROFILED_RUNS) for name, model in profiled.items()},
+        "profiles": profile_in_turns(profiled, feeds, _PROFILED_RUNS),
     }
 
 
@@ -121,6 +126,13 @@ def judge(bundle: Bundle, graphs: Path, options: argparse.Namespace) -> Found:
 STEPS: dict[str, Callable[[Bundle, Path, argparse.Namespace], Found]] = {
     step.__name__: step for step in (make, layers, time, judge)
 }
+
+
+def _kept(out: Path, bundle: Bundle) -> dict[str, Found]:
+    """What the steps found in this run and in earlier ones with the same bundle."""
+    files = [file for step in STEPS if (file := out / f"{step}.json").exists()]
+    found = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    return {step: facts for step, facts in found.items() if facts["bundle"] == bundle.digest}
 
 
 def _graphs(graphs: Path) -> list[Path]:

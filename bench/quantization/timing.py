@@ -56,20 +56,29 @@ def speeds(seconds: Mapping[str, list[float]], reference: str) -> dict[str, Spre
     return {name: spread([b / s for b, s in zip(base, own, strict=True)]) for name, own in seconds.items()}
 
 
-def profile(model: Path | bytes, feed: Feed, runs: int) -> dict[str, float]:
-    """Seconds of one run that each kind of operator takes, the largest first.
+def profile_in_turns(
+    models: Mapping[str, Path | bytes], feeds: Mapping[str, Feed], runs: int
+) -> dict[str, dict[str, float]]:
+    """Seconds of one run that each kind of operator takes, the largest first, for each of ``models``.
 
     Of each node the quickest of so many ``runs`` counts. Kinds are those of the optimised graph: what ONNX
     Runtime fused has one name, and the conversions between plain and blocked layout, ``ReorderInput`` and
     ``ReorderOutput``, are operators.
     """
     with TemporaryDirectory() as folder:
-        session = open_session(model, profile=Path(folder, "profile"))
+        sessions = {
+            name: open_session(model, profile=Path(folder, str(index)))
+            for index, (name, model) in enumerate(models.items())
+        }
         for _ in range(runs):
-            session.run(None, feed)
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+            for name, session in sessions.items():
+                session.run(None, feeds[name])
+        return {name: _by_operator(Path(session.end_profiling())) for name, session in sessions.items()}
+
+
+def _by_operator(profile: Path) -> dict[str, float]:
     durations: dict[tuple[str, str], list[int]] = {}
-    for event in events:
+    for event in json.loads(profile.read_text(encoding="utf-8")):
         if event["name"].endswith("_kernel_time"):
             node = (event["args"]["op_name"], event["args"]["node_index"])
             durations.setdefault(node, []).append(event["dur"])

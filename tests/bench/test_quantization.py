@@ -13,7 +13,7 @@ from bench.quantization.accuracy import effect
 from bench.quantization.convolution import FORMS, Shape, bfloat16_support, one_convolution
 from bench.quantization.layers import Layer, by_kind, choose, convolutions, time_layers
 from bench.quantization.page import profile_rows
-from bench.quantization.timing import open_session, profile, speeds
+from bench.quantization.timing import open_session, profile_in_turns, speeds
 from bench.quantization.variants import VARIANTS, Variant, calibrate, chosen, prepare, quantize
 from models.labels import HAM10000_LABELS
 from tests.tiny_bundle import tiny_manifest, write_tiny_bundle
@@ -92,7 +92,7 @@ def run(model: Path, images: np.ndarray) -> np.ndarray:
 
 def operators(model: Path, images: np.ndarray) -> set[str]:
     """Kinds of the operators that really run."""
-    return set(profile(model, {"image": images[:1]}, runs=1))
+    return set(profile_in_turns({"it": model}, {"it": {"image": images[:1]}}, runs=1)["it"])
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
@@ -144,11 +144,11 @@ def test_a_convolution_whose_input_is_of_unknown_size_is_named() -> None:
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_a_single_convolution_in_int8_is_one_kernel_and_its_conversions(kind: str) -> None:
-    shape, ran = SHAPES[kind], {}
-    for form in FORMS:
-        model = one_convolution(shape, form).SerializeToString()
-        dtype = np.uint8 if form == "int8 alone" else np.float32
-        ran[form] = set(profile(model, {"x": np.ones((1, *shape.image), dtype)}, runs=1))
+    shape = SHAPES[kind]
+    models = {form: one_convolution(shape, form).SerializeToString() for form in FORMS}
+    dtypes = {"float32": np.float32, "int8": np.float32, "int8 alone": np.uint8}
+    feeds = {form: {"x": np.ones((1, *shape.image), dtype)} for form, dtype in dtypes.items()}
+    ran = {form: set(seconds) for form, seconds in profile_in_turns(models, feeds, runs=1).items()}
     assert not any("Linear" in operator for operator in ran["float32"])
     assert {"QuantizeLinear", "QLinearConv", "DequantizeLinear"} <= ran["int8"]
     assert "QLinearConv" in ran["int8 alone"]
@@ -233,3 +233,16 @@ def test_all_steps_on_a_bundle_write_the_page(tmp_path: Path, monkeypatch: pytes
         "The probabilities",
     ):
         assert f"## {heading}\n" in text
+
+
+def test_graphs_of_another_bundle_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("DERMASERVE_HAM10000", raising=False)
+    out = ["--out", str(tmp_path / "out"), "--calibration-images", "1"]
+    for seed in range(2):
+        write_tiny_bundle(tmp_path / str(seed), seed=seed)
+    main(["--bundle", str(tmp_path / "0"), *out, "--steps", "make"])
+    with pytest.raises(SystemExit):
+        main(["--bundle", str(tmp_path / "1"), *out, "--steps", "judge"])
+    assert "--steps judge: expected graphs of this bundle" in capsys.readouterr().err
