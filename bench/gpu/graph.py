@@ -95,6 +95,11 @@ def floor_seconds(
 def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy that computes in float16, with the same inputs and outputs."""
     copy = _copy(model)
+    empty = {tensor.name for tensor in copy.graph.initializer if 0 in tensor.dims}
+    for node in copy.graph.node:
+        if node.op_type == "Resize" and node.input[1] in empty:
+            # ONNX Runtime 1.31 reorders the axes of this region even where it is empty, and fails.
+            node.input[1] = ""
     converted = convert_float_to_float16(copy, keep_io_types=True)
     if not isinstance(converted, onnx.ModelProto):
         raise GraphError(f"the conversion to float16 gave a {type(converted).__name__}")
