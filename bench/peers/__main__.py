@@ -51,7 +51,8 @@ def main() -> int:
             for shape, cap in CASES:
                 problem = check(peer, options.model.absolute(), images, shape, cap, Path(folder, "log"))
                 failed |= bool(problem)
-                print(f"{peer.title}, {shape}, batch cap {cap}: {problem or 'as the graph'}", flush=True)
+                fine = "as the graph" if peer.onnx else "answers"
+                print(f"{peer.title}, {shape}, batch cap {cap}: {problem or fine}", flush=True)
     return int(failed)
 
 

@@ -14,9 +14,6 @@ from bench.peers.common import CODES, Answer, Options, answers, decode
 from training.catalogue import load_recipe
 from training.networks import build_network
 
-RECIPE = "ham10000_ensemble"
-SIZE = (224, 224)
-
 
 def load_model(path: Path) -> Any:
     """The Keras model saved in ``path``; for any file but ``.keras`` the recipe's with random weights.
@@ -25,10 +22,16 @@ def load_model(path: Path) -> Any:
     """
     if path.suffix == ".keras":
         return keras.saving.load_model(path)
-    image = keras.Input((*SIZE, 3), name="image")
+    recipe = load_recipe("ham10000_ensemble")
+    image = keras.Input((*recipe.size, recipe.channels), name="image")
     shares = []
-    for member in load_recipe(RECIPE).members:
-        network = build_network(replace(member, starting_weights="none"), len(CODES), size=SIZE)
+    for member in recipe.members:
+        network = build_network(
+            replace(member, starting_weights="none"),
+            len(CODES),
+            size=recipe.member_size(member),
+            resize=member.image_size is not None,
+        )
         shares.append(member.weight * keras.layers.Softmax()(network(image)))
     return keras.Model(image, keras.layers.Add()(shares))
 

@@ -44,8 +44,8 @@ def main() -> None:
     lesions = serve.deployment(
         Lesions,
         num_replicas=options.workers,
-        # A replica that was let have fewer could never fill a batch while it computes another.
-        max_ongoing_requests=2 * options.max_batch_size,
+        # Ray's default, or as many as it takes to fill a batch while another is computed.
+        max_ongoing_requests=max(5, 2 * options.max_batch_size),
         logging_config={"enable_access_log": False},
     )
     serve.run(lesions.bind(options), route_prefix="/predict", blocking=True)
