@@ -22,6 +22,8 @@ from service.record import Record
 
 _FLUSH_SECONDS = 2.0
 
+_ENCODER = json.JSONEncoder(default=str)  # json.dumps would make one for each line
+
 logger = logging.getLogger(__name__)
 
 
@@ -39,7 +41,7 @@ class JsonFormatter(logging.Formatter):
         line |= fields if fields is not None else {"logger": record.name, "message": record.getMessage()}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _ENCODER.encode(line)
 
 
 class TextFormatter(logging.Formatter):

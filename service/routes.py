@@ -4,7 +4,7 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -82,15 +82,21 @@ def build_router(runtime: Runtime) -> APIRouter:
     def _deadline(request: Request) -> float:
         return float(request.state.started) + runtime.settings.request_timeout
 
-    async def prepared(request: Request, classifier: Classifier) -> Prepared:
-        """Receive and decode. The file's bytes die with this call, long before the answer."""
-        with runtime.gate.reserve(announced_size(request, limits)) as reservation:
-            with _record(request).stage("receive"), runtime.metrics.receiving.time():
+    @asynccontextmanager
+    async def prepared(request: Request, classifier: Classifier) -> AsyncIterator[Prepared]:
+        """Receive and decode one image; from then on the block ends when the client goes away."""
+        record = _record(request)
+        with ExitStack() as memory:
+            reservation = memory.enter_context(runtime.gate.reserve(announced_size(request, limits)))
+            with record.stage("receive"), runtime.metrics.receiving.time():
                 data = await read_image(request, limits, reservation)
-            _record(request).images = 1
+            record.images = 1
             async with cancelled_by_disconnect(request.receive):
-                with _record(request).stage("decode"):
-                    return await classifier.prepare(data, deadline=_deadline(request))
+                with record.stage("decode"):
+                    image = await classifier.prepare(data, deadline=_deadline(request))
+                del data  # the file's bytes are needed no more, long before the answer
+                memory.close()
+                yield image
 
     async def classified(request: Request, classifier: Classifier, image: Prepared) -> Classified:
         """Queue and classify, and keep for the log what was said, and when."""
@@ -118,20 +124,21 @@ def build_router(runtime: Runtime) -> APIRouter:
         gradcam: Annotated[bool, Query(description="Add an overlay to the answer.")] = False,
         gradcam_class: GradCamClass = None,
     ) -> Prediction:
-        async with accepted(request, gradcam_class) as classifier:
-            image = await prepared(request, classifier)
-            async with cancelled_by_disconnect(request.receive):
-                found = await classified(request, classifier, image)
-                prediction = prediction_of(classifier.manifest, found, request.state.request_id)
-                if gradcam:
-                    code = gradcam_class or found.decision.label
-                    with _record(request).stage("overlay"):
-                        overlay = await classifier.overlay(found, code)
-                    data = base64.b64encode(overlay.png).decode()
-                    prediction.gradcam = GradCam(label=code, data=data)
-                    if overlay.empty:
-                        prediction.warnings.append(ImageWarning(**EMPTY_HEATMAP._asdict()))
-                return prediction
+        async with (
+            accepted(request, gradcam_class) as classifier,
+            prepared(request, classifier) as image,
+        ):
+            found = await classified(request, classifier, image)
+            prediction = prediction_of(classifier.manifest, found, request.state.request_id)
+            if gradcam:
+                code = gradcam_class or found.decision.label
+                with _record(request).stage("overlay"):
+                    overlay = await classifier.overlay(found, code)
+                data = base64.b64encode(overlay.png).decode()
+                prediction.gradcam = GradCam(label=code, data=data)
+                if overlay.empty:
+                    prediction.warnings.append(ImageWarning(**EMPTY_HEATMAP._asdict()))
+            return prediction
 
     @router.post(
         "/predict/batch",
@@ -202,15 +209,16 @@ def build_router(runtime: Runtime) -> APIRouter:
         openapi_extra=IMAGE_BODY,
     )
     async def gradcam(request: Request, gradcam_class: GradCamClass = None) -> Response:
-        async with accepted(request, gradcam_class) as classifier:
-            image = await prepared(request, classifier)
-            async with cancelled_by_disconnect(request.receive):
-                found = await classified(request, classifier, image)
-                code = gradcam_class or found.decision.label
-                with _record(request).stage("overlay"):
-                    overlay = await classifier.overlay(found, code)
-                headers = {"X-Gradcam-Label": code} | ({"X-Gradcam-Empty": "true"} if overlay.empty else {})
-                return Response(overlay.png, media_type="image/png", headers=headers)
+        async with (
+            accepted(request, gradcam_class) as classifier,
+            prepared(request, classifier) as image,
+        ):
+            found = await classified(request, classifier, image)
+            code = gradcam_class or found.decision.label
+            with _record(request).stage("overlay"):
+                overlay = await classifier.overlay(found, code)
+            headers = {"X-Gradcam-Label": code} | ({"X-Gradcam-Empty": "true"} if overlay.empty else {})
+            return Response(overlay.png, media_type="image/png", headers=headers)
 
     @router.get(
         "/model",

@@ -1,6 +1,5 @@
 """Short of memory, of time to decode in, or of an inference that ends: the process goes on answering."""
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +29,13 @@ def test_what_is_too_late_when_its_turn_comes_is_not_decoded(
 def test_a_thread_that_waits_for_room_to_decode_gives_up_at_the_deadline(
     tiny: Path, jpeg: bytes, lesion: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def threads() -> int:
-        return sum(thread.name == "worker" for thread in threading.enumerate())
-
     decoding = Decoding(monkeypatch)
     pixels = lesion.width * lesion.height
     with running(tiny, request_timeout=0.5, decode_workers=3, max_pixels=pixels) as client:
-        wait_for(lambda: threads() == 0)
         late = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
-        wait_for(lambda: threads() == 3)
         for future in late:
             assert_problem(future.result(20), 504, "deadline-passed")
-        wait_for(lambda: threads() == 1)  # the one that is decoding
+        wait_for(lambda: "decode_duration_seconds_count 2.0" in client.get("/metrics").text)
         decoding.go.set()
         assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
     assert len(decoding.images) == 2
