@@ -41,6 +41,8 @@ def create_app() -> FastAPI:
     options = Options.from_environment()
     tensorflow.config.threading.set_intra_op_parallelism_threads(options.threads)
     model = load_model(options.model)
+    # Compiles it: else the first requests, at once, would each do so.
+    model.predict(np.zeros((1, *model.input_shape[1:]), np.float32), verbose=0)
     app = FastAPI()
 
     @app.get("/health")
