@@ -183,8 +183,8 @@ class Recipe:
         for member in self.members:
             if member.image_size and not 1 <= member.image_size <= min(self.size):
                 raise RecipeError(
-                    f"{self.name}: image_size of {member.name} must be at most the model's, {min(self.size)}, "
-                    f"got {member.image_size}"
+                    f"{self.name}: image_size of {member.name} must be from 1 to the model's, "
+                    f"{min(self.size)}, got {member.image_size}"
                 )
         specialists = [bool(member.classes) for member in self.members]
         expected = [self.combination == "specialists" and index > 0 for index in range(len(self.members))]
