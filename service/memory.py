@@ -36,7 +36,7 @@ def return_free_pages() -> None:
 
 
 def return_large_blocks() -> None:
-    """Map blocks from 4 MiB on separately, and share two heaps of little slack, where the C library can."""
+    """Map blocks from 4 MiB on separately, and share two heaps, where the C library can."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _LIMIT)
