@@ -125,7 +125,8 @@ def _drop_reshapes(model: Any) -> None:
         if source in producers and producers[source].op_type == "Squeeze":
             source = producers[source].input[0]
         batch, *rest = numpy_helper.to_array(constants[node.input[1]]).tolist()
-        if batch == -1 and rest == shapes.get(source, [])[1:]:
+        # A batch alone is what a scalar, or what has an unknown shape, is made a vector with.
+        if batch == -1 and rest and rest == shapes.get(source, [])[1:]:
             same[node.output[0]] = source
     for node in model.graph.node:
         for index, name in enumerate(node.input):

@@ -298,3 +298,9 @@ def test_z_scored_pixels_have_mean_zero_and_deviation_one(tmp_path: Path) -> Non
     scaled = np.asarray(network.get_layer("scale")(images))
     np.testing.assert_allclose(scaled.mean(axis=(0, 1, 2)), 0, atol=1e-3)
     np.testing.assert_allclose(scaled.std(axis=(0, 1, 2)), 1, atol=1e-3)
+
+
+def test_a_member_sees_no_more_pixels_than_the_model() -> None:
+    member = MemberRecipe("m", "mobilenet_v2", (), image_size=48)
+    with pytest.raises(RecipeError, match=r"image_size of m must be from 1 to the model's, 32, got 48"):
+        Recipe("test", (member,), image_size=32)

@@ -119,3 +119,19 @@ def test_a_graph_whose_pixels_go_elsewhere_is_left_alone(tmp_path: Path) -> None
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     slim(path)
     assert [node.op_type for node in onnx.load(path).graph.node] == ["Cast", "Max", "Transpose", "Conv"]
+
+
+def test_a_scalar_stays_a_vector_where_one_is_made_of_it(tmp_path: Path) -> None:
+    helper, tensor = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("ReduceMax", ["image"], ["largest"], keepdims=0),
+        helper.make_node("Reshape", ["largest", "vector"], ["probabilities"]),
+    ]
+    constants = [onnx.numpy_helper.from_array(np.array([-1], np.int64), "vector")]
+    image = helper.make_tensor_value_info("image", tensor.UINT8, ["N", 4, 4, 3])
+    output = helper.make_tensor_value_info("probabilities", tensor.UINT8, [1])
+    graph = helper.make_graph(nodes, "graph", [image], [output], constants)
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    slim(path)
+    assert [node.op_type for node in onnx.load(path).graph.node] == ["ReduceMax", "Reshape"]
