@@ -123,7 +123,8 @@ def test_a_bundle_scores_again_as_its_run_did(run: Path, dataset: Path) -> None:
     again = _training("evaluate", "--bundle", run / "bundle", "--data", dataset, "--resamples", "50")
     assert again.returncode == 0, again.stderr[-3000:]
     manifest = load_bundle(run / "bundle").manifest
-    for name in ("balanced_accuracy", "accuracy", "malignancy_auc", "ece"):
+    # No AUC: it ranks answers which so little training leaves all but equal, by their last bits.
+    for name in ("balanced_accuracy", "accuracy", "malignancy_sensitivity", "ece"):
         figure = manifest.metrics[name]
         line = f"{name:26} {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
         assert line in again.stdout
