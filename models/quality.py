@@ -57,7 +57,7 @@ def measure_quality(pixels: np.ndarray) -> Quality:
         sharpness=float(laplacian.astype(np.float32).var()),
         brightness=float(levels.mean()),
         contrast=float(levels.std()),
-        clipped=float((planes.min(axis=0) >= CLIPPED_FROM).mean()),
+        clipped=np.count_nonzero(planes.min(axis=0) >= CLIPPED_FROM) / luma.size,
     )
 
 

@@ -1,5 +1,6 @@
 """From probabilities to a label, a set and a malignancy flag, as the bundle's manifest says."""
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -34,15 +35,15 @@ def decide(manifest: Manifest, row: NDArray[np.float32]) -> Decision:
     Raises:
         InferenceFailed: ``row`` holds no probabilities. No answer is better than a made-up one.
     """
-    values = row.astype(np.float64)
-    # The tolerance is that of float32 sums; the division below makes the sum exact for clients.
-    if not np.isfinite(values).all() or values.min() < 0 or abs(values.sum() - 1) > 1e-3:
+    values = row.tolist()
+    total = sum(values)
+    # The tolerance is that of float32 sums; the division below makes the sum exact for clients. A NaN or
+    # an infinity among the values is one of their sum, too.
+    if not math.isfinite(total) or min(values) < 0 or abs(total - 1) > 1e-3:
         raise InferenceFailed("the model's output is no set of probabilities")
-    values /= values.sum()
+    probabilities = {code: value / total for code, value in zip(manifest.codes, values, strict=True)}
     rule = manifest.decision_rule
-    prior = np.array([rule.prior[code] for code in manifest.codes])
-    label = manifest.codes[int(np.argmax(values / prior**rule.tau))]
-    probabilities = dict(zip(manifest.codes, values.tolist(), strict=True))
+    label = max(manifest.codes, key=lambda code: probabilities[code] / rule.prior[code] ** rule.tau)
     malignancy = min(1.0, sum(probabilities[code] for code in manifest.malignant))
     reached = malignancy >= manifest.operating_point.threshold
     flag: Literal["malignant", "benign"] = "malignant" if reached else "benign"

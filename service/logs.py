@@ -21,6 +21,7 @@ from typing import Any, Literal, TextIO
 from service.record import Record
 
 _FLUSH_SECONDS = 2.0
+_GATHER_SECONDS = 0.05
 
 _ENCODER = json.JSONEncoder(default=str)  # json.dumps would make one for each line
 
@@ -73,6 +74,7 @@ class LineHandler(logging.Handler):
         self._failed = 0  # counted by the thread
         self._reported = 0
         self._torn = False  # a disk was full in the middle of a line
+        self._hurry = threading.Event()
         threading.Thread(target=self._write_all, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -86,6 +88,7 @@ class LineHandler(logging.Handler):
     def flush(self) -> None:
         """Wait until what was logged before is written, for a bounded time."""
         written = threading.Event()
+        self._hurry.set()
         try:
             self._lines.put(written, timeout=_FLUSH_SECONDS)
         except queue.Full:
@@ -94,8 +97,13 @@ class LineHandler(logging.Handler):
 
     def _write_all(self) -> None:
         while True:
+            if self._lines.empty():
+                # To wake this thread costs a request more than all else that is done for its line: those
+                # that come meanwhile find it awake.
+                self._hurry.wait(_GATHER_SECONDS)
             line = self._lines.get()
             if isinstance(line, threading.Event):
+                self._hurry.clear()
                 line.set()
             elif self._write(line) and (lost := self._dropped + self._failed - self._reported):
                 self._reported += lost

@@ -3,6 +3,7 @@
 import re
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +61,18 @@ def test_five_reloads_under_load_fail_no_request_and_mix_no_two_models(
     tmp_path: Path, bundles: Bundles, keys: Path, jpeg: bytes
 ) -> None:
     right = {OLD: expected(bundles.folder / "old", jpeg), NEW: expected(bundles.folder / "new", jpeg)}
-    answers: list[httpx.Response] = []
+    answers: list[tuple[float, httpx.Response]] = []  # with the time at which it was asked for
     stop = threading.Event()
     with process(tmp_path, bundles.current, API_KEYS_FILE=keys) as server:
 
         def client() -> None:
             with httpx.Client(base_url=server.url, headers=JPEG | KEY, timeout=30) as http:
                 while not stop.is_set():
-                    answers.append(http.post("/predict", content=jpeg))
+                    answers.append((time.monotonic(), http.post("/predict", content=jpeg)))
 
-        def wait_for_answers(count: int) -> int:
+        def wait_for_answers(count: int) -> None:
             enough = len(answers) + count
             wait_for(lambda: len(answers) >= enough)
-            return enough
 
         server.wait_ready()
         threads = [threading.Thread(target=client) for _ in range(6)]
@@ -84,19 +84,19 @@ def test_five_reloads_under_load_fail_no_request_and_mix_no_two_models(
                 bundles.switch(name)
                 response = httpx.post(server.url + "/admin/reload", headers=KEY, timeout=30)
                 assert response.status_code == 200, response.text
-            last = wait_for_answers(len(threads))  # one of each client may have been on its way
-            wait_for_answers(15)
+            reloaded = time.monotonic()
+            wait_for_answers(len(threads) + 15)  # one of each client may have been on its way
         finally:
             stop.set()
             for thread in threads:
                 thread.join(30)
         metrics = httpx.get(server.url + "/metrics", headers=KEY).text
-    assert {response.status_code for response in answers} == {200}
-    bodies: list[dict[str, Any]] = [response.json() for response in answers]
-    for body in bodies:
+    assert {response.status_code for _, response in answers} == {200}
+    bodies: list[tuple[float, dict[str, Any]]] = [(asked, response.json()) for asked, response in answers]
+    for _, body in bodies:
         assert body["probabilities"] == pytest.approx(right[body["model"]["version"]], abs=1e-5)
-    assert {body["model"]["version"] for body in bodies} == {OLD, NEW}
-    assert {body["model"]["version"] for body in bodies[last:]} == {NEW}
+    assert {body["model"]["version"] for _, body in bodies} == {OLD, NEW}
+    assert {body["model"]["version"] for asked, body in bodies if asked >= reloaded} == {NEW}
     assert 'dermaserve_reloads_total{outcome="loaded"} 5.0' in metrics
 
 
