@@ -37,3 +37,5 @@ import os
 
 # ONNX Runtime reports its use to its maker unless told not to before it is loaded; see its Privacy.md.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# pydantic asks every installed package whether it is a plugin of it: a tenth of a second, and none is wanted.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

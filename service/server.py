@@ -1,6 +1,7 @@
 """The process: uvicorn around the app, with a shutdown that loses no accepted request."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -106,6 +107,8 @@ def serve(settings: Settings) -> int:
         app = create_operations_app(runtime)
         port = settings.operations_port
         operations = OperationsServer(_config(app, settings.operations_host, port, runtime, lifespan="off"))
+    gc.freeze()  # what is there stays for the life of the process: not to be looked at in each collection
+    gc.enable()
     try:
         DrainingServer(config, runtime, operations).run()
     except SystemExit:

@@ -1,6 +1,7 @@
 """``serve``, the default: serve until SIGTERM."""
 
 import argparse
+import gc
 import logging
 from typing import Any
 
@@ -22,6 +23,7 @@ def serve(options: argparse.Namespace) -> int:
     Raises:
         SettingsError: a setting is wrong.
     """
+    gc.disable()  # until all is loaded: nearly all of it stays, to look through it again and again finds nothing
     from service.server import serve as run
 
     settings = load_settings()
