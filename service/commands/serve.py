@@ -23,7 +23,7 @@ def serve(options: argparse.Namespace) -> int:
     Raises:
         SettingsError: a setting is wrong.
     """
-    gc.disable()  # until all is loaded: nearly all of it stays, to look through it again and again finds nothing
+    gc.disable()  # until all is loaded: nearly all of it stays, so collections would find nothing
     from service.server import serve as run
 
     settings = load_settings()
