@@ -16,7 +16,7 @@ _FLAGS = (
 )
 """Of the instruction set: those that ONNX Runtime's kernels are chosen by."""
 
-_OURS = ("onnxruntime", "onnxruntime-gpu", "numpy", "pillow", "fastapi", "starlette", "uvicorn", "pydantic")
+_OURS = ("onnxruntime", "onnxruntime-gpu", "numpy", "pillow", "fastapi", "starlette", "uvicorn", "uvloop")
 
 
 def describe_machine() -> dict[str, str]:

@@ -15,7 +15,7 @@ def plot(results: Results, titles: Mapping[str, str], path: Path) -> None:
     """Write a PNG: medians, with bars from the least to the most of the repetitions."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _lines(left, results, titles, "throughput", results.of("limit", "600x450", "throughput"))
+    _lines(left, results, titles, "throughput", results.limit("600x450"))
     left.axhline(1, color="grey", linewidth=0.8, linestyle=":")
     left.set(title="throughput, share of the limit", xlabel="clients", ylim=(0, None))
     _lines(right, results, titles, "p99", results.of("limit", "600x450", "single"))

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+RATE, CPU = "rate ", "cpu "
+"""Before a ``bench.limit.Shape``: the limit's images per second in it, and processor seconds per image."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -48,6 +51,26 @@ class Results:
             if (entry.subject, entry.cell) == (subject, cell) and not entry.error and value in entry.values:
                 found.setdefault(entry.repetition, []).append(entry.values[value])
         return {repetition: statistics.mean(values) for repetition, values in found.items()}
+
+    def limit(self, size: str) -> dict[int, float]:
+        """Images per second without a server, by repetition: those of the one best shape."""
+        return self.of("limit", size, RATE + self.best_shape(size))
+
+    def best_shape(self, size: str) -> str:
+        """The shape with the highest median of those tried most often; empty if there is none.
+
+        One for all repetitions: the best of each would be the luckiest.
+        """
+        tried = {
+            name.removeprefix(RATE): self.of("limit", size, name)
+            for entry in self.entries
+            if (entry.subject, entry.cell) == ("limit", size)
+            for name in entry.values
+            if name.startswith(RATE)
+        }
+        most = max(map(len, tried.values()), default=0)
+        always = {shape: series for shape, series in tried.items() if len(series) == most}
+        return max(always, key=lambda shape: statistics.median(always[shape].values()), default="")
 
     def failures(self) -> list[Entry]:
         """Entries that do not count."""

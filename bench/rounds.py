@@ -18,13 +18,14 @@ from typing import Any
 from bench.limit import Shape
 from bench.peers import Peer
 from bench.recorder import Recorder
+from bench.results import CPU, RATE
 from bench.servers import Server, free_port, our_service
 from service.cpus import usable_cpus
 
 OURS = "dermaserve"
 CLIENTS = (1, 4, 16, 64)
 _AT = 16  # clients of what is measured once
-_BEST_SHAPES = 2  # that are tried again in each repetition
+_BEST_SHAPES = 3  # that are tried again in each repetition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +105,11 @@ class Rounds:
             if not self._shapes:
                 self._shapes = [Shape.parse(rate["shape"]) for rate in rates[:_BEST_SHAPES]]
             single = found["single_seconds"]
-            values = {
-                "throughput": rates[0]["images_per_second"],
-                "cpu": rates[0]["cpu_per_image"],
-                "single": min(single.values()),
-                "single, one thread": single["1"],
-            }
-            shown = {f"shape {rate['shape']}": rate["images_per_second"] for rate in rates}
-            self._recorder.results.add(repetition, "limit", size, values | shown)
+            values = {"single": min(single.values()), "single, one thread": single["1"]}
+            for rate in rates:
+                values[RATE + rate["shape"]] = rate["images_per_second"]
+                values[CPU + rate["shape"]] = rate["cpu_per_image"]
+            self._recorder.results.add(repetition, "limit", size, values)
 
     def _service(self, repetition: int) -> None:
         def cells(server: Server) -> None:
@@ -197,7 +195,7 @@ class Rounds:
             model=model.absolute(),
             port=port,
             shape=peer.best(usable_cpus()),
-            max_batch_size=peer.best_batch or self._plan.max_batch_size,
+            max_batch_size=self._plan.max_batch_size,
             batch_timeout=self._plan.batch_timeout,
         )
         log = self._plan.logs / f"{peer.name}.log"

@@ -105,8 +105,15 @@ class Server:
         return self._process.pid
 
     def vitals(self) -> Vitals:
-        """What all its processes take."""
-        return vitals(self.leader)
+        """What all its processes take.
+
+        Raises:
+            ServerError: it has ended.
+        """
+        found = vitals(self.leader)
+        if self._process is None or self._process.poll() is not None:
+            raise ServerError(f"has ended: {self._last_words()}")
+        return found
 
     def idle_cpu(self, seconds: float) -> float:
         """Share of one core, 0..., that it takes while nobody asks, over so many seconds."""

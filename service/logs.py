@@ -1,7 +1,8 @@
 """Logs on standard error, one event a line: JSON for machines, or text for people.
 
 What a client sends cannot forge a line or a field: JSON escapes it, and so does the text format.
-Lines are written by a thread of their own. A reader that stalls, a closed pipe or a full disk costs
+Lines are written by a thread of their own, up to 50 ms late: a process that is killed takes the last of
+them with it. A reader that stalls, a closed pipe or a full disk costs
 lines, which are counted in the log once it can be written again; it costs no request.
 """
 
@@ -78,7 +79,9 @@ class LineHandler(logging.Handler):
         threading.Thread(target=self._write_all, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a line, or drop it where too many wait."""
+        """Queue a line, or drop it where too many wait; a warning and worse is written at once."""
+        if record.levelno >= logging.WARNING:
+            self._hurry.set()
         try:
             self._lines.put_nowait(self.format(record))
         except Exception:
@@ -101,9 +104,9 @@ class LineHandler(logging.Handler):
                 # To wake this thread costs a request more than all else that is done for its line: those
                 # that come meanwhile find it awake.
                 self._hurry.wait(_GATHER_SECONDS)
+                self._hurry.clear()
             line = self._lines.get()
             if isinstance(line, threading.Event):
-                self._hurry.clear()
                 line.set()
             elif self._write(line) and (lost := self._dropped + self._failed - self._reported):
                 self._reported += lost

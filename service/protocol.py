@@ -187,7 +187,7 @@ class GuardedProtocol(H11Protocol):
             self.metrics.request(UNMATCHED, record.status, record.duration)
             log_request(record, audit=False)
         # Closing while data comes in would destroy the answer on its way: say that this was all, wait.
-        with suppress(OSError):  # the client is gone already
+        with suppress(OSError, RuntimeError):  # the client is gone already; RuntimeError: uvloop's for that
             self.transport.write_eof()
         if self._timer is not None:
             self._timer.cancel()

@@ -107,8 +107,8 @@ def serve(settings: Settings) -> int:
         app = create_operations_app(runtime)
         port = settings.operations_port
         operations = OperationsServer(_config(app, settings.operations_host, port, runtime, lifespan="off"))
-    gc.freeze()  # what is there stays for the life of the process: not to be looked at in each collection
-    gc.enable()
+    # All that is there stays, but for a little garbage of the imports: no collection need look at it again.
+    gc.freeze()
     try:
         DrainingServer(config, runtime, operations).run()
     except SystemExit:

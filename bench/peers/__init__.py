@@ -21,8 +21,8 @@ class Shape:
     """How a server spreads over the cores.
 
     Attributes:
-        workers: copies of the model, by the server's documented way of having several.
-        threads: intra-op threads of each copy.
+        workers: inferences at a time, by the server's documented way of having several.
+        threads: intra-op threads of each.
     """
 
     workers: int
@@ -30,12 +30,12 @@ class Shape:
 
 
 def one_wide(cores: int) -> Shape:
-    """One copy of the model with a thread for each of ``cores``."""
+    """One inference at a time with a thread for each of ``cores``."""
     return Shape(workers=1, threads=cores)
 
 
 def one_per_core(cores: int) -> Shape:
-    """A copy of the model with one thread for each of ``cores``."""
+    """An inference at a time for each of ``cores``, with one thread."""
     return Shape(workers=cores, threads=1)
 
 
@@ -47,7 +47,6 @@ class Peer:
         name: of its file, its lock and, in ``.venv-bench-<name>``, its environment.
         title: as its makers write it.
         best: number of cores to the shape that gave it the most throughput.
-        best_batch: the batch cap that gave it the most throughput; None if that is the common one.
         ready_path: answers 200 to ``GET`` once it can predict.
         environment: variables it is to run with, besides ``PYTHONPATH``: no telemetry.
         onnx: whether it runs the ONNX file it is given. The one that does not takes a ``.keras`` file,
@@ -58,7 +57,6 @@ class Peer:
     title: str
     best: Callable[[int], Shape]
     ready_path: str
-    best_batch: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     onnx: bool = True
 
@@ -93,7 +91,7 @@ class Peer:
             python: interpreter of its environment.
             model: the ONNX file; see ``onnx``.
             port: TCP port to listen on.
-            shape: copies of the model and threads of each.
+            shape: inferences at a time and threads of each.
             max_batch_size: images in a batch at most.
             batch_timeout: seconds that the first image of a batch waits for more.
         """
@@ -105,11 +103,10 @@ class Peer:
         ]
 
 
-# Shapes and batch caps as measured on two cores with 16 clients. BentoML is the one that several workers
-# slow down: they take their connections from one socket, and whoever wakes first takes nearly all.
+# The shapes were chosen once, by hand, on two cores with 16 clients: `make bench` does not look for them.
 PEERS = (
     Peer("litserve", "LitServe", one_per_core, "/health"),
-    Peer("bentoml", "BentoML", one_wide, "/readyz", environment={"BENTOML_DO_NOT_TRACK": "True"}),
+    Peer("bentoml", "BentoML", one_per_core, "/readyz", environment={"BENTOML_DO_NOT_TRACK": "True"}),
     Peer("ray", "Ray Serve", one_per_core, "/-/healthz", environment={"RAY_USAGE_STATS_ENABLED": "0"}),
     Peer("mlserver", "MLServer", one_per_core, "/v2/health/ready"),
     Peer("fastapi-keras", "FastAPI + Keras", one_wide, "/health", onnx=False),

@@ -1,4 +1,4 @@
-"""BentoML: a service with ``workers`` processes and adaptive batching, started by ``bentoml serve``."""
+"""BentoML: a service with ``workers`` threads and adaptive batching, started by ``bentoml serve``."""
 
 import os
 import sys
@@ -22,9 +22,11 @@ Alone = Annotated[Any, BeforeValidator(lambda found: found[0])]
 """The one answer in the list that BentoML gives each client for the files of its request."""
 
 
-@bentoml.service(workers=OPTIONS.workers, logging={"access": {"enabled": False}})
+# Threads of one process, not processes: those take their connections from one socket, and whoever wakes
+# first takes nearly all.
+@bentoml.service(workers=1, threads=OPTIONS.workers, logging={"access": {"enabled": False}})
 class Lesions:
-    """Decodes and classifies in the worker."""
+    """Decodes and classifies in the worker's threads, which share one copy of the model."""
 
     def __init__(self) -> None:
         self._classify = Classifier(OPTIONS)

@@ -23,8 +23,11 @@ def serve(options: argparse.Namespace) -> int:
     Raises:
         SettingsError: a setting is wrong.
     """
-    gc.disable()  # until all is loaded: nearly all of it stays, so collections would find nothing
-    from service.server import serve as run
+    gc.disable()  # nearly all that is imported stays: collections would find nothing
+    try:
+        from service.server import serve as run
+    finally:
+        gc.enable()
 
     settings = load_settings()
     set_up_logs(settings.log_format, settings.log_level)

@@ -62,7 +62,7 @@ def test_every_cell_is_measured_and_a_missing_peer_ends_no_run(out: Path) -> Non
     for cell in ("multipart 16", "plain 16"):
         assert results.of("fake", cell, "throughput")[0] > 0, cell
     for size in ("600x450", "12mp"):
-        assert results.of("limit", size, "throughput")[0] > 0
+        assert results.limit(size)[0] > 0
         assert results.of("limit", size, "single")[0] > 0
     assert results.of("dermaserve", "process", "ready")[0] > 0
     assert results.of("dermaserve", "process", "rss")[0] > 50e6

@@ -146,6 +146,10 @@ def test_a_body_of_60_mb_gets_its_413_over_a_real_socket(server: Process) -> Non
     assert server.status("/readyz") == 200
 
 
+def test_the_event_loop_is_uvloops(server: Process) -> None:
+    assert "uvloop" in Path(f"/proc/{server.process.pid}/maps").read_text()
+
+
 def test_importing_the_service_loads_neither_tensorflow_nor_onnxruntime() -> None:
     code = (
         "import sys, service.__main__, service.server\n"
