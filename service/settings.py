@@ -93,8 +93,8 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=256,
-        description="inferences at a time; default on a CPU the cores that quota and affinity allow, which "
-        "answers the most images, on a GPU 1; 1 on a CPU answers a lone image soonest",
+        description="inferences at a time; default on a CPU one more than the cores that quota and affinity "
+        "allow, which answers the most images, on a GPU 1; 1 on a CPU answers a lone image soonest",
     )
     intra_op_threads: int | None = Field(
         default=None,

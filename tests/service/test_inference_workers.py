@@ -12,7 +12,7 @@ from tests.service.slow import Slow
 
 @pytest.mark.parametrize(
     ("workers", "threads", "expected"),
-    [(None, None, (6, 1)), (1, None, (1, 6)), (2, None, (2, 3)), (9, None, (9, 1)), (None, 2, (6, 2))],
+    [(None, None, (7, 1)), (1, None, (1, 6)), (2, None, (2, 3)), (9, None, (9, 1)), (None, 2, (7, 2))],
 )
 def test_the_cores_are_shared_out_among_the_workers(
     workers: int | None,
