@@ -20,8 +20,7 @@ def plot(results: Results, titles: Mapping[str, str], path: Path) -> None:
     left.set(title="throughput, share of the limit", xlabel="clients", ylim=(0, None))
     _lines(right, results, titles, "p99", results.of("limit", "600x450", "single"))
     right.set(title="p99, multiples of the single-image time", xlabel="clients", yscale="log")
-    if left.get_legend_handles_labels()[1]:
-        left.legend(fontsize=8)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 

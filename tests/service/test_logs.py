@@ -308,6 +308,23 @@ def test_a_stream_that_stalls_blocks_nobody() -> None:
     assert len(numbers) < 500
 
 
+def test_gathered_lines_wait_for_no_longer_than_a_warning_or_a_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.logs._GATHER_SECONDS", 600.0)
+    stream = Stream()
+    handler = LineHandler(stream)
+    handler.setFormatter(JsonFormatter())
+
+    def log(level: int, message: str) -> None:
+        handler.handle(logging.LogRecord("service", level, "", 0, message, (), None))
+
+    log(logging.INFO, "one")
+    log(logging.WARNING, "two")
+    wait_for(lambda: stream.written.count(b"\n") == 2)
+    log(logging.INFO, "three")
+    handler.flush()
+    assert [line["message"] for line in stream.lines()] == ["one", "two", "three"]
+
+
 @pytest.mark.parametrize("fate", ["full", "stalled"])
 def test_a_log_that_cannot_be_written_fails_no_request(
     tmp_path: Path, tiny: Path, jpeg: bytes, fate: str
