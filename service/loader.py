@@ -45,7 +45,7 @@ def load(bundle: Bundle, settings: Settings) -> Loaded:
 
     # On a CPU, cores that each run an image of their own answer the most: on two, 54 images/s, against
     # 32 where both run one image and 42 where both run four. One more than there are cores, as a run that
-    # is over waits for Python's lock, and leaves its core idle (3 % of the time). A GPU wants few and large
+    # is over waits for Python's lock, and leaves its core idle (2 % of the time). A GPU wants few and large
     # batches.
     cores = usable_cpus()
     threads = settings.intra_op_threads or max(1, cores // (settings.inference_workers or cores))
