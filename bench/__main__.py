@@ -19,7 +19,7 @@ from bench.plot import plot
 from bench.recorder import Recorder
 from bench.report import appendix, report
 from bench.results import Results
-from bench.rounds import CLIENTS, Plan, Rounds
+from bench.rounds import BATCH_CAP, BATCH_WAIT, CLIENTS, Plan, Rounds
 from bench.servers import ROOT
 from models.bundle import MODEL_NAME
 
@@ -53,15 +53,13 @@ def main(arguments: Sequence[str] | None = None, *, known: Sequence[Peer] = PEER
         seconds=options.seconds,
         clients=options.clients,
         requests=options.requests,
-        max_batch_size=options.max_batch_size,
-        batch_timeout=options.batch_timeout,
         logs=out / "logs",
     )
     settings = {
         "repetitions": plan.repetitions,
         "seconds of a cell": plan.seconds,
         "requests before memory is looked at": plan.requests,
-        "peers' batch cap and wait": f"{plan.max_batch_size}, {plan.batch_timeout} s",
+        "peers' batch cap and wait": f"{BATCH_CAP}, {BATCH_WAIT} s",
         "service": versions(plan.python),
         **{
             peer.title: versions(peer.python, _PEER_PACKAGES)
@@ -114,12 +112,6 @@ def _parser(known: Sequence[Peer]) -> argparse.ArgumentParser:
     parser.add_argument("--clients", type=_numbers, default=CLIENTS, help="default 1,4,16,64")
     parser.add_argument(
         "--requests", type=int, default=10_000, help="before memory is looked at (default %(default)s)"
-    )
-    parser.add_argument(
-        "--max-batch-size", type=int, default=1, help="of peers; default as our service on a CPU, %(default)s"
-    )
-    parser.add_argument(
-        "--batch-timeout", type=float, default=0.0, help="seconds, of peers; default as our service on a CPU"
     )
     parser.add_argument(
         "--python",

@@ -24,6 +24,7 @@ from service.cpus import usable_cpus
 
 OURS = "dermaserve"
 CLIENTS = (1, 4, 16, 64)
+BATCH_CAP, BATCH_WAIT = 1, 0.0  # images and seconds, of the peers: as our service on a CPU
 _AT = 16  # clients of what is measured once
 _BEST_SHAPES = 3  # that are tried again in each repetition
 
@@ -40,7 +41,6 @@ class Plan:
         parts: some of ``limit``, ``service``, ``peers``, ``micro``, ``memory``.
         seconds: of each closed-loop cell; an open loop takes twice as long.
         requests: before memory is looked at.
-        max_batch_size, batch_timeout: of the peers; those of our service on a CPU.
         logs: folder for the output of servers.
     """
 
@@ -55,8 +55,6 @@ class Plan:
     seconds: float
     clients: Sequence[int]
     requests: int
-    max_batch_size: int
-    batch_timeout: float
     logs: Path
 
 
@@ -195,8 +193,8 @@ class Rounds:
             model=model.absolute(),
             port=port,
             shape=peer.best(usable_cpus()),
-            max_batch_size=self._plan.max_batch_size,
-            batch_timeout=self._plan.batch_timeout,
+            max_batch_size=BATCH_CAP,
+            batch_timeout=BATCH_WAIT,
         )
         log = self._plan.logs / f"{peer.name}.log"
         return Server(command, port=port, ready_path=peer.ready_path, log=log, environment=peer.environment)

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
@@ -66,14 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise TrainingBenchmarkError("--steps must be at least 3 and --repetitions at least 1")
         installed = {name: installed_version(name) for name in given.backend or BACKENDS}
         with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
-            found = measure(Path(folder), given.recipe, installed, given.repetitions, given.steps)
+            # Written after each repetition: a run that is cut off keeps what it found.
+            for found in measure(Path(folder), given.recipe, installed, given.repetitions, given.steps):
+                text = markdown(found)
+                given.out.parent.mkdir(parents=True, exist_ok=True)
+                given.out.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+                given.out.with_suffix(".md").write_text(text, "utf-8")
     except DermaserveError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    given.out.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
-    print(markdown(found))
+    print(text)
     return 0
 
 
@@ -87,8 +89,8 @@ def installed_version(package: str) -> str | None:
 
 def measure(
     folder: Path, name: str, installed: dict[str, str | None], repetitions: int, steps: int
-) -> dict[str, Any]:
-    """All figures of the recipe ``name``, as ``bench.train_report`` reads them.
+) -> Iterator[dict[str, Any]]:
+    """After each repetition, all figures of the recipe ``name`` so far, as ``bench.train_report`` reads them.
 
     Args:
         folder: for everything that is written on the way.
@@ -113,24 +115,25 @@ def measure(
     present = [backend for backend, number in installed.items() if number]
     if not present:
         raise TrainingBenchmarkError(f"none of {', '.join(installed)} is installed: `make train-env`")
-    runs = []
-    for repetition, member, backend in product(range(repetitions), recipe.members, present):
-        print(f"{repetition + 1}/{repetitions} {member.name} with {backend}", file=sys.stderr, flush=True)
-        out = folder / f"{backend}-{member.name}-{repetition}"
-        found = _train_once(backend, common | {"member": member.name, "out": out})
-        runs.append({"backend": backend, "member": member.name, "repetition": repetition} | found)
-    return {
-        "machine": describe_machine(),
-        "recipe": name,
-        "backends": installed,
-        "real_images": data.parent != folder,
-        "training_images": images,
-        "batch_size": recipe.batch_size,
-        "steps": steps,
-        "decoded_images_per_second": decoded,
-        "figures": summary(load_recipe(name), runs),
-        "runs": runs,
-    }
+    runs: list[dict[str, Any]] = []
+    for repetition in range(repetitions):
+        for member, backend in product(recipe.members, present):
+            print(f"{repetition + 1}/{repetitions} {member.name} with {backend}", file=sys.stderr, flush=True)
+            out = folder / f"{backend}-{member.name}-{repetition}"
+            found = _train_once(backend, common | {"member": member.name, "out": out})
+            runs.append({"backend": backend, "member": member.name, "repetition": repetition} | found)
+        yield {
+            "machine": describe_machine(),
+            "recipe": name,
+            "backends": installed,
+            "real_images": data.parent != folder,
+            "training_images": images,
+            "batch_size": recipe.batch_size,
+            "steps": steps,
+            "decoded_images_per_second": decoded,
+            "figures": summary(load_recipe(name), runs),
+            "runs": runs,
+        }
 
 
 def _dataset(folder: Path) -> Path:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.train import installed_version, main
+from bench.train import TrainingBenchmarkError, installed_version, main
 from bench.train_once import Moment, distinct_phases, rates, short_recipe
 from bench.train_report import markdown, summary
 from training.catalogue import load_recipe
@@ -62,6 +62,26 @@ def test_a_training_that_fails_is_told_with_its_words(
     assert "error: training with abacus failed" in said
     assert "Unable to import backend" in said
     assert not list(tmp_path.glob("train.*"))
+
+
+def test_a_run_that_is_cut_off_keeps_the_repetitions_before(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("DERMASERVE_HAM10000", raising=False)
+    monkeypatch.setattr("bench.train.installed_version", {"tensorflow": "2.21.0"}.get)
+    done = iter([_runs("tensorflow", 0, 10.0, 2)])
+
+    def train_once(backend: str, options: dict[str, Any]) -> dict[str, Any]:
+        for found in done:
+            return found
+        raise TrainingBenchmarkError("the power was cut")
+
+    monkeypatch.setattr("bench.train._train_once", train_once)
+    out = tmp_path / "train"
+    assert main(["--recipe", str(tiny), "--repetitions", "2", "--out", str(out)]) == 2
+    assert "the power was cut" in capsys.readouterr().err
+    assert [run["repetition"] for run in json.loads(out.with_suffix(".json").read_text())["runs"]] == [0]
+    assert "Medians of 1 interleaved repetitions" in out.with_suffix(".md").read_text()
 
 
 def test_a_package_that_is_not_there_has_no_version() -> None:
