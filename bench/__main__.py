@@ -6,12 +6,14 @@ results.json without measuring.
 """
 
 import argparse
+import hashlib
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.export import RECIPE
 from bench.images import prepare_images
 from bench.machine import describe_machine, versions
 from bench.peers import PEERS, Peer
@@ -22,6 +24,7 @@ from bench.results import Results
 from bench.rounds import BATCH_CAP, BATCH_WAIT, CLIENTS, Plan, Rounds
 from bench.servers import ROOT
 from models.bundle import MODEL_NAME
+from training.catalogue import load_recipe
 
 _SHIPPED = ROOT / "models" / "ham10000-ensemble"
 _PEER_PACKAGES = ("litserve", "bentoml", "ray", "mlserver", "fastapi", "keras", "tensorflow", "onnxruntime")
@@ -35,11 +38,14 @@ def main(arguments: Sequence[str] | None = None, *, known: Sequence[Peer] = PEER
         arguments: instead of the program's.
         known: the peers there are.
     """
-    options = _parser(known).parse_args(arguments)
+    parser = _parser(known)
+    options = parser.parse_args(arguments)
     out: Path = options.out.absolute()
     if options.tables:
         write(Results.load(out / "results.json"), known, out)
         return 0
+    if options.plain and not options.plain.is_file():
+        parser.error(f"--plain: expected an ONNX file, found none at {options.plain}")
     peers = [peer for peer in known if peer.name in options.peers]
     plan = Plan(
         model=(options.bundle or _SHIPPED).absolute() / MODEL_NAME,
@@ -88,8 +94,11 @@ def write(results: Results, peers: Sequence[Peer], out: Path) -> None:
 
 
 def _plain(path: Path | None, out: Path) -> Path:
-    """The plain export: as given, or made once with random weights."""
-    path = (path or out / "plain.onnx").absolute()
+    """The plain export: as given, or made with random weights, once for each recipe."""
+    if path is not None:
+        return path.absolute()
+    recipe = hashlib.sha256(repr(load_recipe(RECIPE)).encode()).hexdigest()[:12]
+    path = out / f"plain-{recipe}.onnx"
     if not path.is_file():
         print("exporting the recipe's networks with random weights", flush=True)
         subprocess.run([sys.executable, "-m", "bench.export", "--out", path], cwd=ROOT, check=True)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+RECIPE = "ham10000_ensemble"
+
 _CLASSES = 7
 _FITTED_ON = 256  # made-up feature vectors
 
@@ -54,7 +56,7 @@ def export_plain(recipe_name: str, path: Path) -> None:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.export", description=__doc__)
-    parser.add_argument("--recipe", default="ham10000_ensemble", help="default %(default)s")
+    parser.add_argument("--recipe", default=RECIPE, help="default %(default)s")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     export_plain(options.recipe, options.out)

@@ -17,6 +17,7 @@ from bench.servers import ROOT, Server, ServerError
 from models.errors import DermaserveError
 
 _CHILD_TIMEOUT = 1800  # seconds
+_IDLE_SECONDS = 5.0  # at least: Linux counts processor time in hundredths
 
 
 class ChildError(DermaserveError):
@@ -55,7 +56,8 @@ class Recorder:
             with server:
                 values: dict[str, float] = {"ready": server.ready_after, "rss at start": server.vitals().rss}
                 if process == "process":
-                    values["idle"] = server.idle_cpu(self._seconds)
+                    server.settle()
+                    values["idle"] = server.idle_cpu(max(self._seconds, _IDLE_SECONDS))
                 cells(server)
                 end = server.vitals()
         except ServerError as error:

@@ -9,7 +9,12 @@ from bench.rounds import CLIENTS, OURS
 from bench.spread import quantile, spread
 from bench.targets import targets
 
-_FORMS = {"raw": "raw body", "multipart": "multipart", "gradcam": "multipart, Grad-CAM"}
+_FORMS = {
+    "raw": "raw body",
+    "multipart": "multipart",
+    "gradcam raw": "raw body, Grad-CAM",
+    "gradcam": "multipart, Grad-CAM",
+}
 _NOTE = (
     "Each figure is the median of the repetitions, in brackets the least and the most of them; a ratio is "
     "formed within a repetition. Of fewer than a hundred answers in a cell, p99 is the longest."

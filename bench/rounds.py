@@ -1,12 +1,12 @@
 """The order of things: every repetition goes through the limit, our service, each peer and the parts.
 
 Ratios are formed within a repetition, so a machine that slows down in the course slows all of them. The
-limit is measured before and after our service, and the peers take turns in who comes first.
+servers take turns in who comes first, and the limit is measured before, between and after them.
 
 Cells are named ``FORM CLIENTS``, such as ``multipart 16``: closed loop, forms ``raw``, ``multipart``,
-``gradcam`` (multipart with ``gradcam=true``) and ``12mp`` (raw); ``half even``, ``half poisson``,
-``full even``, ``full poisson``: open loop at that share of what 16 clients got in the same repetition;
-``process``: start, idling and memory; ``memory``: after many requests.
+``gradcam`` and ``gradcam raw`` (multipart and raw with ``gradcam=true``) and ``12mp`` (raw); ``half even``,
+``half poisson``, ``full even``, ``full poisson``: open loop at that share of what 16 clients got in the same
+repetition; ``process``: start, idling and memory; ``memory``: after many requests.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,6 +27,8 @@ CLIENTS = (1, 4, 16, 64)
 BATCH_CAP, BATCH_WAIT = 1, 0.0  # images and seconds, of the peers: as our service on a CPU
 _AT = 16  # clients of what is measured once
 _BEST_SHAPES = 3  # that are tried again in each repetition
+_OPEN_LOOP = 5  # times as long as a closed loop: at half load few requests come, and p99 needs many
+_OVERLAY = "/predict?gradcam=true"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Plan:
         python: of the environment of our service.
         images: folders by size.
         parts: some of ``limit``, ``service``, ``peers``, ``micro``, ``memory``.
-        seconds: of each closed-loop cell; an open loop takes twice as long.
+        seconds: of each closed-loop cell; an open loop takes five times as long.
         requests: before memory is looked at.
         logs: folder for the output of servers.
     """
@@ -70,15 +72,12 @@ class Rounds:
         """Measure everything."""
         plan = self._plan
         for repetition in range(plan.repetitions):
-            steps: list[tuple[str, Callable[[int], None]]] = [
-                ("limit", self._limit),
-                ("service", self._service),
-                ("limit", self._limit),
-            ]
-            turn = repetition % max(len(plan.peers), 1)
-            for peer in [*plan.peers[turn:], *plan.peers[:turn]]:
-                steps.append(("peers", partial(self._peer, peer)))
-            steps.append(("micro", self._micro))
+            servers: list[tuple[str, Callable[[int], None]]] = [("service", self._service)]
+            servers += [("peers", partial(self._peer, peer)) for peer in plan.peers]
+            first = repetition % len(servers)
+            servers = [*servers[first:], *servers[:first]]
+            limit, half = ("limit", self._limit), len(servers) // 2
+            steps = [limit, *servers[:half], limit, *servers[half:], limit, ("micro", self._micro)]
             for part, step in steps:
                 if part in plan.parts:
                     step(repetition)
@@ -88,9 +87,9 @@ class Rounds:
             self._save()
 
     def _limit(self, repetition: int) -> None:
-        """All shapes at first, later those that were best; of 12-megapixel photographs the very best."""
+        """All shapes at first, later those that were best."""
         for size, folder in self._plan.images.items():
-            shapes = self._shapes[:1] if size != "600x450" else self._shapes
+            shapes = self._shapes
             arguments = ["--model", self._plan.model, "--images", folder, "--seconds", self._plan.seconds / 2]
             if shapes:
                 arguments += ["--shapes", *shapes]
@@ -120,7 +119,8 @@ class Rounds:
                 rate = closed("raw", clients)
                 capacity = rate if clients <= _AT else capacity
                 closed("multipart", clients, form="multipart")
-                closed("gradcam", clients, form="multipart", path="/predict?gradcam=true")
+                closed("gradcam", clients, form="multipart", path=_OVERLAY)
+                closed("gradcam raw", clients, path=_OVERLAY)
             closed("12mp", _AT, images=str(self._plan.images["12mp"]))
             for name, share in (("half", 0.5), ("full", 1.0)):
                 for arrivals in ("even", "poisson"):
@@ -129,7 +129,7 @@ class Rounds:
                             *(repetition, OURS, f"{name} {arrivals}", server),
                             rate=share * capacity,
                             arrivals=arrivals,
-                            seconds=2 * self._plan.seconds,
+                            seconds=_OPEN_LOOP * self._plan.seconds,
                             seed=repetition,
                         )
 
@@ -170,9 +170,8 @@ class Rounds:
         def cells(server: Server) -> None:
             half = {"clients": _AT, "requests": self._plan.requests // 2}
             first = self._recorder.load(0, OURS, "memory, raw", server, **half)
-            path = "/predict?gradcam=true"
             second = self._recorder.load(
-                0, OURS, "memory, gradcam", server, **half, form="multipart", path=path
+                0, OURS, "memory, gradcam", server, **half, form="multipart", path=_OVERLAY
             )
             found = server.vitals()
             error = "" if first and second else "requests failed"

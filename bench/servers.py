@@ -115,6 +115,12 @@ class Server:
             raise ServerError(f"has ended: {self._last_words()}")
         return found
 
+    def settle(self, bound: float = 20.0) -> None:
+        """Wait until it takes less than a tenth of a core, at most ``bound`` seconds: it is done starting."""
+        end = time.perf_counter() + bound
+        while self.idle_cpu(1.0) > 0.1 and time.perf_counter() < end:
+            pass
+
     def idle_cpu(self, seconds: float) -> float:
         """Share of one core, 0..., that it takes while nobody asks, over so many seconds."""
         before, start = cpu_seconds(self.leader), time.perf_counter()

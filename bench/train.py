@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--backend", action="append", choices=BACKENDS, help="default: all that are installed"
     )
     parser.add_argument("--repetitions", type=int, default=3, help="default %(default)s")
-    parser.add_argument("--steps", type=int, default=6, help="of an epoch, at least 3 (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=4, help="of an epoch, at least 3 (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/train"), help="default %(default)s.*")
     given = parser.parse_args(arguments)
     try:

@@ -1,4 +1,4 @@
-"""The measurements of ``bench.train`` summed up, and as Markdown of ratios."""
+"""The measurements of ``bench.train`` summed up, and as Markdown."""
 
 from collections.abc import Iterable
 from itertools import product
@@ -53,22 +53,28 @@ def summary(recipe: Recipe, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """What ``bench.train.measure`` found, as Markdown: ratios only, medians with the least and the most."""
+    """What ``bench.train.measure`` found, as Markdown: medians with the least and the most."""
     figures = found["figures"]
     reference, repetitions = figures[0]["backend"], figures[0]["relative"]["repetitions"]
-    cheapest = min(figure["epoch_minutes"]["median"] for figure in figures)
     versions = [f"{name} {number or '(not installed)'}" for name, number in found["backends"].items()]
     rows = [
         (
             *(figure["member"], figure["trainable"], " × ".join(map(str, figure["size"])), figure["backend"]),
+            "{median:.1f} [{low:.1f}, {high:.1f}]".format(**figure["images_per_second"]),
             _ratio(figure["relative"]),
             "{median:.2%} [{low:.2%}, {high:.2%}]".format(**figure["waiting"]),
-            f"{figure['epoch_minutes']['median'] / cheapest:.1f}",
+            "{median:.1f}".format(**figure["epoch_minutes"]),
         )
         for figure in figures
     ]
-    starts = {(f["member"], f["backend"]): _ratio(f["start_relative"]) for f in figures}
-    head = ("member", "trained", "pixels", "backend", f"images/s, {reference} = 1", "waiting for input")
+    starts = {
+        (f["member"], f["backend"]): (
+            "{median:.0f} [{low:.0f}, {high:.0f}]".format(**f["start_to_first_step_seconds"]),
+            _ratio(f["start_relative"]),
+        )
+        for f in figures
+    }
+    head = ("member", "trained", "pixels", "backend", "images/s", f"{reference} = 1", "waiting for input")
     return "\n".join(
         [
             f"Recipe `{found['recipe']}`, batches of {found['batch_size']}, {found['training_images']:,} "
@@ -77,10 +83,10 @@ def markdown(found: dict[str, Any]) -> str:
             f"{_devices(figures)}. "
             f"Medians of {repetitions} interleaved repetitions with the least and the most of them.",
             "",
-            table((*head, "an epoch, the cheapest = 1"), rows),
+            table((*head, "minutes of an epoch"), rows),
             table(
-                ("member", "backend", f"start to first step, {reference} = 1"),
-                [(member, backend, ratio) for (member, backend), ratio in starts.items()],
+                ("member", "backend", "seconds from start to first step", f"{reference} = 1"),
+                [(*who, *found) for who, found in starts.items()],
             ),
             f"All epochs of the recipe, {reference} = 1: {_whole(figures)}.",
             "",

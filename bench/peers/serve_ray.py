@@ -19,6 +19,7 @@ class Lesions:
 
     def __init__(self, options: Options) -> None:
         self._classifier = Classifier(options)
+        self._alone = options.max_batch_size == 1  # then a queue for batches only costs
         self._classify.set_max_batch_size(options.max_batch_size)
         self._classify.set_batch_wait_timeout_s(options.batch_timeout)
 
@@ -32,6 +33,8 @@ class Lesions:
             upload = form["file"]
             assert isinstance(upload, UploadFile)
             image = await asyncio.to_thread(decode, await upload.read())
+        if self._alone:
+            return (await asyncio.to_thread(self._classifier, [image]))[0]
         answer: Answer = await self._classify(image)
         return answer
 
