@@ -116,9 +116,9 @@ class Server:
         return found
 
     def settle(self, bound: float = 20.0) -> None:
-        """Wait until it takes less than a tenth of a core, at most ``bound`` seconds: it is done starting."""
+        """Wait until it takes less than a fifth of a core, at most ``bound`` seconds: it is done starting."""
         end = time.perf_counter() + bound
-        while self.idle_cpu(1.0) > 0.1 and time.perf_counter() < end:
+        while self.idle_cpu(1.0) > 0.2 and time.perf_counter() < end:
             pass
 
     def idle_cpu(self, seconds: float) -> float:
