@@ -58,7 +58,7 @@ bench: $(DEV_ENV)/.installed $(SERVE_STAMP) ## this service beside others and th
 	$(if $(PEERS),-$(MAKE) --no-print-directory --keep-going $(PEERS:%=.venv-bench-%/.installed))
 	$(DEV_ENV)/bin/python -m bench --python $(SERVE_ENV)/bin/python --peers "$(subst $() ,$(COMMA),$(strip $(PEERS)))" $(ARGS)
 
-bench-train: $(DEV_ENV)/.installed ## what training costs, by Keras backend: an hour on two cores (ARGS="--backend jax")
+bench-train: $(DEV_ENV)/.installed ## what training costs, by Keras backend: two hours on two cores (ARGS="--backend tensorflow")
 	$(DEV_ENV)/bin/python -m bench.train $(ARGS)
 
 bench-gpu: .venv-bench-gpu/.installed ## everything about serving on an NVIDIA GPU, for a machine that has one (ARGS=)

@@ -84,7 +84,12 @@ def test_the_tables_are_written_and_can_be_written_again(out: Path) -> None:
 
 
 def test_unknown_parts_and_peers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--only", "servce"], ["--peers", "nobody"], ["--clients", "few"]):
+    for arguments in (
+        ["--only", "servce"],
+        ["--peers", "nobody"],
+        ["--clients", "few"],
+        ["--plain", "no.onnx"],
+    ):
         with pytest.raises(SystemExit):
             main(arguments)
         assert "expected" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -40,6 +41,16 @@ def test_a_server_is_seen_with_all_its_processes_and_stopped_with_them(tmp_path:
     while time.monotonic() < end and any(started(pid) for pid in members):
         time.sleep(0.02)
     assert [started(pid) for pid in members] == [None, None]
+
+
+def test_a_server_that_goes_on_starting_is_waited_for(tmp_path: Path) -> None:
+    started_up = tmp_path / "started"
+    spin = f"while not os.path.exists({str(started_up)!r}): pass"
+    busy = f"import os, threading\nthreading.Thread(target=lambda: exec({spin!r}), daemon=True).start()\n"
+    with server(tmp_path, busy + PROGRAM) as running:
+        threading.Timer(2.5, started_up.touch).start()
+        running.settle()
+        assert started_up.exists()
 
 
 def test_a_server_that_ends_says_its_last_words(tmp_path: Path) -> None:
