@@ -5,7 +5,7 @@
     graph      operations and numbers moved, counted from the ONNX file; float16 and fixed-size copies
     session    one graph in one variant: precision, IOBinding, CUDA graph, channels last, TensorRT
     raw        images per second by variant and batch size; accuracy against float32 on the CPU
-    service    the service under load, what its metrics say, what the cores decode
+    service    the service under load, in float16 too; what its metrics say, what the cores decode
     report     floors, and everything as Markdown
 
 Written without a GPU. ``--rehearse`` and the tests run all of it on the CPU but for these lines, which have

@@ -1,9 +1,10 @@
 """``python -m bench.gpu`` (``make bench-gpu``): all that there is to measure on a machine with an NVIDIA GPU.
 
 The graph alone by precision, batch size and way of running it, against the card's floor, with its
-accuracy; then the service on the GPU. Writes JSON and Markdown. Without a GPU that works it says so and
-ends with status 1. ``--rehearse`` goes the same way on the CPU, where it is slow and shows only that
-the script runs; ``bench.gpu`` says which lines even that leaves out.
+accuracy; then the service on the GPU, with the bundle's graph and with that in float16. Writes JSON and
+Markdown. Without a GPU that works it says so and ends with status 1. ``--rehearse`` goes the same way on
+the CPU, where it is slow and shows only that the script runs; ``bench.gpu`` says which lines even that
+leaves out.
 """
 
 import argparse
@@ -21,7 +22,16 @@ from bench.gpu.card import describe_card, measure_card, missing_gpu
 from bench.gpu.graph import count_layers
 from bench.gpu.raw import BATCHES, measure_accuracy, measure_limit, read_pixels, validation_images
 from bench.gpu.report import floors, markdown
-from bench.gpu.service import CLIENTS, decode_rate, measure_service, serve, status_without_gpu
+from bench.gpu.service import (
+    CLIENTS,
+    HALF,
+    SHIPPED,
+    decode_rate,
+    half_bundle,
+    measure_service,
+    serve,
+    status_without_gpu,
+)
 from bench.gpu.session import PRECISIONS, VARIANTS, Device, VariantError
 from bench.images import prepare_images, read_images
 from bench.machine import describe_machine
@@ -86,9 +96,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         pixels, labels = validation_images(bundle, options.data)
     bound = [variant for variant in VARIANTS if variant.binding]
     accuracy = list(measure_accuracy(bundle, model, pixels, labels, device, variants=bound))
-    _say("the service")
-    with serve(options.bundle, device, options.out / "service.log") as server:
-        service = list(measure_service(server, folder, clients=options.clients, seconds=options.seconds))
+    service: list[dict[str, Any]] = []
+    ready = {}
+    for graph, path in {SHIPPED: bundle.path, HALF: half_bundle(bundle, options.out / "fp16")}.items():
+        _say(f"the service, its graph {graph}")
+        with serve(path, device, options.out / f"service-{path.name}.log") as server:
+            loads = measure_service(server, folder, clients=options.clients, seconds=options.seconds)
+            service += ({"graph": graph} | entry for entry in loads)
+        ready[graph] = server.ready_after
     return {
         "machine": describe_machine(),
         "card": "none" if options.rehearse else describe_card(),
@@ -100,7 +115,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "accuracy": accuracy,
         "decode_images_per_second": decode_rate(folder, options.seconds),
         "service": service,
-        "service_ready_after_seconds": server.ready_after,
+        "service_ready_after_seconds": ready,
         "status_without_gpu": status_without_gpu(options.out / "without.log"),
     }
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,12 +15,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import onnx
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench.gpu.graph import in_half
 from bench.gpu.session import Device
 from bench.images import read_images
 from bench.load import Load
 from bench.servers import ROOT, Server, free_port
+from models.bundle import MODEL_NAME, Bundle, save_bundle
 from models.errors import DermaserveError
 from models.preprocess import decode
 from service.cpus import usable_cpus
@@ -35,8 +39,21 @@ _PARTS = {
 _LOAD_TIMEOUT = 600.0
 
 
+SHIPPED, HALF = "as shipped", "fp16"
+"""The graphs that are served."""
+
+
 class LoadError(DermaserveError):
     """The process that asks the service ended with an error."""
+
+
+def half_bundle(bundle: Bundle, folder: Path) -> Path:
+    """``folder``, with a copy of the bundle whose graph computes in float16."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(bundle.path, folder)
+    onnx.save(in_half(onnx.load(bundle.model_path)), folder / MODEL_NAME)
+    save_bundle(folder, bundle.manifest)
+    return folder
 
 
 def serve(bundle: Path, device: Device, log: Path) -> Server:
@@ -77,18 +94,18 @@ def ask(server: Server, images: Path, *, seconds: float, **kind: Any) -> dict[st
         LoadError: that failed, or an answer was wrong.
     """
     load = Load(port=server.port, images=str(images), seconds=seconds, warm_up=seconds / 4, **kind)
-    before, start = read_metrics(server.port), time.monotonic()
+    before = read_metrics(server.port)
     command = [sys.executable, "-m", "bench.load", json.dumps(asdict(load))]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=_LOAD_TIMEOUT, check=False
     )
-    elapsed, after = time.monotonic() - start, read_metrics(server.port)
+    after = read_metrics(server.port)
     if done.returncode:
         raise LoadError(f"bench.load ended with {done.returncode}: {done.stderr.strip()[-400:]}")
     found: dict[str, Any] = json.loads(done.stdout)
     if found["failed"]:
         raise LoadError(f"{found['failed']} of {found['requests']} requests failed: {found['reasons']}")
-    return found | inside(before, after, elapsed)
+    return found | inside(before, after, load.warm_up + load.seconds)
 
 
 def read_metrics(port: int) -> dict[str, float]:

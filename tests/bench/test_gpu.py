@@ -16,7 +16,7 @@ from bench.gpu.raw import measure_accuracy, measure_limit, validation_images
 from bench.gpu.report import floors, markdown
 from bench.gpu.service import inside, status_without_gpu
 from bench.gpu.session import CPU, Runner, Variant, VariantError
-from models.bundle import Bundle
+from models.bundle import MODEL_NAME, Bundle, load_bundle
 from models.preprocess import decode
 from tests.synthetic import draw_lesion
 from tests.synthetic_dataset import write_dataset
@@ -80,7 +80,13 @@ def test_a_rehearsal_goes_the_whole_way_on_the_cpu(
     assert found["rates"]["fp16"] == 100e12
     assert {entry["batch"] for entry in found["limit"]} == {1, 2}
     assert not any("error" in entry for entry in found["limit"])
-    assert [entry.get("clients") for entry in found["service"]] == [1, 2, None]
+    assert [(entry["graph"], entry.get("clients")) for entry in found["service"]] == [
+        *(("as shipped", 1), ("as shipped", 2), ("as shipped", None)),
+        *(("fp16", 1), ("fp16", 2), ("fp16", None)),
+    ]
+    assert load_bundle(tmp_path / "fp16").manifest.version == bundle.manifest.version
+    half = onnx.load(tmp_path / "fp16" / MODEL_NAME)
+    assert TensorProto.FLOAT16 in {tensor.data_type for tensor in half.graph.initializer}
     for entry in found["service"]:
         assert entry["throughput"] > 0
         assert entry["batch_mean"] >= 1
@@ -291,12 +297,12 @@ def test_missed_targets_and_impossible_variants_stand_in_the_report() -> None:
             ],
             "accuracy": [{"variant": "fp16, CUDA graph", "error": "no kernel for Clip"}],
             "decode_images_per_second": 100.0,
-            "service": [{"clients": 4} | load, {"rate": 35.0} | load],
+            "service": [{"graph": "fp16", "clients": 4} | load, {"graph": "fp16", "rate": 35.0} | load],
             "status_without_gpu": 0,
         }
     )
-    assert "| throughput, share of what the cores decode | ≥ 0.8 | 0.70 | **no** |" in text
-    assert "| p99 at half load | ≤ 15 ms | 20.0 ms | **no** |" in text
+    assert "| throughput, share of what the cores decode, graph fp16 | ≥ 0.8 | 0.70 | **no** |" in text
+    assert "| p99 at half load, graph fp16 | ≤ 15 ms | 20.0 ms | **no** |" in text
     assert "| exit status where a GPU is demanded and missing | 1 | 0 | **no** |" in text
     assert "- Not possible: fp16, CUDA graph: no kernel for Clip" in text
     assert "| fp32 | 0.250 |" in text
