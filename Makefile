@@ -54,7 +54,7 @@ soak: $(DEV_ENV)/.installed ## half an hour at 80 % of the capacity, memory and 
 # Servers to compare with, each in an environment of its own; one that cannot be installed is left out.
 COMMA = ,
 PEERS = $(basename $(notdir $(wildcard bench/peers/requirements/*.txt)))
-bench: $(DEV_ENV)/.installed $(SERVE_STAMP) ## this service beside others and the machine's limit, 35 minutes (PEERS=, ARGS=)
+bench: $(DEV_ENV)/.installed $(SERVE_STAMP) ## this service beside others and the machine's limit, an hour (PEERS=, ARGS=)
 	$(if $(PEERS),-$(MAKE) --no-print-directory --keep-going $(PEERS:%=.venv-bench-%/.installed))
 	$(DEV_ENV)/bin/python -m bench --python $(SERVE_ENV)/bin/python --peers "$(subst $() ,$(COMMA),$(strip $(PEERS)))" $(ARGS)
 
