@@ -239,8 +239,10 @@ def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(0x0112, 1)
     except MemoryError:
-        raise
-    except Exception:  # a damaged EXIF block is no reason to refuse intact pixels
+        raise  # says nothing of the file
+    except Exception:
+        # Pillow's parser of EXIF raises errors of many kinds without a common base; a damaged block is no
+        # reason to refuse intact pixels.
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

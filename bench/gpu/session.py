@@ -91,7 +91,9 @@ class Runner:
         try:
             for _ in range(_WARM_UP):
                 self.run(np.zeros((batch, *input_shape(model)), np.uint8))
-        except Exception as error:  # ONNX Runtime's exceptions share no public base
+        except Exception as error:
+            # ONNX Runtime's exceptions share no public base; whichever comes, this variant has no figure and
+            # the others are still measured.
             raise VariantError(_first_line(error)) from error
 
     def run(self, pixels: NDArray[np.uint8]) -> tuple[dict[str, NDArray[np.float32]], Timing]:
@@ -141,7 +143,8 @@ def open_session(graph: onnx.ModelProto, variant: Variant, device: Device) -> An
         raise VariantError(f"{expected} is not in this build of ONNX Runtime")
     try:
         session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=providers)
-    except Exception as error:  # ONNX Runtime's exceptions share no public base
+    except Exception as error:
+        # As in ``Runner``: no public base, and the reason is told in place of a figure.
         raise VariantError(_first_line(error)) from error
     if session.get_providers()[0] != expected:
         raise VariantError(f"{expected} could not be started; {session.get_providers()[0]} was in its place")

@@ -98,6 +98,7 @@ def bfloat16_support() -> str:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
     try:
         open_session(model.SerializeToString())
-    except Exception as error:  # ONNX Runtime's exceptions share no public base
+    except Exception as error:
+        # ONNX Runtime's exceptions share no public base; that it refuses is the answer looked for.
         return f"no convolution ({error})"
     return "has a convolution"

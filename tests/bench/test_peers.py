@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.images import draw_lesion
-from bench.peers import PEERS, ROOT, Peer, Shape, one_per_core, one_wide
+from bench.peers import PEERS, ROOT, Peer, Shape, one_more, one_per_core, one_wide
 from bench.peers.__main__ import check
 from bench.peers.common import Options
 from models.bundle import MODEL_NAME
@@ -71,10 +71,11 @@ def test_what_decides_the_cost_of_an_image_is_of_the_version_that_serves(peer: P
 
 
 @pytest.mark.parametrize("cores", [1, 2, 16])
-def test_a_shape_uses_each_core(cores: int) -> None:
+def test_a_shape_uses_each_core_once_but_for_the_one_that_gains_by_one_more(cores: int) -> None:
     for peer in PEERS:
         shape = peer.best(cores)
-        assert cores <= shape.workers * shape.threads <= cores + 1
+        assert shape.workers * shape.threads == cores + (peer.name == "bentoml"), peer.name
+    assert one_more(cores) == Shape(workers=cores + 1, threads=1)
     assert one_wide(cores) == Shape(workers=1, threads=cores)
     assert one_per_core(cores) == Shape(workers=cores, threads=1)
 
