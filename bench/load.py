@@ -15,19 +15,19 @@ import asyncio
 import json
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import accumulate, count, cycle, takewhile
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from bench.connection import Connection, post
 from bench.images import read_images
 from bench.spread import quantile, steady_rate
-from bench.vitals import cpu_seconds
+from bench.vitals import Thread, cpu_seconds, machine_seconds, threads
 from models.labels import HAM10000_LABELS
 
 _BOUND = 60.0  # seconds for one answer
@@ -53,6 +53,7 @@ class Load:
         arrivals: how those are spaced.
         leader: process id of the server, whose processor time is measured; 0 for none.
         seed: of Poisson arrivals.
+        may_refuse: whether 503 is an answer too, as of a server whose queue is full.
     """
 
     port: int
@@ -67,6 +68,7 @@ class Load:
     arrivals: Literal["even", "poisson"] = "even"
     leader: int = 0
     seed: int = 1
+    may_refuse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +76,29 @@ class Measured:
     """What came of it.
 
     Attributes:
-        requests: answers that count, right and wrong.
+        requests: answers that count, right, refused and wrong.
         failed: those that are not 200 with a probability for each class, with their reasons in ``reasons``.
+        refused: those that are 503 where that is an answer; not among ``failed``.
         throughput: right answers per second.
-        p50, p99, longest: seconds of latency.
+        p50, p99, longest: seconds of latency of what was not refused.
         server_cpu, load_cpu: seconds of processor time per request, of the server and of this process.
+        idle: share of the machine's cores that nobody used, 0..1.
+        processes: of ``server_cpu``, what each process took, the busiest first.
+        threads: likewise by the threads' names, see ``bench.vitals.Thread``.
     """
 
     requests: int
     failed: int
+    refused: int
     throughput: float
     p50: float
     p99: float
     longest: float
     server_cpu: float
     load_cpu: float
+    idle: float
+    processes: list[float] = field(default_factory=list)
+    threads: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
 
 
@@ -99,10 +109,11 @@ class _Asked:
     due: float
     done: float
     wrong: str
+    refused: bool
 
 
 class _Window:
-    """From when on requests count, and the processor time since."""
+    """From when on requests count, and what was taken of the processor since."""
 
     def __init__(self, leader: int) -> None:
         self._leader = leader
@@ -110,31 +121,57 @@ class _Window:
 
     def open(self) -> None:
         self.start = time.perf_counter()
-        self._before = self._cpu()
+        self._before = _Used.by_now(self._leader)
 
     def close(self, asked: list[_Asked], *, clients: int = 0) -> Measured:
         """Sum up; without ``clients``, an open loop, until the last answer."""
-        server, own = (after - before for after, before in zip(self._cpu(), self._before, strict=True))
-        latencies = [one.done - one.due for one in asked]
+        now, before = _Used.by_now(self._leader), self._before
+        latencies = [one.done - one.due for one in asked if not one.refused]
+        refused = len(asked) - len(latencies)
+        if not latencies:
+            raise ValueError(f"expected an answer, but all {refused} requests were refused")
         failed = sum(bool(one.wrong) for one in asked)
         if clients:
             rate = steady_rate(latencies, at_a_time=clients)
         else:
-            rate = len(asked) / (max(one.done for one in asked) - self.start)
+            rate = len(latencies) / (max(one.done for one in asked) - self.start)
+        by_process: defaultdict[int, float] = defaultdict(float)
+        by_name: defaultdict[str, float] = defaultdict(float)
+        for number, thread in now.threads.items():
+            since = before.threads.get(number)
+            seconds = (thread.cpu - (since.cpu if since else 0.0)) / len(asked)
+            by_process[thread.process] += seconds
+            by_name[thread.name] += seconds
         return Measured(
             requests=len(asked),
             failed=failed,
-            throughput=rate * (1 - failed / len(asked)),
+            refused=refused,
+            throughput=rate * (1 - failed / len(latencies)),
             p50=quantile(latencies, 0.5),
             p99=quantile(latencies, 0.99),
             longest=max(latencies),
-            server_cpu=server / len(asked),
-            load_cpu=own / len(asked),
+            server_cpu=(now.server - before.server) / len(asked),
+            load_cpu=(now.own - before.own) / len(asked),
+            idle=(now.idle - before.idle) / max(now.cores - before.cores, 0.01),
+            processes=sorted(by_process.values(), reverse=True),
+            threads=dict(by_name),
             reasons=dict(Counter(one.wrong for one in asked if one.wrong).most_common(5)),
         )
 
-    def _cpu(self) -> tuple[float, float]:
-        return cpu_seconds(self._leader) if self._leader else 0.0, time.process_time()
+
+class _Used(NamedTuple):
+    """Seconds of processor time until now: of the server, this process, and the machine's cores."""
+
+    server: float
+    threads: dict[int, Thread]
+    own: float
+    idle: float
+    cores: float
+
+    @classmethod
+    def by_now(cls, leader: int) -> "_Used":
+        server = (cpu_seconds(leader), threads(leader)) if leader else (0.0, {})
+        return cls(*server, time.process_time(), *machine_seconds())
 
 
 class _Clients:
@@ -142,19 +179,21 @@ class _Clients:
 
     def __init__(self, load: Load) -> None:
         self._requests = cycle(list(_requests(load)))
-        self._port = load.port
+        self._port, self._may_refuse = load.port, load.may_refuse
         self._idle: list[Connection] = []
 
     async def ask(self, due: float) -> _Asked:
         """The next request over a free connection, a new one if there is none."""
         connection = self._idle.pop() if self._idle else Connection("127.0.0.1", self._port)
+        refused = False
         try:
             answer = await asyncio.wait_for(connection.ask(next(self._requests)), _BOUND)
-            wrong = fault(answer.status, answer.body)
+            refused = self._may_refuse and answer.status == 503
+            wrong = "" if refused else fault(answer.status, answer.body)
         except (OSError, EOFError, ValueError) as error:  # TimeoutError is an OSError
             wrong = f"{type(error).__name__}: {error}"
         self._idle.append(connection)
-        return _Asked(due, time.perf_counter(), wrong)
+        return _Asked(due, time.perf_counter(), wrong, refused)
 
     def close(self) -> None:
         for connection in self._idle:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bench.load import Load, due_times
 from bench.queueing import ideal_latencies
+from bench.recorder import OUR_THREADS
 from bench.results import CPU, Results, ratio
 from bench.rounds import CLIENTS, OURS
 from bench.spread import quantile, spread
@@ -43,11 +44,15 @@ def report(results: Results, titles: Mapping[str, str]) -> str:
         _by_clients(results, titles, "p50", single),
         "## Open loop\n",
         "Requests come whatever the server does, and their latencies count from when they were due. Half and "
-        "full load are shares of what 16 clients got. At full load any queue grows for as long as it lasts. "
+        "full load are shares of what 16 clients got. At full load any queue grows for as long as it lasts, "
+        "and the service refuses what comes when it is full; latencies are of the other requests. "
         "The last column is the p99 of ten minutes of such arrivals at workers that cost only the work.\n",
         _open_loop(results, single),
         "## Other servers\n",
         _peers(results, titles),
+        "## Processor time of a request, shares of what an image costs the limit\n",
+        f"Multipart; the busiest processes are the {results.machine['usable cores']} that took most.\n",
+        _processor(results, titles),
         "## Parts, shares of the single-image time with one thread\n",
         _micro(results, results.of("limit", "600x450", "single, one thread")),
     ]
@@ -124,15 +129,35 @@ def _open_loop(results: Results, single: Mapping[int, float]) -> str:
             ideal = []
             for at, rate in results.of(OURS, cell, "rate").items():
                 if at in limit and at in single:
-                    asked = Load(
+                    due = Load(
                         port=0, images="", seconds=600, warm_up=0, rate=rate, arrivals=arrivals, seed=at
                     )
-                    latencies = ideal_latencies(due_times(asked), workers=cores, seconds=cores / limit[at])
+                    latencies = ideal_latencies(due_times(due), workers=cores, seconds=cores / limit[at])
                     ideal.append(quantile(latencies, 0.99) / single[at])
             figures = [shown(ratio(results.of(OURS, cell, name), single)) for name in ("p50", "p99")]
+            asked = results.of(OURS, cell, "requests")
+            refused = [100 * share for share in ratio(results.of(OURS, cell, "refused"), asked)]
             # A queue at full load has no p99 of its own: it depends on how long one looks.
-            rows.append([f"{load} load, {arrivals}", *figures, shown(ideal) if load == "half" else "–"])
-    return table(["", "p50", "p99", "p99, ideal queue"], rows)
+            figures += [shown(ideal), "–"] if load == "half" else ["–", shown(refused, 1)]
+            rows.append([f"{load} load, {arrivals}", *figures])
+    return table(["", "p50", "p99", "p99, ideal queue", "refused, %"], rows)
+
+
+def _processor(results: Results, titles: Mapping[str, str]) -> str:
+    """By part of a server, for each number of clients, multipart."""
+    limit = results.of("limit", "600x450", CPU + results.best_shape("600x450"))
+    ours = [(f"thread {name}", what) for name, what in OUR_THREADS.items()]
+    theirs = [("busiest processes", "the busiest processes"), ("other processes", "other processes")]
+    rows = []
+    for who, title in {OURS: "this service", **titles}.items():
+        named = [*(ours if who == OURS else theirs), ("load_cpu", "load generator")]
+        for value, what in named:
+            found = [results.of(who, f"multipart {n}", value) for n in CLIENTS]
+            rows.append([title, what, *(shown(ratio(one, limit), 3) for one in found)])
+        idle = [results.of(who, f"multipart {n}", "idle") for n in CLIENTS]
+        percent = [shown([100 * share for share in one.values()], 1) for one in idle]
+        rows.append([title, "cores idle, %", *percent])
+    return table(["clients", "", *map(str, CLIENTS)], rows)
 
 
 def _peers(results: Results, titles: Mapping[str, str]) -> str:

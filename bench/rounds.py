@@ -131,6 +131,8 @@ class Rounds:
                             arrivals=arrivals,
                             seconds=_OPEN_LOOP * self._plan.seconds,
                             seed=repetition,
+                            # The queue grows for as long as full load lasts, and is bounded.
+                            may_refuse=name == "full",
                         )
 
         self._recorder.serve(repetition, OURS, self._ours(), cells)

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,20 @@ class Vitals(NamedTuple):
     pss: int
     peak: int
     processes: int
+
+
+class Thread(NamedTuple):
+    """One look at a thread.
+
+    Attributes:
+        process: its id.
+        name: as ``top -H`` shows it, without a number at its end; ``main`` of the first of a process.
+        cpu: seconds of processor time so far.
+    """
+
+    process: int
+    name: str
+    cpu: float
 
 
 def family(leader: int) -> list[int]:
@@ -69,6 +84,26 @@ def vitals(leader: int) -> Vitals:
 def cpu_seconds(leader: int) -> float:
     """Processor time of ``family`` so far, in seconds: the cheap part of ``vitals``."""
     return sum(_cpu(fields) for pid in family(leader) if (fields := _stat(pid)) is not None)
+
+
+def threads(leader: int) -> dict[int, Thread]:
+    """All threads of ``family`` by their ids; one that ends meanwhile counts as gone."""
+    found = {}
+    for pid in family(leader):
+        for folder in Path(f"/proc/{pid}/task").glob("*"):
+            with suppress(OSError):
+                name = "main" if folder.name == str(pid) else (folder / "comm").read_text().strip()
+                # Nanoseconds; /proc/PID/stat counts in hundredths of a second.
+                cpu = int((folder / "schedstat").read_text().split()[0]) / 1e9
+                found[int(folder.name)] = Thread(pid, name.rstrip("-_0123456789"), cpu)
+    return found
+
+
+def machine_seconds() -> tuple[float, float]:
+    """Seconds that the machine's cores were idle, and all their seconds, since it was started."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]  # guests are in user already
+    ticks = list(map(int, fields))
+    return (ticks[3] + ticks[4]) / _TICK, sum(ticks) / _TICK
 
 
 def _processes() -> Iterator[tuple[int, list[str]]]:

@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from weakref import ref
 
 from service.errors import DeadlinePassed, ShuttingDown, Stuck
+from service.workers import show_name
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -174,6 +175,7 @@ class Batcher(Generic[Item, Result]):
             self._observer.queue_depth(len(self._queue))
 
     def _loop(self) -> None:
+        show_name()
         while batch := self._next_batch():
             self._execute(batch)
 

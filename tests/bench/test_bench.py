@@ -9,6 +9,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.peers import Peer, one_wide
+from bench.recorder import OUR_THREADS
 from bench.results import Results
 from tests.synthetic import draw_lesion
 from tests.tiny_bundle import write_tiny_bundle
@@ -59,6 +60,8 @@ def test_every_cell_is_measured_and_a_missing_peer_ends_no_run(out: Path) -> Non
         assert results.of("dermaserve", cell, "throughput")[0] > 0, cell
         assert results.of("dermaserve", cell, "p99")[0] >= results.of("dermaserve", cell, "p50")[0] > 0
         assert results.of("dermaserve", cell, "load_cpu")[0] > 0
+        for thread in OUR_THREADS:
+            assert results.of("dermaserve", cell, f"thread {thread}")[0] > 0, (cell, thread)
     for cell in ("multipart 16", "plain 16"):
         assert results.of("fake", cell, "throughput")[0] > 0, cell
     for size in ("600x450", "12mp"):

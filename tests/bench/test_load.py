@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -86,6 +87,44 @@ def test_an_open_loop_counts_from_when_a_request_was_due(images: str) -> None:
     # Due evenly within 0.6 s, answered after 0.8 s.
     assert found.p50 >= 0.45
     assert found.longest >= 0.75
+
+
+def test_at_full_load_refusals_are_answers_whose_latency_does_not_count(images: str) -> None:
+    async def full(number: int, body: bytes) -> bytes:
+        if number % 4:
+            return http(b"{}", status="503 Service Unavailable")
+        await asyncio.sleep(0.05)
+        return http(RIGHT)
+
+    found = measured(full, images, rate=40.0, seconds=0.5, may_refuse=True)
+    assert (found.requests, found.failed, found.refused) == (20, 0, 15)
+    assert found.p50 >= 0.05
+    assert 0 < found.throughput <= 10
+    found = measured(full, images, rate=40.0, seconds=0.5)
+    assert (found.requests, found.failed, found.refused) == (20, 15, 0)
+    assert sum(found.reasons.values()) == 15
+
+
+def test_a_server_that_refuses_everything_cannot_be_measured(images: str) -> None:
+    async def full(number: int, body: bytes) -> bytes:
+        return http(b"{}", status="503 Service Unavailable")
+
+    with pytest.raises(ValueError, match="all 20 requests were refused"):
+        measured(full, images, rate=40.0, seconds=0.5, may_refuse=True)
+
+
+def test_processor_time_is_told_apart_by_process_and_thread(images: str) -> None:
+    async def busy(number: int, body: bytes) -> bytes:
+        end = time.thread_time() + 0.01
+        while time.thread_time() < end:
+            pass
+        return http(RIGHT)
+
+    found = measured(busy, images, clients=1, leader=os.getpid())
+    assert found.threads["main"] >= 0.01  # server and clients are this test's
+    assert found.processes[0] >= found.threads["main"]
+    assert found.processes == sorted(found.processes, reverse=True)
+    assert 0 <= found.idle < 1
 
 
 def test_an_open_loop_leaves_out_what_was_due_while_warming_up(images: str) -> None:

@@ -29,6 +29,11 @@ def made_up(repetitions: int = 3) -> Results:
                     "p50": 0.02 / fast,
                     "p99": 0.03 / fast,
                     "server_cpu": 0.03,
+                    "thread batcher": 0.018 / fast,
+                    "thread worker": 0.006 / fast,
+                    "thread main": 0.004 / fast,
+                    "load_cpu": 0.001 / fast,
+                    "idle": 0.01,
                 }
                 results.add(at, OURS, f"{form} {clients}", values)
             theirs = {"throughput": 46 * fast, "p50": 0.04 / fast, "p99": 0.06 / fast, "server_cpu": 0.04}
@@ -38,6 +43,7 @@ def made_up(repetitions: int = 3) -> Results:
         for arrivals in ("even", "poisson"):
             values = {"p50": 0.02 / fast, "p99": 0.05 / fast, "rate": 50 * fast}
             results.add(at, OURS, f"half {arrivals}", values)
+            results.add(at, OURS, f"full {arrivals}", values | {"requests": 200, "refused": 3})
         results.add(at, OURS, "process", {"ready": 1.2, "idle": 0.002, "pss": 3e8})
         results.add(at, "micro", "parts", {"graph, shipped": 0.01, "graph, plain": 0.02, "JSON": 0.0001})
         results.add(at, "fastapi-keras", "process", {}, "ended with 1: no | keras")
@@ -119,7 +125,11 @@ def test_the_report_has_ratios_with_their_spread() -> None:
     assert "| LitServe | 0.46 (0.46–0.46) |" in text
     assert "| FastAPI + Keras | – | – | – | – |" in text
     # One every 20 ms, each 20 ms of work on one of two workers: nobody waits.
-    assert "| half load, even | 1.00 (1.00–1.00) | 2.50 (2.50–2.50) | 1.00 (1.00–1.00) |" in text
+    assert "| half load, even | 1.00 (1.00–1.00) | 2.50 (2.50–2.50) | 1.00 (1.00–1.00) | – |" in text
+    assert "| full load, even | 1.00 (1.00–1.00) | 2.50 (2.50–2.50) | – | 1.5 (1.5–1.5) |" in text
+    assert "| this service | inference | 0.900 (0.900–0.900) | 0.900" in text
+    assert "| this service | cores idle, % | 1.0 (1.0–1.0) |" in text
+    assert "| LitServe | the busiest processes | – |" in text
 
 
 def test_absolute_figures_are_in_the_appendix() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.servers import Server, ServerError, free_port
-from bench.vitals import family, started, vitals
+from bench.vitals import family, machine_seconds, started, threads, vitals
+from service.workers import show_name
 
 # Two processes, one in a session of its own; the second listens.
 PROGRAM = """
@@ -70,6 +71,34 @@ def test_a_program_that_is_not_there_is_an_error_of_the_server(tmp_path: Path) -
     missing = Server([str(tmp_path / "python")], port=1, ready_path="/", log=tmp_path / "log")
     with pytest.raises(ServerError, match="cannot be started"):
         missing.__enter__()
+
+
+def test_threads_are_seen_by_their_names_without_numbers() -> None:
+    go, named = threading.Event(), threading.Event()
+
+    def work() -> None:
+        show_name()
+        named.set()
+        go.wait(20)
+
+    thread = threading.Thread(target=work, name="batcher-12")
+    thread.start()
+    try:
+        assert named.wait(20)
+        found = threads(os.getpid())
+        assert thread.native_id is not None
+        assert found[thread.native_id].name == "batcher"
+        assert found[thread.native_id].process == os.getpid()
+        assert found[os.getpid()].name == "main"
+        assert found[os.getpid()].cpu > 0
+    finally:
+        go.set()
+        thread.join()
+
+
+def test_the_machine_is_idle_for_a_part_of_its_time() -> None:
+    idle, cores = machine_seconds()
+    assert 0 <= idle <= cores
 
 
 def test_this_process_has_vitals_and_one_that_is_gone_has_none() -> None:
