@@ -1,5 +1,6 @@
 """The tables, from figures made up for the test: round ones, so that every ratio can be seen."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,8 @@ def test_the_report_has_ratios_with_their_spread() -> None:
     # One every 20 ms, each 20 ms of work on one of two workers: nobody waits.
     assert "| half load, even | 1.00 (1.00–1.00) | 2.50 (2.50–2.50) | 1.00 (1.00–1.00) | – |" in text
     assert "| full load, even | 1.00 (1.00–1.00) | 2.50 (2.50–2.50) | – | 1.5 (1.5–1.5) |" in text
+    # 16 clients at 92 a second wait 174 ms on average; made up is a p99 of 30.
+    assert re.search(r"^\| this service, multipart \|.* 0\.17 \(0\.17–0\.17\) \|.*\|$", text, re.MULTILINE)
     assert "| this service | inference | 0.900 (0.900–0.900) | 0.900" in text
     assert "| this service | cores idle, % | 1.0 (1.0–1.0) |" in text
     assert "| LitServe | the busiest processes | – |" in text
