@@ -1,0 +1,64 @@
+"""Two runs' tables, made up, side by side."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.compare import Cell, Figure, comparison, figures
+from bench.report import report
+from tests.bench.test_report import TITLES, made_up
+
+ONE = """
+## Targets
+
+| target |  | measured |  |
+| --- | --- | --- | --- |
+| raw body | ≥ 0.95 | 0.96 (0.90–0.99) | met |
+| idle | ≤ 1 % | – | not measured |
+
+## Processor time
+
+| clients |  | 1 | 4 |
+| --- | --- | --- | --- |
+| this service | inference | 0.80 (0.70–0.90) | – |
+"""
+
+
+def test_figures_are_found_by_heading_row_and_column() -> None:
+    assert figures(ONE) == {
+        Cell("Targets", "raw body, ≥ 0.95", "measured"): Figure(0.96, 0.90, 0.99),
+        Cell("Processor time", "this service, inference", "1"): Figure(0.80, 0.70, 0.90),
+    }
+
+
+def test_what_lies_outside_is_named_and_counted() -> None:
+    other = ONE.replace("0.96 (0.90–0.99) | met", "0.93 (0.80–0.94) | missed")
+    found = comparison(ONE, other)
+    assert found.startswith("1 of 2 medians lie within the other's spread; 0 spreads do not touch.")
+    assert "| Targets | raw body, ≥ 0.95 | measured | 0.96 (0.9–0.99) | 0.93 (0.8–0.94) |  |" in found
+    apart = comparison(ONE, ONE.replace("0.80 (0.70–0.90)", "0.60 (0.50–0.65)"))
+    assert apart.startswith("1 of 2 medians lie within the other's spread; 1 spreads do not touch.")
+    assert "| 0.8 (0.7–0.9) | 0.6 (0.5–0.65) | apart |" in apart
+
+
+def test_a_report_is_what_it_is_itself(tmp_path: Path) -> None:
+    text = report(made_up(), TITLES)
+    (tmp_path / "report.md").write_text(text, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "bench.compare",
+        str(tmp_path / "report.md"),
+        str(tmp_path / "report.md"),
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    count = len(figures(text))
+    assert count > 40
+    assert run.stdout.startswith(f"{count} of {count} medians lie within")
+
+
+def test_this_pages_tables_are_read() -> None:
+    """Those that ``make bench`` is to reproduce, under the headings of its report."""
+    page = (Path(__file__).parents[2] / "bench" / "README.md").read_text(encoding="utf-8")
+    headings = {cell.heading for cell in figures(page)}
+    assert headings >= {"Targets", "Throughput, share of the limit", "Open loop", "Other servers"}
