@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Literal, TextIO
 
 from service.record import Record
+from service.workers import show_name
 
 _FLUSH_SECONDS = 2.0
 _GATHER_SECONDS = 0.05
@@ -99,6 +100,7 @@ class LineHandler(logging.Handler):
         written.wait(_FLUSH_SECONDS)
 
     def _write_all(self) -> None:
+        show_name()
         while True:
             if self._lines.empty():
                 # To wake this thread costs a request more than all else that is done for its line: those
