@@ -2,9 +2,11 @@
 
     python -m bench.compare runs/bench/report.md bench/README.md
 
-Prints the cells whose median lies outside the other run's spread, and how many do not. Of two runs of five
-repetitions of the same thing chance alone puts one median in six outside, and one pair of spreads in 126
-apart: so a few cells outside say nothing, and spreads that do not touch say something.
+Prints the cells of ONE whose median lies outside OTHER's spread, how many do not, and how many chance would
+put there: of two runs of five independent repetitions of the same thing one median in six lies outside, and
+one pair of spreads in 126 has nothing in common. (Of ten values in any order, the median of the five of ONE
+lies above or below all of OTHER in 2 x 21 of 252 cases, all five in 2.) Cells are not independent of each
+other, and repetitions of one run share the machine's state, so more than that is no proof of a difference.
 """
 
 import argparse
@@ -43,8 +45,16 @@ class Cell(NamedTuple):
 
 
 def figures(text: str) -> dict[Cell, Figure]:
-    """All figures with a spread in the tables of a Markdown text."""
-    return dict(_figures(text))
+    """All figures with a spread in the tables of a Markdown text.
+
+    Raises:
+        ValueError: two stand at the same place.
+    """
+    found: dict[Cell, Figure] = {}
+    for cell, figure in _figures(text):
+        if found.setdefault(cell, figure) is not figure:
+            raise ValueError(f"expected one figure for each cell, got two for {', '.join(cell)}")
+    return found
 
 
 def _figures(text: str) -> Iterator[tuple[Cell, Figure]]:
@@ -64,7 +74,9 @@ def _figures(text: str) -> Iterator[tuple[Cell, Figure]]:
         row = re.sub(r", (met|missed)$", "", row)
         for column, cell in zip(head, cells, strict=True):
             if found := _FIGURE.fullmatch(cell):
-                yield Cell(heading, row, column), Figure(*map(float, found.groups()))
+                figure = Figure(*map(float, found.groups()))
+                if figure.low < figure.high:  # else it is the unit, or was measured once
+                    yield Cell(heading, row, column), figure
 
 
 def comparison(one: str, other: str) -> str:
@@ -85,7 +97,12 @@ def comparison(one: str, other: str) -> str:
         for cell in both
         if not first[cell].within(second[cell])
     ]
-    said = f"{within} of {len(both)} medians lie within the other's spread; {apart} spreads do not touch.\n"
+    count, outside = len(both), len(both) - within
+    said = (
+        f"{within} of {count} medians lie within the other's spread, {outside} do not (by chance "
+        f"{count / 6:.0f}); {apart} spreads do not touch (by chance {count / 126:.0f}).\n"
+        f"{len(first) - count} figures are only in the first, {len(second) - count} only in the second.\n"
+    )
     return said + ("\n" + table(["table", "row", "column", "one", "other", "spreads"], rows) if rows else "")
 
 

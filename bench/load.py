@@ -22,12 +22,12 @@ from functools import partial
 from itertools import accumulate, count, cycle, takewhile
 from pathlib import Path
 from random import Random
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from bench.connection import Connection, post
 from bench.images import read_images
 from bench.spread import quantile, steady_rate
-from bench.vitals import Thread, cpu_seconds, machine_seconds, threads
+from bench.vitals import Thread, cores_seconds, cpu_by_thread
 from models.labels import HAM10000_LABELS
 
 _BOUND = 60.0  # seconds for one answer
@@ -53,7 +53,7 @@ class Load:
         arrivals: how those are spaced.
         leader: process id of the server, whose processor time is measured; 0 for none.
         seed: of Poisson arrivals.
-        may_refuse: whether 503 is an answer too, as of a server whose queue is full.
+        may_refuse: whether an open loop takes our service's "overloaded" for an answer, too.
     """
 
     port: int
@@ -78,12 +78,12 @@ class Measured:
     Attributes:
         requests: answers that count, right, refused and wrong.
         failed: those that are not 200 with a probability for each class, with their reasons in ``reasons``.
-        refused: those that are 503 where that is an answer; not among ``failed``.
+        refused: those that are "overloaded" where that is an answer; not among ``failed``.
         throughput: right answers per second.
         p50, p99, longest: seconds of latency of what was not refused.
         server_cpu, load_cpu: seconds of processor time per request, of the server and of this process.
-        idle: share of the machine's cores that nobody used, 0..1.
-        processes: of ``server_cpu``, what each process took, the busiest first.
+        cores_idle: share of the usable cores' time that nobody used, 0..1.
+        processes: of ``server_cpu``, what each took that lives at the end, the busiest first.
         threads: likewise by the threads' names, see ``bench.vitals.Thread``.
     """
 
@@ -96,7 +96,7 @@ class Measured:
     longest: float
     server_cpu: float
     load_cpu: float
-    idle: float
+    cores_idle: float
     processes: list[float] = field(default_factory=list)
     threads: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
@@ -120,12 +120,16 @@ class _Window:
         self.open()
 
     def open(self) -> None:
+        # The looking at the server itself, some milliseconds, belongs neither here nor at the end.
+        self._server = self._look()
+        self._own, self._cores = time.process_time(), cores_seconds()
         self.start = time.perf_counter()
-        self._before = _Used.by_now(self._leader)
 
     def close(self, asked: list[_Asked], *, clients: int = 0) -> Measured:
         """Sum up; without ``clients``, an open loop, until the last answer."""
-        now, before = _Used.by_now(self._leader), self._before
+        own, cores = time.process_time() - self._own, cores_seconds()
+        idle, every = (after - before for after, before in zip(cores, self._cores, strict=True))
+        (cpu, threads), (cpu_before, threads_before) = self._look(), self._server
         latencies = [one.done - one.due for one in asked if not one.refused]
         refused = len(asked) - len(latencies)
         if not latencies:
@@ -137,8 +141,8 @@ class _Window:
             rate = len(latencies) / (max(one.done for one in asked) - self.start)
         by_process: defaultdict[int, float] = defaultdict(float)
         by_name: defaultdict[str, float] = defaultdict(float)
-        for number, thread in now.threads.items():
-            since = before.threads.get(number)
+        for number, thread in threads.items():
+            since = threads_before.get(number)
             seconds = (thread.cpu - (since.cpu if since else 0.0)) / len(asked)
             by_process[thread.process] += seconds
             by_name[thread.name] += seconds
@@ -150,28 +154,16 @@ class _Window:
             p50=quantile(latencies, 0.5),
             p99=quantile(latencies, 0.99),
             longest=max(latencies),
-            server_cpu=(now.server - before.server) / len(asked),
-            load_cpu=(now.own - before.own) / len(asked),
-            idle=(now.idle - before.idle) / max(now.cores - before.cores, 0.01),
+            server_cpu=(cpu - cpu_before) / len(asked),
+            load_cpu=own / len(asked),
+            cores_idle=idle / every if every else 0.0,  # in a window shorter than a hundredth of a second
             processes=sorted(by_process.values(), reverse=True),
             threads=dict(by_name),
             reasons=dict(Counter(one.wrong for one in asked if one.wrong).most_common(5)),
         )
 
-
-class _Used(NamedTuple):
-    """Seconds of processor time until now: of the server, this process, and the machine's cores."""
-
-    server: float
-    threads: dict[int, Thread]
-    own: float
-    idle: float
-    cores: float
-
-    @classmethod
-    def by_now(cls, leader: int) -> "_Used":
-        server = (cpu_seconds(leader), threads(leader)) if leader else (0.0, {})
-        return cls(*server, time.process_time(), *machine_seconds())
+    def _look(self) -> tuple[float, dict[int, Thread]]:
+        return cpu_by_thread(self._leader) if self._leader else (0.0, {})
 
 
 class _Clients:
@@ -188,7 +180,7 @@ class _Clients:
         refused = False
         try:
             answer = await asyncio.wait_for(connection.ask(next(self._requests)), _BOUND)
-            refused = self._may_refuse and answer.status == 503
+            refused = self._may_refuse and overloaded(answer.status, answer.body)
             wrong = "" if refused else fault(answer.status, answer.body)
         except (OSError, EOFError, ValueError) as error:  # TimeoutError is an OSError
             wrong = f"{type(error).__name__}: {error}"
@@ -198,6 +190,14 @@ class _Clients:
     def close(self) -> None:
         for connection in self._idle:
             connection.close()
+
+
+def overloaded(status: int, body: bytes) -> bool:
+    """Whether an answer is our service's problem that its queue is full; other servers have others."""
+    try:
+        return status == 503 and str(json.loads(body)["type"]).endswith(":overloaded")
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def fault(status: int, body: bytes) -> str:
@@ -220,8 +220,11 @@ async def run(load: Load) -> Measured:
     """Load the server and measure.
 
     Raises:
-        ValueError: neither ``clients`` nor ``rate`` is given, or too little was answered to measure.
+        ValueError: neither ``clients`` nor ``rate`` is given, or too little was answered to measure, or
+            clients in a closed loop may be refused: they would ask again at once.
     """
+    if load.clients and load.may_refuse:
+        raise ValueError("expected may_refuse with rate only, got it with clients")
     if bool(load.clients) == bool(load.rate):
         raise ValueError(f"expected either clients or rate, got {load.clients} and {load.rate}")
     clients = _Clients(load)
@@ -266,10 +269,10 @@ async def _open(load: Load, clients: _Clients) -> Measured:
     begin = window.start
     counted = 0
     for due in due_times(load):
-        await asyncio.sleep(begin + due - time.perf_counter())
         if due >= load.warm_up and not counted:
-            window.open()
+            window.open()  # which takes a moment, so before this one is due
             counted = len(tasks) + 1
+        await asyncio.sleep(begin + due - time.perf_counter())
         tasks.append(asyncio.create_task(clients.ask(begin + due)))
     asked = await asyncio.gather(*tasks)
     if not counted:

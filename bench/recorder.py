@@ -20,7 +20,6 @@ from service.cpus import usable_cpus
 _CHILD_TIMEOUT = 1800  # seconds
 _IDLE_SECONDS = 5.0  # at least: Linux counts processor time in hundredths
 
-
 OUR_THREADS = {"batcher": "inference", "worker": "decoding, image quality", "main": "event loop"}
 """Names of our service's threads, as ``bench.vitals.Thread`` has them, and what they do."""
 
@@ -30,15 +29,20 @@ class ChildError(DermaserveError):
 
 
 def parts(processes: Sequence[float], threads: Mapping[str, float]) -> dict[str, float]:
-    """Of the processor time of a request: what the busiest processes took, and threads with names we gave.
+    """Of the processor time of a request: what the busiest processes took, and of our service each thread.
 
     Args:
-        processes: seconds of each, the busiest first.
+        processes: seconds of each, the busiest first; none where the system does not tell.
         threads: seconds by name.
     """
+    if not processes:
+        return {}
     cores = usable_cpus()
     found = {"busiest processes": sum(processes[:cores]), "other processes": sum(processes[cores:])}
-    return found | {f"thread {name}": threads[name] for name in OUR_THREADS if name in threads}
+    if "batcher" in threads:
+        found |= {f"thread {name}": threads.get(name, 0.0) for name in OUR_THREADS}
+        found["thread other"] = sum(processes) - sum(threads.get(name, 0.0) for name in OUR_THREADS)
+    return found
 
 
 class Recorder:

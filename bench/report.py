@@ -50,7 +50,7 @@ def report(results: Results, titles: Mapping[str, str]) -> str:
         "Requests come whatever the server does, and their latencies count from when they were due. Half and "
         "full load are shares of what 16 clients got. At full load any queue grows for as long as it lasts, "
         "and the service refuses what comes when it is full; latencies are of the other requests. "
-        "The last column is the p99 of ten minutes of such arrivals at workers that cost only the work.\n",
+        "The ideal queue is the p99 of ten minutes of such arrivals at workers that cost only the work.\n",
         _open_loop(results, single),
         "## Other servers\n",
         _peers(results, titles),
@@ -80,7 +80,7 @@ def appendix(results: Results) -> str:
             [subject, cell, value, *(f"{figure:.4g}" for figure in found[:3]), str(found.repetitions)]
         )
     head = ["what", "cell", "figure", "median", "least", "most", "repetitions"]
-    units = "Seconds, bytes, images per second, and shares of one core.\n"
+    units = "Seconds, bytes, images per second; idle is a share of one core, cores_idle of all.\n"
     return "\n".join(["# Absolute figures\n", _facts(results), units, table(head, rows)])
 
 
@@ -157,7 +157,7 @@ def _open_loop(results: Results, single: Mapping[int, float]) -> str:
 def _processor(results: Results, titles: Mapping[str, str]) -> str:
     """By part of a server, for each number of clients, multipart."""
     limit = results.of("limit", "600x450", CPU + results.best_shape("600x450"))
-    ours = [(f"thread {name}", what) for name, what in OUR_THREADS.items()]
+    ours = [(f"thread {name}", what) for name, what in [*OUR_THREADS.items(), ("other", "other threads")]]
     theirs = [("busiest processes", "the busiest processes"), ("other processes", "other processes")]
     rows = []
     for who, title in {OURS: "this service", **titles}.items():
@@ -165,7 +165,7 @@ def _processor(results: Results, titles: Mapping[str, str]) -> str:
         for value, what in named:
             found = [results.of(who, f"multipart {n}", value) for n in CLIENTS]
             rows.append([title, what, *(shown(ratio(one, limit), 3) for one in found)])
-        idle = [results.of(who, f"multipart {n}", "idle") for n in CLIENTS]
+        idle = [results.of(who, f"multipart {n}", "cores_idle") for n in CLIENTS]
         percent = [shown([100 * share for share in one.values()], 1) for one in idle]
         rows.append([title, "cores idle, %", *percent])
     return table(["clients", "", *map(str, CLIENTS)], rows)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -83,27 +83,34 @@ def vitals(leader: int) -> Vitals:
 
 def cpu_seconds(leader: int) -> float:
     """Processor time of ``family`` so far, in seconds: the cheap part of ``vitals``."""
-    return sum(_cpu(fields) for pid in family(leader) if (fields := _stat(pid)) is not None)
+    return _cpu_of(family(leader))
 
 
-def threads(leader: int) -> dict[int, Thread]:
-    """All threads of ``family`` by their ids; one that ends meanwhile counts as gone."""
+def cpu_by_thread(leader: int) -> tuple[float, dict[int, Thread]]:
+    """``cpu_seconds``, and all threads of ``family`` by their ids: no more than live, where Linux tells."""
+    pids = family(leader)
     found = {}
-    for pid in family(leader):
-        for folder in Path(f"/proc/{pid}/task").glob("*"):
-            with suppress(OSError):
-                name = "main" if folder.name == str(pid) else (folder / "comm").read_text().strip()
-                # Nanoseconds; /proc/PID/stat counts in hundredths of a second.
-                cpu = int((folder / "schedstat").read_text().split()[0]) / 1e9
-                found[int(folder.name)] = Thread(pid, name.rstrip("-_0123456789"), cpu)
-    return found
+    for pid in pids:
+        with suppress(OSError):
+            for folder in list(Path(f"/proc/{pid}/task").iterdir()):
+                with suppress(OSError):
+                    name = "main" if folder.name == str(pid) else (folder / "comm").read_text().strip()
+                    # Nanoseconds; /proc/PID/stat counts in hundredths of a second.
+                    cpu = int((folder / "schedstat").read_text().split()[0]) / 1e9
+                    found[int(folder.name)] = Thread(pid, name.rstrip("-_0123456789"), cpu)
+    return _cpu_of(pids), found
 
 
-def machine_seconds() -> tuple[float, float]:
-    """Seconds that the machine's cores were idle, and all their seconds, since it was started."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]  # guests are in user already
-    ticks = list(map(int, fields))
-    return (ticks[3] + ticks[4]) / _TICK, sum(ticks) / _TICK
+def cores_seconds() -> tuple[float, float]:
+    """Seconds that the cores this process may use were idle, and all their seconds, since the start."""
+    usable = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    idle = every = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name in usable:
+            ticks = list(map(int, fields[:8]))  # guests are in user already
+            idle, every = idle + ticks[3] + ticks[4], every + sum(ticks)
+    return idle / _TICK, every / _TICK
 
 
 def _processes() -> Iterator[tuple[int, list[str]]]:
@@ -118,6 +125,10 @@ def _stat(pid: int) -> list[str] | None:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
+
+
+def _cpu_of(pids: Iterable[int]) -> float:
+    return sum(_cpu(fields) for pid in pids if (fields := _stat(pid)) is not None)
 
 
 def _cpu(fields: list[str]) -> float:

@@ -22,7 +22,7 @@ def show_name() -> None:
 
     Python does so itself from 3.14 on.
     """
-    with suppress(OSError):  # not Linux
+    with suppress(OSError, MemoryError):  # OSError: not Linux; no name is worth a thread
         own = Path(f"/proc/self/task/{threading.get_native_id()}/comm")
         own.write_text(threading.current_thread().name[:15], encoding="utf-8")
 
@@ -38,7 +38,6 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Fu
     future: Future[T] = Future()
 
     def work(future: Future[T]) -> None:
-        show_name()
         try:
             result = function(*args, **kwargs)
         except BaseException as error:

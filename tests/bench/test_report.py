@@ -34,7 +34,7 @@ def made_up(repetitions: int = 3) -> Results:
                     "thread worker": 0.006 / fast,
                     "thread main": 0.004 / fast,
                     "load_cpu": 0.001 / fast,
-                    "idle": 0.01,
+                    "cores_idle": 0.01,
                 }
                 results.add(at, OURS, f"{form} {clients}", values)
             theirs = {"throughput": 46 * fast, "p50": 0.04 / fast, "p99": 0.06 / fast, "server_cpu": 0.04}

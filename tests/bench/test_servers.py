@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.servers import Server, ServerError, free_port
-from bench.vitals import family, machine_seconds, started, threads, vitals
+from bench.vitals import cores_seconds, cpu_by_thread, family, started, vitals
 from service.workers import show_name
 
 # Two processes, one in a session of its own; the second listens.
@@ -85,20 +85,26 @@ def test_threads_are_seen_by_their_names_without_numbers() -> None:
     thread.start()
     try:
         assert named.wait(20)
-        found = threads(os.getpid())
+        cpu, found = cpu_by_thread(os.getpid())
         assert thread.native_id is not None
         assert found[thread.native_id].name == "batcher"
         assert found[thread.native_id].process == os.getpid()
         assert found[os.getpid()].name == "main"
-        assert found[os.getpid()].cpu > 0
+        assert 0 < found[os.getpid()].cpu <= cpu + 0.1
     finally:
         go.set()
         thread.join()
 
 
-def test_the_machine_is_idle_for_a_part_of_its_time() -> None:
-    idle, cores = machine_seconds()
-    assert 0 <= idle <= cores
+def test_the_seconds_of_all_usable_cores_are_counted() -> None:
+    start, (idle, every) = time.perf_counter(), cores_seconds()
+    time.sleep(1)
+    idle_since, every_since = (
+        after - before for after, before in zip(cores_seconds(), (idle, every), strict=True)
+    )
+    elapsed = (time.perf_counter() - start) * len(os.sched_getaffinity(0))
+    assert every_since == pytest.approx(elapsed, rel=0.2)
+    assert 0 <= idle_since <= every_since
 
 
 def test_this_process_has_vitals_and_one_that_is_gone_has_none() -> None:
