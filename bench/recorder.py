@@ -23,6 +23,8 @@ _IDLE_SECONDS = 5.0  # at least: Linux counts processor time in hundredths
 OUR_THREADS = {"batcher": "inference", "worker": "decoding, image quality", "main": "event loop"}
 """Names of our service's threads, as ``bench.vitals.Thread`` has them, and what they do."""
 
+EVENT_LOOP = "thread main"
+
 
 class ChildError(DermaserveError):
     """A measuring process ended with an error."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from bench.load import Load, due_times
 from bench.queueing import ideal_latencies
 from bench.recorder import OUR_THREADS
-from bench.results import CPU, Results, ratio
+from bench.results import BESIDE, CPU, Results, ratio
 from bench.rounds import CLIENTS, OURS
 from bench.spread import quantile, spread
 from bench.targets import targets
@@ -38,6 +38,8 @@ def report(results: Results, titles: Mapping[str, str]) -> str:
         _targets(results, list(titles)),
         "## Throughput, share of the limit\n",
         _by_clients(results, titles, "throughput", results.limit("600x450")),
+        "The limit in one process, with as many threads as our service infers in, and one more that works in "
+        f"Python for each image as long as our event loop did with 16 clients: {_beside(results)}.\n",
         "## p99, multiples of the single-image time\n",
         _by_clients(results, titles, "p99", single),
         "## p50, multiples of the single-image time\n",
@@ -112,6 +114,10 @@ def _targets(results: Results, peers: Sequence[str]) -> str:
         bound = f"{target.sense} {target.bound:g} {target.unit}".strip()
         rows.append([target.title, bound, found, target.verdict])
     return table(["target", "", "measured", ""], rows)
+
+
+def _beside(results: Results) -> str:
+    return shown(ratio(results.of("limit", BESIDE, "throughput"), results.limit("600x450")))
 
 
 def _by_clients(

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+BESIDE = "with an event loop beside"
+"""The limit's cell with a thread that works for each image as long as our service's event loop did."""
+
 RATE, CPU = "rate ", "cpu "
 """Before a ``bench.limit.Shape``: the limit's images per second in it, and processor seconds per image."""
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from bench.limit import Shape
 from bench.peers import Peer
-from bench.recorder import Recorder
-from bench.results import CPU, RATE
+from bench.recorder import EVENT_LOOP, Recorder
+from bench.results import BESIDE, CPU, RATE
 from bench.servers import Server, free_port, our_service
 from service.cpus import usable_cpus
 
@@ -136,6 +136,24 @@ class Rounds:
                         )
 
         self._recorder.serve(repetition, OURS, self._ours(), cells)
+        if "limit" in self._plan.parts:
+            self._one_process(repetition)
+
+    def _one_process(self, repetition: int) -> None:
+        """What is left of the limit beside an event loop such as ours, in our service's shape."""
+        found = self._recorder.results.of(OURS, f"multipart {_AT}", EVENT_LOOP).get(repetition)
+        if not found:
+            return
+        shape = Shape(usable_cpus() + 1, 1, 1)
+        arguments = ["--model", self._plan.model, "--images", self._plan.images["600x450"]]
+        arguments += ["--seconds", self._plan.seconds, "--shapes", shape, "--beside", found]
+        limit = self._recorder.child(
+            repetition, "limit", BESIDE, self._plan.python, "bench.limit", *arguments
+        )
+        if limit is not None:
+            rate = limit["rates"][0]
+            values = {"throughput": rate["images_per_second"], "cpu": rate["cpu_per_image"], "beside": found}
+            self._recorder.results.add(repetition, "limit", BESIDE, values)
 
     def _peer(self, peer: Peer, repetition: int) -> None:
         """All client counts with the shipped graph; once more at 16 with the plain export."""

@@ -10,7 +10,7 @@ import pytest
 from bench.__main__ import main
 from bench.peers import Peer, one_wide
 from bench.recorder import OUR_THREADS
-from bench.results import Results
+from bench.results import BESIDE, Results
 from tests.synthetic import draw_lesion
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -67,6 +67,8 @@ def test_every_cell_is_measured_and_a_missing_peer_ends_no_run(out: Path) -> Non
     for size in ("600x450", "12mp"):
         assert results.limit(size)[0] > 0
         assert results.of("limit", size, "single")[0] > 0
+    assert results.of("limit", BESIDE, "throughput")[0] > 0
+    assert results.of("limit", BESIDE, "beside") == results.of("dermaserve", "multipart 16", "thread main")
     assert results.of("dermaserve", "process", "ready")[0] > 0
     assert results.of("dermaserve", "process", "rss")[0] > 50e6
     assert results.of("dermaserve", "memory", "requests") == {0: 20}

@@ -7,7 +7,7 @@ import pytest
 
 from bench.plot import plot
 from bench.report import appendix, report
-from bench.results import Results, ratio
+from bench.results import BESIDE, Results, ratio
 from bench.rounds import CLIENTS, OURS
 from bench.targets import targets
 
@@ -23,6 +23,7 @@ def made_up(repetitions: int = 3) -> Results:
             limit = {"rate 2x1b1": 100 * fast * more, "cpu 2x1b1": 0.02 / fast}
             limit |= {"single": 0.02 / fast, "single, one thread": 0.02 / fast}
             results.add(at, "limit", "600x450", limit)
+        results.add(at, "limit", BESIDE, {"throughput": 85 * fast})
         for clients in CLIENTS:
             for form, rate in (("raw", 96), ("multipart", 92), ("gradcam", 69)):
                 values = {
@@ -130,6 +131,7 @@ def test_the_report_has_ratios_with_their_spread() -> None:
     assert "| full load, even | 1.00 (1.00–1.00) | 2.50 (2.50–2.50) | – | 1.5 (1.5–1.5) |" in text
     # 16 clients at 92 a second wait 174 ms on average; made up is a p99 of 30.
     assert re.search(r"^\| this service, multipart \|.* 0\.17 \(0\.17–0\.17\) \|.*\|$", text, re.MULTILINE)
+    assert "as long as our event loop did with 16 clients: 0.85 (0.85–0.85)." in text
     assert "| this service | inference | 0.900 (0.900–0.900) | 0.900" in text
     assert "| this service | cores idle, % | 1.0 (1.0–1.0) |" in text
     assert "| LitServe | the busiest processes | – |" in text
