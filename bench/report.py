@@ -1,9 +1,10 @@
 """Tables of ratios as Markdown, and an appendix of absolute figures."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from bench.load import Load, due_times
-from bench.queueing import ideal_latencies
+from bench.queueing import ideal_latencies, shared_latencies
 from bench.recorder import OUR_THREADS
 from bench.results import BESIDE, CPU, Results, ratio
 from bench.rounds import CLIENTS, OURS
@@ -52,7 +53,9 @@ def report(results: Results, titles: Mapping[str, str]) -> str:
         "Requests come whatever the server does, and their latencies count from when they were due. Half and "
         "full load are shares of what 16 clients got. At full load any queue grows for as long as it lasts, "
         "and the service refuses what comes when it is full; latencies are of the other requests. "
-        "The ideal queue is the p99 of ten minutes of such arrivals at workers that cost only the work.\n",
+        "The ideal queue is the p99 of ten minutes of such arrivals at workers that cost only what the limit "
+        "does; in the queue at our cost requests cost what they do here with 16 clients, and up to 2n + 1 of "
+        "them share n cores, as in our threads.\n",
         _open_loop(results, single),
         "## Other servers\n",
         _peers(results, titles),
@@ -138,26 +141,41 @@ def _by_clients(
 
 
 def _open_loop(results: Results, single: Mapping[int, float]) -> str:
-    limit, cores = results.limit("600x450"), int(results.machine["usable cores"])
     rows = []
     for load in ("half", "full"):
         for arrivals in ("even", "poisson"):
             cell = f"{load} {arrivals}"
-            ideal = []
-            for at, rate in results.of(OURS, cell, "rate").items():
-                if at in limit and at in single:
-                    due = Load(
-                        port=0, images="", seconds=600, warm_up=0, rate=rate, arrivals=arrivals, seed=at
-                    )
-                    latencies = ideal_latencies(due_times(due), workers=cores, seconds=cores / limit[at])
-                    ideal.append(quantile(latencies, 0.99) / single[at])
             figures = [shown(ratio(results.of(OURS, cell, name), single)) for name in ("p50", "p99")]
-            asked = results.of(OURS, cell, "requests")
-            refused = [100 * share for share in ratio(results.of(OURS, cell, "refused"), asked)]
             # A queue at full load has no p99 of its own: it depends on how long one looks.
-            figures += [shown(ideal), "–"] if load == "half" else ["–", shown(refused, 1)]
+            if load == "half":
+                figures += [*map(shown, _queues(results, cell, arrivals, single)), "–"]
+            else:
+                asked = results.of(OURS, cell, "requests")
+                refused = [100 * share for share in ratio(results.of(OURS, cell, "refused"), asked)]
+                figures += ["–", "–", shown(refused, 1)]
             rows.append([f"{load} load, {arrivals}", *figures])
-    return table(["", "p50", "p99", "p99, ideal queue", "refused, %"], rows)
+    head = ["", "p50", "p99", "p99, ideal queue", "p99, queue at our cost", "refused, %"]
+    return table(head, rows)
+
+
+def _queues(
+    results: Results, cell: str, arrivals: Literal["even", "poisson"], single: Mapping[int, float]
+) -> tuple[list[float], list[float]]:
+    """p99 of the ideal queue, and of one where a request costs what it does here and shares the cores."""
+    limit, cores = results.limit("600x450"), int(results.machine["usable cores"])
+    most = results.of(OURS, "raw 16", "throughput")
+    ideal, ours = [], []
+    for at, rate in results.of(OURS, cell, "rate").items():
+        if at not in limit.keys() & single.keys() & most.keys():
+            continue
+        load = Load(port=0, images="", seconds=600, warm_up=0, rate=rate, arrivals=arrivals, seed=at)
+        due = list(due_times(load))
+        latencies = ideal_latencies(due, workers=cores, seconds=cores / limit[at])
+        ideal.append(quantile(latencies, 0.99) / single[at])
+        # As many as are decoded, and as are in inference.
+        latencies = shared_latencies(due, cores=cores, at_a_time=2 * cores + 1, seconds=cores / most[at])
+        ours.append(quantile(latencies, 0.99) / single[at])
+    return ideal, ours
 
 
 def _processor(results: Results, titles: Mapping[str, str]) -> str:
