@@ -75,7 +75,7 @@ def _figures(text: str) -> Iterator[tuple[Cell, Figure]]:
         for column, cell in zip(head, cells, strict=True):
             if found := _FIGURE.fullmatch(cell):
                 figure = Figure(*map(float, found.groups()))
-                if figure.low < figure.high:  # else it is the unit, or was measured once
+                if figure.low < figure.high:  # else it is the unit, was measured once, or is always the same
                     yield Cell(heading, row, column), figure
 
 

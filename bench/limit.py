@@ -7,7 +7,7 @@ shapes are tried, of which the best is the limit: workers x threads of one infer
 Where there are fewer workers than cores, as many threads as cores decode ahead of them.
 
 With ``--beside`` one more thread does so many seconds of Python work for each image, as the event loop of
-a server in one process does: what is left is the limit of such a server, whatever its code.
+a server in one process does: what is left is about what such a server could answer.
 """
 
 import argparse

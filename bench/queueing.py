@@ -1,4 +1,4 @@
-"""What of a latency is the queue's own: the same arrivals at workers that cost nothing but the work."""
+"""What of a latency is the queue's own: the same arrivals at workers of a known cost, and nothing else."""
 
 import heapq
 import math

@@ -166,15 +166,16 @@ def _queues(
     most = results.of(OURS, "raw 16", "throughput")
     ideal, ours = [], []
     for at, rate in results.of(OURS, cell, "rate").items():
-        if at not in limit.keys() & single.keys() & most.keys():
+        if at not in limit or at not in single:
             continue
         load = Load(port=0, images="", seconds=600, warm_up=0, rate=rate, arrivals=arrivals, seed=at)
         due = list(due_times(load))
         latencies = ideal_latencies(due, workers=cores, seconds=cores / limit[at])
         ideal.append(quantile(latencies, 0.99) / single[at])
-        # As many as are decoded, and as are in inference.
-        latencies = shared_latencies(due, cores=cores, at_a_time=2 * cores + 1, seconds=cores / most[at])
-        ours.append(quantile(latencies, 0.99) / single[at])
+        if at in most:
+            # As many as are decoded, and as are in inference.
+            shared = shared_latencies(due, cores=cores, at_a_time=2 * cores + 1, seconds=cores / most[at])
+            ours.append(quantile(shared, 0.99) / single[at])
     return ideal, ours
 
 

@@ -115,7 +115,7 @@ class Rounds:
                 return self._recorder.load(repetition, OURS, cell, server, clients=clients, **changes)
 
             capacity = None
-            for clients in self._plan.clients:
+            for clients in sorted(self._plan.clients):
                 rate = closed("raw", clients)
                 capacity = rate if clients <= _AT else capacity
                 closed("multipart", clients, form="multipart")
@@ -140,7 +140,10 @@ class Rounds:
             self._one_process(repetition)
 
     def _one_process(self, repetition: int) -> None:
-        """What is left of the limit beside an event loop such as ours, in our service's shape."""
+        """What is left of the limit beside an event loop such as ours.
+
+        With as many workers as our service infers in, each of which decodes its own image, one at a time.
+        """
         found = self._recorder.results.of(OURS, f"multipart {_AT}", EVENT_LOOP).get(repetition)
         if not found:
             return
