@@ -1,6 +1,5 @@
 """What of a latency is the queue's own: the same arrivals at workers of a known cost, and nothing else."""
 
-import heapq
 import math
 from collections import deque
 from collections.abc import Iterable
@@ -8,31 +7,14 @@ from collections.abc import Iterable
 _NOTHING = 1e-9  # seconds
 
 
-def ideal_latencies(due: Iterable[float], *, workers: int, seconds: float) -> list[float]:
-    """Latencies of requests that come at ``due`` to so many workers, first come, first served.
+def queue_latencies(due: Iterable[float], *, cores: int, at_a_time: int, seconds: float) -> list[float]:
+    """Latencies of requests that come at ``due``, first come, first served.
 
     Args:
         due: seconds, rising.
-        workers: how many requests go on at a time.
-        seconds: of each request, always the same.
-    """
-    free = [0.0] * workers
-    latencies = []
-    for at in due:
-        end = max(at, heapq.heappop(free)) + seconds
-        heapq.heappush(free, end)
-        latencies.append(end - at)
-    return latencies
-
-
-def shared_latencies(due: Iterable[float], *, cores: int, at_a_time: int, seconds: float) -> list[float]:
-    """Latencies of requests that share the cores, as threads do, instead of each keeping its core.
-
-    Args:
-        due: seconds, rising.
-        cores: as many requests go on at full speed; more share them equally.
-        at_a_time: as many are begun, first come, first served; the others wait.
-        seconds: of one core for each request.
+        cores: as many requests go on at full speed; more share them equally, as threads do.
+        at_a_time: as many are begun, the others wait; with as many as ``cores`` each has one to itself.
+        seconds: of one core for each request, always the same.
     """
     coming, waiting = deque(due), deque[float]()
     going: list[tuple[float, float]] = []  # what is left of each, and when it was due

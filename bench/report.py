@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from bench.load import Load, due_times
-from bench.queueing import ideal_latencies, shared_latencies
+from bench.queueing import queue_latencies
 from bench.recorder import OUR_THREADS
 from bench.results import BESIDE, CPU, Results, ratio
 from bench.rounds import CLIENTS, OURS
@@ -170,11 +170,11 @@ def _queues(
             continue
         load = Load(port=0, images="", seconds=600, warm_up=0, rate=rate, arrivals=arrivals, seed=at)
         due = list(due_times(load))
-        latencies = ideal_latencies(due, workers=cores, seconds=cores / limit[at])
-        ideal.append(quantile(latencies, 0.99) / single[at])
+        alone = queue_latencies(due, cores=cores, at_a_time=cores, seconds=cores / limit[at])
+        ideal.append(quantile(alone, 0.99) / single[at])
         if at in most:
             # As many as are decoded, and as are in inference.
-            shared = shared_latencies(due, cores=cores, at_a_time=2 * cores + 1, seconds=cores / most[at])
+            shared = queue_latencies(due, cores=cores, at_a_time=2 * cores + 1, seconds=cores / most[at])
             ours.append(quantile(shared, 0.99) / single[at])
     return ideal, ours
 
