@@ -85,4 +85,21 @@ class Augment(keras.layers.Layer):
         )
         contrast = ops.reshape(contrast, (-1, 1, 1, 1))
         shift = ops.reshape(shift, (-1, 1, 1, 1))
-        return ops.clip((images - mean) * contrast + mean * gain + shift, 0.0, 255.0)
+        images = (images - mean) * contrast + mean * gain + shift
+        if options.saturation or options.hue:
+            images = ops.matmul(images, self._turned_colors(count)[:, None])
+        return ops.clip(images, 0.0, 255.0)
+
+    def _turned_colors(self, count: Any) -> Any:
+        """Matrices ``[N, 3, 3]`` that turn RGB about the grey axis and move it towards that axis or away.
+
+        A rotation about (1, 1, 1) by Rodrigues' formula; what lies on the axis stays as it is.
+        """
+        angle = self._uniform(count, -1.0, 1.0) * math.radians(self.augmentation.hue)
+        saturation = 1.0 + self._uniform(count, -1.0, 1.0) * self.augmentation.saturation
+        cos, sin = ops.cos(angle)[:, None, None], ops.sin(angle)[:, None, None]
+        grey = ops.full((3, 3), 1 / 3)
+        across = ops.array([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]]) / math.sqrt(3)
+        turned = cos * ops.eye(3) + (1.0 - cos) * grey + sin * across
+        saturation = saturation[:, None, None]
+        return saturation * turned + (1.0 - saturation) * grey

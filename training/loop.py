@@ -1,14 +1,16 @@
 """The training loop of one member. It reads from top to bottom and uses nothing but Keras 3.
 
 Everything between epochs — learning rate, early stopping, best weights, history, checkpoint — is plain
-code here, so that a stopped run goes on from its last finished epoch. Draws are the same then as in
-an unbroken run; augmentation and dropout start their random streams anew.
+code here, so that a stopped run goes on from its last finished epoch. Seed and epoch decide the draws
+and the random streams of augmentation and dropout, so a resumed run ends as an unbroken one.
 """
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,17 +21,19 @@ from scipy.special import log_softmax
 
 from models.errors import DermaserveError
 from training.batches import Subset, batches, log_prior_shift, prefetch
+from training.crops import Crops
 from training.devices import device_count
 from training.networks import build_network, fixed_size, set_trainable
 from training.recipe import MemberRecipe, Phase, Recipe, RecipeError
 from training.run import Run
 from training.state import State, commit, read_state
-from training.trainer import compile_trainer, steps_per_epoch
+from training.trainer import compile_trainer, reestimate_batch_norm, reseed, steps_per_epoch
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 NETWORK = "network.keras"
-BEST = "best.weights.h5"
+_STATISTICS_STEPS = 100
+"""Batches that batch normalisation's statistics are estimated from once the weights are averaged."""
 
 
 class TrainingError(DermaserveError):
@@ -56,6 +60,10 @@ def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "floa
     _check_sizes(recipe, member)
     folder.mkdir(parents=True, exist_ok=True)
     state = read_state(folder)
+    if state.history:  # its weights are in the folder; the file that it started from may be gone
+        member = replace(member, starting_weights="none")
+    else:
+        run.note_member(member, precision)
     chosen = {part: run.chosen(member, part) for part in ("train", "validation")}
     labels = {part: run.member_labels(member, part) for part in chosen}
     classes = run.class_count(member)
@@ -71,14 +79,23 @@ def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "floa
     keras.config.set_dtype_policy(precision)
     network = build()
     shift = log_prior_shift(labels["train"], recipe, classes)
+    log_prior = np.log(np.maximum(np.bincount(labels["train"], minlength=classes), 1) / len(labels["train"]))
     for index, phase in enumerate(member.phases):
         if index < state.phase:
             continue
         size = recipe.phase_size(member, phase)
-        pixels = {part: Subset(run.pixels(part, size), chosen[part]) for part in chosen}
-        validate = partial(_validate, recipe, pixels["validation"], labels["validation"], classes, shift)
+        pixels = {
+            "train": Subset(run.pixels("train", recipe.picture_size or size), chosen["train"]),
+            "validation": Subset(run.pixels("validation", size), chosen["validation"]),
+        }
+        draw = partial(_drawn, run, member, size, labels["train"], pixels["train"])
+        validate = partial(
+            _validate, recipe, pixels["validation"], labels["validation"], classes, shift, log_prior
+        )
         if index > 0:
-            network.load_weights(folder / BEST)  # each phase starts from the best of the one before
+            network.load_weights(
+                folder / state.best_weights
+            )  # each phase starts from the best of the one before
         # Compiling anew makes Keras read the changed `trainable` and gives a fresh optimizer.
         set_trainable(network, phase)
         trainer = compile_trainer(recipe, member, phase, network, labels["train"], classes, run.seed + index)
@@ -94,17 +111,15 @@ def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "floa
             if index > 0:  # this phase's epochs have to beat what it began with, at its own size
                 state.best = _monitored(recipe, validate(network))
         after_step = partial(_average, network, kept, recipe.ema) if recipe.ema else None
-        while state.epoch < phase.epochs and state.since_best < phase.stop_patience:
+        whole = phase.schedule == "cosine"  # it gains most in its last epochs
+        while state.epoch < phase.epochs and (whole or state.since_best < phase.stop_patience):
             started = time.monotonic()
             if phase.schedule != "cosine":
                 trainer.optimizer.learning_rate = phase.learning_rate * state.rate_factor
             epoch_id = 1000 * index + state.epoch
-            drawn = batches(
-                pixels["train"], labels["train"], recipe, classes, run.seed, epoch_id, device_count()
-            )
-            train_loss, waited = _one_epoch(
-                trainer, drawn, steps_per_epoch(recipe, labels["train"]), after_step
-            )
+            reseed(trainer, run.seed, epoch_id)
+            steps = steps_per_epoch(recipe, labels["train"])
+            train_loss, waited = _one_epoch(trainer, draw(epoch_id), steps, after_step)
             figures = validate(kept) | {
                 "phase": index,
                 "epoch": state.epoch,
@@ -118,7 +133,8 @@ def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "floa
             state.since_best, state.since_drop = state.since_best + 1, state.since_drop + 1
             if _monitored(recipe, figures) < state.best:
                 state.best, state.since_best, state.since_drop = _monitored(recipe, figures), 0, 0
-                _save_weights(kept, folder / BEST)
+                state.best_weights = f"best-{index}-{state.epoch}.weights.h5"
+                _save_weights(kept, folder / state.best_weights)
             if phase.schedule == "plateau" and state.since_drop >= phase.plateau_patience:
                 state.rate_factor, state.since_drop = state.rate_factor * phase.plateau_factor, 0
             _save_weights(trainer, folder / state.weights)
@@ -126,11 +142,20 @@ def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "floa
                 _save_weights(kept, folder / state.average)
             commit(folder, state)
             _print_progress(member, phase, index, state, figures)
-        state = State(phase=index + 1, history=state.history)
+        if recipe.ema and phase.trainable != "head":
+            network.load_weights(folder / state.best_weights)
+            reseed(trainer, run.seed, 1000 * index + phase.epochs)
+            reestimate_batch_norm(trainer, islice(draw(1000 * index + phase.epochs), _STATISTICS_STEPS))
+            figures = validate(network)
+            print(f"{member.name} statistics estimated anew: {recipe.monitor} {figures[recipe.monitor]:.4f}")
+            if _monitored(recipe, figures) < state.best:
+                state.best_weights = f"best-{index}-statistics.weights.h5"
+                _save_weights(network, folder / state.best_weights)
+        state = State(phase=index + 1, history=state.history, best_weights=state.best_weights)
         commit(folder, state)
     keras.config.set_dtype_policy("float32")
     network = build()
-    network.load_weights(folder / BEST)
+    network.load_weights(folder / state.best_weights)
     if member.image_size:
         trained, network = network, build(resize=True)
         network.set_weights(trained.get_weights())
@@ -154,27 +179,58 @@ def predict_logits(network: keras.Model, pixels: Any, batch_size: int) -> np.nda
 
 
 def _validate(
-    recipe: Recipe, pixels: Any, labels: np.ndarray, classes: int, shift: np.ndarray, network: keras.Model
+    recipe: Recipe,
+    pixels: Any,
+    labels: np.ndarray,
+    classes: int,
+    shift: np.ndarray,
+    log_prior: np.ndarray,
+    network: keras.Model,
 ) -> dict[str, float]:
-    """Cross entropy, accuracy and balanced accuracy at the training data's prevalence.
+    """Cross entropy, accuracy and balanced accuracy at the training data's prevalence, and the macro loss.
 
-    The cross entropy is that at the temperature that suits the network best. Every network gets its
-    temperature after training; one that ranks better must not lose to one that is less sure of itself.
+    The macro loss is the mean over the classes of the cross entropy at equal prevalence, so that a class
+    counts however rare it is; two thirds of the plain one are naevi. Both are those at the temperature
+    that suits the network best. Every network gets its temperature after training; one that ranks better
+    must not lose to one that is less sure of itself.
     """
     logits = predict_logits(network, pixels, recipe.batch_size)
-
-    def cross_entropy(log_temperature: float) -> float:
-        log_p = log_softmax(logits / np.exp(log_temperature) - shift, axis=1)
-        return float(-log_p[np.arange(len(labels)), labels].mean())
-
-    fitted = minimize_scalar(cross_entropy, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
-    hits = (logits / np.exp(fitted.x) - shift).argmax(axis=1) == labels
+    counts = np.bincount(labels, minlength=classes)
+    weights = 1.0 / (np.count_nonzero(counts) * counts[labels])
+    loss, temperature = _best_cross_entropy(logits, labels, shift, np.full(len(labels), 1 / len(labels)))
+    macro_loss, _ = _best_cross_entropy(logits, labels, shift + log_prior, weights)
+    hits = (logits / temperature - shift).argmax(axis=1) == labels
     recalls = [hits[labels == code].mean() for code in range(classes) if (labels == code).any()]
     return {
-        "loss": float(fitted.fun),
+        "loss": loss,
+        "macro_loss": macro_loss,
         "accuracy": float(hits.mean()),
         "balanced_accuracy": float(np.mean(recalls)),
     }
+
+
+def _best_cross_entropy(
+    logits: np.ndarray, labels: np.ndarray, shift: np.ndarray, weights: np.ndarray
+) -> tuple[float, float]:
+    """The smallest cross entropy over all temperatures, weighted by image, and its temperature."""
+
+    def cross_entropy(log_temperature: float) -> float:
+        log_p = log_softmax(logits / np.exp(log_temperature) - shift, axis=1)
+        return float(-(weights * log_p[np.arange(len(labels)), labels]).sum())
+
+    fitted = minimize_scalar(cross_entropy, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
+    return float(fitted.fun), float(np.exp(fitted.x))
+
+
+def _drawn(
+    run: Run, member: MemberRecipe, size: tuple[int, int], labels: np.ndarray, pixels: Any, epoch_id: int
+) -> Iterator[Any]:
+    """The batches of one epoch; crops are cut where the recipe cuts them from whole pictures."""
+    recipe = run.recipe
+    if recipe.picture_size:
+        rng = np.random.default_rng([run.seed, epoch_id, 1])
+        pixels = Crops(pixels, size, member.augmentation or recipe.augmentation, rng)
+    return batches(pixels, labels, recipe, run.class_count(member), run.seed, epoch_id, device_count())
 
 
 def _statistics(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -233,7 +289,8 @@ def _average(network: keras.Model, average: keras.Model, keep: float) -> None:
 
 def _monitored(recipe: Recipe, figures: dict[str, float]) -> float:
     """The figure that picks the best epoch, signed so that smaller is better."""
-    return figures["loss"] if recipe.monitor == "loss" else -figures["balanced_accuracy"]
+    figure = figures[recipe.monitor]
+    return -figure if recipe.monitor == "balanced_accuracy" else figure
 
 
 def _save_weights(model: keras.Model, path: Path) -> None:
@@ -250,7 +307,7 @@ def _print_progress(
     print(
         f"{member.name} phase {index + 1}/{len(member.phases)} epoch {state.epoch}/{phase.epochs} "
         f"{figures['seconds']:.0f} s  train loss {figures['train_loss']:.4f}  validation loss "
-        f"{figures['loss']:.4f} accuracy {figures['accuracy']:.3f} "
+        f"{figures['loss']:.4f} macro {figures['macro_loss']:.4f} accuracy {figures['accuracy']:.3f} "
         f"balanced {figures['balanced_accuracy']:.3f}{best}",
         flush=True,
     )

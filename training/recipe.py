@@ -36,6 +36,11 @@ class Augmentation:
     brightness: float = 0.0  # largest shift, as a share of the full range
     contrast: float = 0.0  # largest relative change of the distance from the mean
     color: float = 0.0  # largest relative gain of a single channel
+    saturation: float = 0.0  # largest relative change of the distance from grey
+    hue: float = 0.0  # degrees, to either side, about the grey axis
+    # The next two need ``picture_size``.
+    min_resolution: float = 1.0  # smallest factor by which a crop is reduced before it is enlarged again
+    min_quality: int = 100  # lowest JPEG quality that a crop is saved at; 100 for none
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Phase:
     image_size: int | None = None  # None: the member's; smaller is faster, for the early epochs
     plateau_patience: int = 3  # epochs without gain before the rate is multiplied by plateau_factor
     plateau_factor: float = 0.3
-    stop_patience: int = 10  # epochs without gain before the phase ends
+    stop_patience: int = 10  # epochs without gain before the phase ends; a cosine runs to its end
     warmup: float = 0.1  # share of the steps with a rising rate (cosine only)
 
 
@@ -152,6 +157,9 @@ class Recipe:
     task: Task = "diagnosis"
     sites: tuple[str, ...] = ()  # train and measure on images of these localizations alone; empty: all
     image_size: int | tuple[int, int] = 224  # pixels; a side, or height and width
+    # Height and width of the pictures that crops are cut from; None: from the model's input, which is
+    # the centre of each picture, scaled already.
+    picture_size: tuple[int, int] | None = None
     color: Color = "rgb"
     batch_size: int = 32
     # Keras' CategoricalFocalCrossentropy; gamma 0 makes it plain cross entropy.
@@ -167,8 +175,9 @@ class Recipe:
     # Share of the old average that each step's exponential moving average of the weights keeps; 0 for none.
     ema: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
-    # Which validation figure picks the best epoch; the loss is the cross entropy after temperature scaling.
-    monitor: Literal["loss", "balanced_accuracy"] = "loss"
+    # Which validation figure picks the best epoch. The loss is the cross entropy after temperature scaling,
+    # at the training data's prevalence; the macro loss is that at equal prevalence of all classes.
+    monitor: Literal["loss", "macro_loss", "balanced_accuracy"] = "loss"
     # What of the malignant images the operating point must find on validation data.
     target_sensitivity: float = 0.97
 
@@ -186,6 +195,11 @@ class Recipe:
                     f"{self.name}: image_size of {member.name} must be from 1 to the model's, "
                     f"{min(self.size)}, got {member.image_size}"
                 )
+            augmentation = member.augmentation or self.augmentation
+            if self.picture_size is None and (
+                augmentation.min_resolution < 1 or augmentation.min_quality < 100
+            ):
+                raise RecipeError(f"{self.name}: min_resolution and min_quality need picture_size")
         specialists = [bool(member.classes) for member in self.members]
         expected = [self.combination == "specialists" and index > 0 for index in range(len(self.members))]
         if specialists != expected:

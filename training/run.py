@@ -3,7 +3,7 @@
 recipe.json         the recipe with the options applied
 environment.json    git revisions that trained it, seed, backend, versions
 split.csv           which image was in which part
-<member>/           network.keras history.csv curves.png, and what a resume needs
+<member>/           network.keras history.csv curves.png start.json, and what a resume needs
 calibration.json    temperatures, decision rule, malignancy threshold (validation only)
 *_answers-*.npz     the members' answers to some of train, to validation and, once, to test
 safeguards.*        prediction sets, out-of-distribution score, image quality, drift reference
@@ -16,9 +16,10 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
@@ -63,6 +64,9 @@ class Run:
                 raise RecipeError(
                     f"{folder} holds a run of another recipe, seed or split; choose another folder"
                 )
+            run = replace(run, data=data, cache=cache)  # they may have moved
+            places = {"data": str(data.resolve()), "cache": str(cache.resolve())}
+            write_json(folder / "environment.json", run.environment | places)
             run._note_revision()
             return run
         write_split(folder / "split.csv", rows, parts)
@@ -99,6 +103,14 @@ class Run:
             seed=environment["seed"],
             cache=Path(environment["cache"]),
         )
+
+    def note_member(self, member: MemberRecipe, precision: str) -> None:
+        """Write what ``member`` starts from, and its training's arithmetic, into its folder."""
+        start: dict[str, str] = {"starting_weights": member.starting_weights, "precision": precision}
+        file = Path(member.starting_weights)
+        if file.is_file():
+            start |= {"starting_weights": file.name, "sha256": sha256(file.read_bytes()).hexdigest()}
+        write_json(self.folder / member.name / "start.json", start)
 
     def _note_revision(self) -> None:
         """Add this code's revision and backend to those that had a part in the run."""

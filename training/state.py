@@ -16,6 +16,7 @@ _HISTORY = (
     "learning_rate",
     "train_loss",
     "loss",
+    "macro_loss",
     "accuracy",
     "balanced_accuracy",
 )
@@ -32,6 +33,7 @@ class State:
     since_drop: int = 0
     rate_factor: float = 1.0
     history: list[dict[str, float]] = field(default_factory=list)
+    best_weights: str = ""  # file with the best network so far, of any phase
 
     @property
     def weights(self) -> str:
@@ -57,6 +59,6 @@ def commit(folder: Path, state: State) -> None:
         writer = csv.DictWriter(stream, _HISTORY)
         writer.writeheader()
         writer.writerows(state.history)
-    for weights in folder.glob("*last-*.weights.h5"):
-        if weights.name not in (state.weights, state.average):
+    for weights in folder.glob("*-*.weights.h5"):
+        if weights.name not in (state.weights, state.average, state.best_weights):
             weights.unlink()

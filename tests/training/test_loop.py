@@ -281,7 +281,7 @@ def test_validation_does_not_punish_confidence_that_a_temperature_takes_out(
     found = []
     for boast in (1.0, 4.0):
         monkeypatch.setattr("training.loop.predict_logits", lambda *_, boast=boast: boast * logits)
-        found.append(training.loop._validate(recipe, None, labels, 3, shift, None))
+        found.append(training.loop._validate(recipe, None, labels, 3, shift, np.zeros(3), None))
     assert found[1] == pytest.approx(found[0], abs=1e-4)
     assert found[0]["loss"] < np.log(3)
 
