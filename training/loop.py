@@ -60,10 +60,11 @@ def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "floa
     _check_sizes(recipe, member)
     folder.mkdir(parents=True, exist_ok=True)
     state = read_state(folder)
-    if state.history:  # its weights are in the folder; the file that it started from may be gone
-        member = replace(member, starting_weights="none")
-    else:
+    if not state.history:
         run.note_member(member, precision)
+    elif member.starting_weights != "imagenet":  # that builds another network, and Keras has a copy
+        # The weights are in the folder by now; the file that they began from may be gone.
+        member = replace(member, starting_weights="none")
     chosen = {part: run.chosen(member, part) for part in ("train", "validation")}
     labels = {part: run.member_labels(member, part) for part in chosen}
     classes = run.class_count(member)
@@ -92,10 +93,8 @@ def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "floa
         validate = partial(
             _validate, recipe, pixels["validation"], labels["validation"], classes, shift, log_prior
         )
-        if index > 0:
-            network.load_weights(
-                folder / state.best_weights
-            )  # each phase starts from the best of the one before
+        if index > 0:  # each phase starts from the best of those before
+            network.load_weights(folder / state.best_weights)
         # Compiling anew makes Keras read the changed `trainable` and gives a fresh optimizer.
         set_trainable(network, phase)
         trainer = compile_trainer(recipe, member, phase, network, labels["train"], classes, run.seed + index)
@@ -110,7 +109,7 @@ def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "floa
                 kept.set_weights(network.get_weights())
             if index > 0:  # this phase's epochs have to beat what it began with, at its own size
                 state.best = _monitored(recipe, validate(network))
-        after_step = partial(_average, network, kept, recipe.ema) if recipe.ema else None
+        after_step = partial(_average, trainer, network, kept, recipe.ema) if recipe.ema else None
         whole = phase.schedule == "cosine"  # it gains most in its last epochs
         while state.epoch < phase.epochs and (whole or state.since_best < phase.stop_patience):
             started = time.monotonic()
@@ -281,8 +280,14 @@ def _one_epoch(
     return total / count, waited
 
 
-def _average(network: keras.Model, average: keras.Model, keep: float) -> None:
-    """Move ``average`` towards ``network``: a ← keep·a + (1 - keep)·w, batch statistics included."""
+def _average(trainer: keras.Model, network: keras.Model, average: keras.Model, keep: float) -> None:
+    """Move ``average`` towards ``network``: a ← keep·a + (1 - keep)·w, batch statistics included.
+
+    Early in a phase the average is short, or it would be made of the weights from before the phase: after n
+    steps at most (1 + n) / (10 + n) of it is kept, as in TensorFlow's ``ExponentialMovingAverage``.
+    """
+    steps = int(trainer.optimizer.iterations)
+    keep = min(keep, (1 + steps) / (10 + steps))
     for mean, weight in zip(average.weights, network.weights, strict=True):
         mean.assign(keep * mean + (1.0 - keep) * weight)
 

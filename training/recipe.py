@@ -172,7 +172,8 @@ class Recipe:
     optimizer: Literal["adamw", "adam", "adamax", "nadam", "rmsprop", "sgd"] = "adamw"
     weight_decay: float = 0.0
     clip_norm: float = 1.0  # of all gradients together; 0 for none
-    # Share of the old average that each step's exponential moving average of the weights keeps; 0 for none.
+    # Share of the old average that each step's exponential moving average of the weights keeps, less in the
+    # first steps of a phase; 0 for none.
     ema: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     # Which validation figure picks the best epoch. The loss is the cross entropy after temperature scaling,

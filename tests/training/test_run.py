@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,20 @@ def test_a_finished_run_is_not_trained_again(run: Path, dataset: Path) -> None:
     done = _training("train", "--data", dataset, "--out", run, "--recipe", RECIPE)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (run / "mobilenet_v2" / "history.csv").read_bytes() == before
+
+
+def test_a_run_goes_on_where_its_data_and_cache_have_moved_to(
+    run: Path, dataset: Path, tmp_path: Path
+) -> None:
+    moved, cache, copy = tmp_path / "moved", tmp_path / "cache", tmp_path / "run"
+    shutil.copytree(dataset, moved)
+    shutil.copytree(run, copy)
+    opened = Run.open(copy)
+    resumed = Run.create(copy, opened.recipe, data=moved, split=copy / "split.csv", seed=0, cache=cache)
+    assert all(row.path.is_relative_to(moved) for row in resumed.rows)
+    resumed.pixels("validation", (8, 8))
+    assert list(cache.glob("*.npy"))
+    assert Run.open(copy).data == moved
 
 
 def test_a_run_folder_is_not_taken_over_by_another_recipe(run: Path, dataset: Path) -> None:
