@@ -20,10 +20,13 @@ The result then differs from a full decode by 0.4 of 255 on average, as much as 
 (with a reserve of 2 by 0.3), and a photo of 12 megapixels is decoded at an eighth.
 """
 
+_START_OF_SCAN = b"\xda"
+_SCAN_HEADER = 14  # bytes at most
 _END_OF_IMAGE = b"\xff\xd9"
 
-_LAST = 2
-"""Bytes at the end of the data without which the last block cannot be decoded. It is padded with less."""
+_LAST = 8
+"""Bytes at the end of the data that the last block, or a few, cannot do without: fewer too many are taken
+for padding."""
 
 _PADDING = b"\xff\0" * 8
 """More of the ones that the last byte is padded with: libjpeg reads up to 8 bytes ahead. No code is all
@@ -67,14 +70,15 @@ def _reduce(image: Image.Image, height: int, width: int) -> None:
 
 def _end_of_only_scan(image: Image.Image, data: bytes) -> int | None:
     """Where the compressed data ends; None where it is in several scans, or its end is missing."""
-    if not isinstance(image, JpegImageFile) or image.fp is None or "progressive" in image.info:
+    if not isinstance(image, JpegImageFile) or "progressive" in image.info:
         return None
-    start, components = image.fp.tell(), image.layers  # Pillow stops behind the header of the first scan
-    size = 6 + 2 * components
-    if data[start - size : start - size + 3] != bytes([0, size, components]):
+    start = 2
+    while data[start : start + 1] == b"\xff" and data[start + 1 : start + 2] != _START_OF_SCAN:
+        start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    if data[start + 4 : start + 5] != bytes([image.layers]):  # as many components as there are
         return None
     end = data.find(_END_OF_IMAGE, start)
-    return end if end - start > _LAST else None
+    return end if end - start > _LAST + _SCAN_HEADER else None
 
 
 class _Pieces(io.BytesIO):
