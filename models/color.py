@@ -1,6 +1,6 @@
 """Colours by an embedded ICC profile to sRGB, in which the training data is.
 
-Converted is the small picture that a model reads, so that the size of the file does not matter.
+A picture is scaled down before, so that the size of the file does not matter.
 
 Reference: ICC.1:2022, section 7.2 (the header of a profile).
 """

@@ -1,7 +1,7 @@
 """What the samples of a decoded picture mean, and how they become 8-bit sRGB or grey.
 
-A large picture is brought to a mode that can be scaled, is scaled, and only then converted to what a
-model reads: so that it is in memory in one small mode only, and conversion costs little.
+A large picture is brought to a mode that can be scaled, is scaled down, and only then converted to what
+a model reads: so that it is in memory in one small mode only, and conversion costs little.
 """
 
 from typing import NamedTuple
@@ -85,7 +85,7 @@ def white_level(image: Image.Image, said: Meaning) -> float:
 
 
 def displayed(image: Image.Image, said: Meaning, white: float) -> tuple[Image.Image, bool]:
-    """A scaled picture as ``RGB`` or ``L`` in sRGB, transparency laid on white.
+    """A picture as ``RGB`` or ``L`` in sRGB, transparency laid on white.
 
     Returns:
         The picture; and whether it has a profile that could not be used.
