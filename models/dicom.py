@@ -48,10 +48,10 @@ _TRANSFER_SYNTAX = 0x0002_0010
 _SOP_CLASS = 0x0008_0016
 _SAMPLES, _PHOTOMETRIC, _PLANAR, _FRAMES = 0x0028_0002, 0x0028_0004, 0x0028_0006, 0x0028_0008
 _ROWS, _COLUMNS, _ALLOCATED, _STORED = 0x0028_0010, 0x0028_0011, 0x0028_0100, 0x0028_0101
-_SIGNED, _BURNED_IN = 0x0028_0103, 0x0028_0301
+_SIGNED, _BURNED_IN, _PROFILE = 0x0028_0103, 0x0028_0301, 0x0028_2000
 _WANTED: list[Any] = [
     _SOP_CLASS, _SAMPLES, _PHOTOMETRIC, _PLANAR, _FRAMES, _ROWS, _COLUMNS, _ALLOCATED, _STORED, _SIGNED,
-    _BURNED_IN,
+    _BURNED_IN, _PROFILE,
 ]  # fmt: skip
 _PIXEL_DATA = 0x7FE0_0010
 _UNDEFINED = 0xFFFF_FFFF
@@ -74,6 +74,7 @@ class Frame(NamedTuple):
         raw: the frame's samples; empty where it is a JPEG.
         several_frames: whether there are more.
         burned_in: whether the file says that text is burnt into its pixels.
+        profile: the ICC profile of its colours, None where there is none.
     """
 
     columns: int
@@ -84,6 +85,7 @@ class Frame(NamedTuple):
     raw: memoryview
     several_frames: bool
     burned_in: bool
+    profile: bytes | None
 
     @property
     def inverted(self) -> bool:
@@ -130,7 +132,7 @@ def _read_frame(data: bytes) -> Frame:
     syntax, start = _transfer_syntax(data)
     stream = _Stream(data)
     stream.seek(start)
-    dataset, length = _read_header(stream, explicit=syntax != uid.ImplicitVRLittleEndian)
+    dataset, length = _read_header(stream, implicit=syntax == uid.ImplicitVRLittleEndian)
     if _text(dataset, _SOP_CLASS) not in PHOTOGRAPHS:
         raise UnsupportedImage(
             f"The DICOM file holds no photograph: its SOP class is none of {', '.join(PHOTOGRAPHS.values())}."
@@ -164,6 +166,7 @@ def _read_frame(data: bytes) -> Frame:
         raw=raw,
         several_frames=frames > 1,
         burned_in=_text(dataset, _BURNED_IN) == "YES",
+        profile=_value(dataset, _PROFILE) or None,
     )
 
 
@@ -201,22 +204,27 @@ def _transfer_syntax(data: bytes) -> tuple[str, int]:
     return syntax, _PREFIX + meta.tell()
 
 
-def _read_header(stream: _Stream, *, explicit: bool) -> tuple[Dataset, int | None]:
-    """The wanted elements, and the length of the pixel data, if any, at which ``stream`` then stands."""
-    lengths: list[int] = []
+def _read_header(stream: _Stream, *, implicit: bool) -> tuple[Dataset, int | None]:
+    """The wanted elements, and the length of the pixel data, if any, at which ``stream`` then stands.
+
+    Some software encodes elements otherwise than its transfer syntax says. pydicom then goes by the first
+    element, and so does this.
+    """
+    found: list[tuple[str | None, int]] = []
 
     def at_pixels(tag: int, vr: str | None, length: int) -> bool:
         if tag < _PIXEL_DATA:
             return False
-        if tag == _PIXEL_DATA and (vr in ("OB", "OW") if explicit else vr is None):
-            lengths.append(length)
+        if tag == _PIXEL_DATA and vr in ("OB", "OW", None):
+            found.append((vr, length))
         return True
 
-    dataset = read_dataset(stream, not explicit, True, stop_when=at_pixels, specific_tags=_WANTED)
-    if not lengths:
+    dataset = read_dataset(stream, implicit, True, stop_when=at_pixels, specific_tags=_WANTED)
+    if not found:
         return dataset, None
-    stream.seek(12 if explicit else 8, 1)  # it was rewound to the element's tag
-    return dataset, lengths[0]
+    vr, length = found[0]
+    stream.seek(8 if vr is None else 12, 1)  # it was rewound to the element's tag
+    return dataset, length
 
 
 def _photometric(dataset: Dataset) -> str:

@@ -5,6 +5,8 @@ drift apart; everything numeric after it (scaling, normalisation) is inside the 
 """
 
 import io
+import math
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,9 +16,15 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from models.errors import CorruptImage, ImageTooLarge, UnsupportedImage
+from models.jpeg import load_jpeg
+from models.samples import Meaning, displayed, meaning, resizable, white_level
 
 if TYPE_CHECKING:
     from models.dicom import Frame
+
+# As a warning it would let the image through, and Python would remember its text, with the number of
+# pixels in it, for ever.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 ACCEPTED_FORMATS: dict[str, str] = {
     "JPEG": "image/jpeg",
@@ -44,12 +52,11 @@ HIGHEST_MAX_PIXELS = 89_000_000
 
 Color = Literal["rgb", "grey"]
 
-_DRAFT_RESERVE = 1.6
-"""A JPEG may be decoded at a reduced scale as long as it keeps this many times the target size.
+_REDUCING_GAP = 2.0
+"""A large image is first averaged over whole pixels, down to this many times the target size or more."""
 
-The result then differs from a full decode by 0.4 of 255 on average, as much as two ways of rounding do
-(with a reserve of 2 by 0.3), and a photo of 12 megapixels is decoded at an eighth.
-"""
+_REACH = 1.5
+"""By how many pixels of the result the bicubic filter looks beyond its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,7 @@ class Decoded:
         width, height: size of the uploaded image in pixels, after EXIF orientation.
         several_frames: whether the file holds more frames or pages than the first, the only one used.
         burned_in: whether the file says that text is burnt into its pixels.
+        profile_ignored: whether the file has a colour profile that could not be used.
     """
 
     pixels: np.ndarray
@@ -70,6 +78,7 @@ class Decoded:
     height: int
     several_frames: bool
     burned_in: bool = False
+    profile_ignored: bool = False
 
 
 class _Target(NamedTuple):
@@ -102,8 +111,8 @@ def decode(
 
     The format is found from the content. EXIF orientation is applied, transparency is laid on
     white, 16-bit samples are scaled to 8, CMYK becomes RGB, and of several frames the first is
-    taken. Scaling is antialiased bicubic. Embedded colour profiles are ignored, as they were
-    when the training data was published. Of DICOM files, see ``models.dicom`` for which are read.
+    taken. Scaling is antialiased bicubic. Colours are converted from an embedded ICC profile to sRGB.
+    Of DICOM files, see ``models.dicom`` for which are read.
 
     Args:
         data: the whole file.
@@ -116,7 +125,7 @@ def decode(
     Raises:
         UnsupportedImage: no accepted format.
         ImageTooLarge: over ``max_pixels``; decided from the header.
-        CorruptImage: truncated or damaged.
+        CorruptImage: truncated or damaged; see ``models.jpeg`` for what is noticed of JPEGs.
         MemoryError: there is none for it, which says nothing of the file.
     """
     target = _Target(height, width, color, max_pixels, admit)
@@ -125,9 +134,17 @@ def decode(
 
 
 def _decode_file(
-    data: bytes, target: _Target, *, formats: list[str] = _PILLOW_FORMATS, turn: bool = True
+    data: bytes,
+    target: _Target,
+    *,
+    formats: list[str] = _PILLOW_FORMATS,
+    turn: bool = True,
+    profile: bytes | None = None,
 ) -> Decoded:
-    """Decode what Pillow reads. With ``turn`` the orientation in its EXIF tags is applied."""
+    """Decode what Pillow reads.
+
+    With ``turn`` the orientation in its EXIF tags is applied. ``profile`` takes the place of its own.
+    """
     image = _open(data, formats)
     columns, rows = _stored_size(image)
     target.check_size(columns, rows)
@@ -138,21 +155,26 @@ def _decode_file(
         try:
             # Not n_frames: for that, Pillow walks all pages of a TIFF, each against all before it.
             several_frames = not preview and bool(getattr(image, "is_animated", False))
-            # Pillow turns TIFFs itself: their size already is, and after load() the tag is gone.
-            turned = turn and format_ != "TIFF" and _orientation(image) >= 5
-            full_width, full_height = image.size[::-1] if turned else image.size
+            size = image.size  # of a TIFF: after orientation, which Pillow itself applies in load()
             if format_ == "JPEG":
-                _reduce_while_decoding(image, target.height, target.width, turned)
-            image.load()
+                turned = turn and _orientation(image) >= 5
+                load_jpeg(image, data, height=target.height, width=target.width, turned=turned)
+            else:
+                # Before EXIF is read: for that, Pillow loads a PNG, and hides that it is damaged.
+                image.load()
             orientation = _orientation(image) if turn else 1
+            full_width, full_height = size[::-1] if orientation >= 5 else size
             # One name for all that are of full size, so that each is freed as soon as the next is there;
             # and the conversion comes after scaling. Else a large image would be in memory four times.
-            image = _resizable(image)
-            white = _white_level(image)
+            said = meaning(image)
+            if profile is not None:
+                said = said._replace(profile=profile)
+            image = resizable(image, said)
+            white = white_level(image, said)
             image = _upright(image, orientation)
-            pixels = _pixels(image, target, white)
-        except MemoryError:
-            raise  # says nothing of the file
+            pixels, ignored = _pixels(image, target, said, white)
+        except (MemoryError, CorruptImage):
+            raise  # the first says nothing of the file
         except Exception as error:
             # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError …
             # on damaged files, without a common base: every one of them means the same here. But the JPEG
@@ -161,7 +183,7 @@ def _decode_file(
             raise CorruptImage(
                 f"The {format_} image is truncated or damaged and cannot be decoded."
             ) from error
-    return Decoded(pixels, format_, full_width, full_height, several_frames)
+    return Decoded(pixels, format_, full_width, full_height, several_frames, profile_ignored=ignored)
 
 
 def _decode_dicom(data: bytes, target: _Target) -> Decoded:
@@ -169,21 +191,30 @@ def _decode_dicom(data: bytes, target: _Target) -> Decoded:
     frame = _dicom_frame(data)
     target.check_size(frame.columns, frame.rows)
     if frame.jpeg is not None:
-        picture = _decode_file(frame.jpeg, target, formats=["JPEG"], turn=False)
+        picture = _decode_file(frame.jpeg, target, formats=["JPEG"], turn=False, profile=frame.profile)
         if (picture.width, picture.height) != (frame.columns, frame.rows):
             raise CorruptImage("The DICOM file is damaged: its frame is not of the size that it states.")
-        pixels = picture.pixels
+        pixels, ignored = picture.pixels, picture.profile_ignored
     else:
         with target.admit(frame.columns * frame.rows):
             mode, samples = frame.samples()
             size = (frame.columns, frame.rows)
             image = Image.frombuffer(mode, size, samples, "raw", mode, 0, 1)
             del samples
-            image = _resizable(image)
-            pixels = _pixels(image, target, _white_level(image))
+            said = Meaning(grey=mode == "L", profile=frame.profile)
+            image = resizable(image, said)
+            pixels, ignored = _pixels(image, target, said, white_level(image, said))
     if frame.inverted:
         pixels = 255 - pixels
-    return Decoded(pixels, "DICOM", frame.columns, frame.rows, frame.several_frames, frame.burned_in)
+    return Decoded(
+        pixels,
+        "DICOM",
+        frame.columns,
+        frame.rows,
+        frame.several_frames,
+        burned_in=frame.burned_in,
+        profile_ignored=ignored,
+    )
 
 
 def _dicom_frame(data: bytes) -> "Frame":
@@ -247,48 +278,6 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _reduce_while_decoding(image: Image.Image, height: int, width: int, turned: bool) -> None:
-    """Let the JPEG codec scale down by a power of two, keeping a reserve over the target."""
-    if turned:
-        height, width = width, height
-    # draft() wants both sides at least as large as asked; the crop makes one side the tight one.
-    scale = min(image.width / width, image.height / height) / _DRAFT_RESERVE
-    if scale >= 2:
-        image.draft(image.mode, (int(image.width / scale), int(image.height / scale)))
-
-
-def _resizable(image: Image.Image) -> Image.Image:
-    """Any mode Pillow decodes to, as one that scales without loss: RGB, L, RGBA, I or F."""
-    transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-    if image.mode in ("I", "F", "RGBA") or (image.mode in ("RGB", "L") and not transparent):
-        return image
-    if image.mode.startswith("I;16"):
-        return image.convert("I")
-    return image.convert("RGBA" if transparent else "RGB")
-
-
-def _white_level(image: Image.Image) -> float:
-    """The sample that becomes 255.
-
-    Pillow reads 16-bit grey PNGs and TIFFs as 32-bit; wider or real-valued data is scaled by its
-    own range, there being no standard one.
-    """
-    if image.mode not in ("I", "F"):
-        return 255.0
-    top = float(np.nan_to_num(image.getextrema()[1]))
-    return 65535.0 if image.mode == "I" and top <= 65535 else max(top, 1.0)
-
-
-def _to_8_bit(image: Image.Image, white: float) -> Image.Image:
-    """A scaled image as ``RGB`` or ``L``, transparency laid on white."""
-    if image.mode in ("I", "F"):
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64)) / white * 255.0
-        return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
-    if image.mode == "RGBA":
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image
-
-
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -305,23 +294,52 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
 
 
-def _pixels(image: Image.Image, target: _Target, white: float) -> np.ndarray:
-    """The uint8 ``[height, width, channels]`` that a model reads, of an upright image of full size."""
-    fitted = _to_8_bit(_fit(image, target.height, target.width), white)
-    pixels = np.asarray(fitted.convert("L" if target.color == "grey" else "RGB"))
-    return pixels.reshape(target.height, target.width, -1)
+def _pixels(image: Image.Image, target: _Target, said: Meaning, white: float) -> tuple[np.ndarray, bool]:
+    """The uint8 ``[height, width, channels]`` that a model reads, of an upright image of full size.
 
-
-def _fit(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The largest centred rectangle of the target's aspect ratio, scaled to the target."""
-    scale = min(image.width / width, image.height / height)
-    # Rounding may carry the product a hair past the image's edge, which resize() refuses.
-    crop_width, crop_height = min(scale * width, image.width), min(scale * height, image.height)
-    left, top = (image.width - crop_width) / 2, (image.height - crop_height) / 2
-    right, bottom = min(left + crop_width, image.width), min(top + crop_height, image.height)
-    return image.resize(
-        (width, height),
-        Image.Resampling.BICUBIC,
-        box=(left, top, right, bottom),
-        reducing_gap=2.0,
+    With it goes whether a colour profile was ignored.
+    """
+    box, ignored = _box(image, target), False
+    if said.profile is not None:
+        image, box = _reduced(image, box, target)
+        image, ignored = displayed(image, said, white)
+    image = image.resize(
+        (target.width, target.height), Image.Resampling.BICUBIC, box=box, reducing_gap=_REDUCING_GAP
     )
+    if said.profile is None:
+        image, _ = displayed(image, said, white)
+    pixels = np.asarray(image.convert("L" if target.color == "grey" else "RGB"))
+    return pixels.reshape(target.height, target.width, -1), ignored
+
+
+_Box = tuple[float, float, float, float]
+
+
+def _box(image: Image.Image, target: _Target) -> _Box:
+    """The largest centred rectangle of the target's aspect ratio: left, top, right and bottom."""
+    scale = min(image.width / target.width, image.height / target.height)
+    # Rounding may carry the product a hair past the image's edge, which resize() refuses.
+    width, height = min(scale * target.width, image.width), min(scale * target.height, image.height)
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    return left, top, min(left + width, image.width), min(top + height, image.height)
+
+
+def _reduced(image: Image.Image, box: _Box, target: _Target) -> tuple[Image.Image, _Box]:
+    """What is in ``box``, reduced by a whole number, as resize() would begin; and the box within it.
+
+    Colours are converted at this size: rounded to 8 bits once more, they are then averaged. Models are
+    that sensitive: converted at the target's size, probabilities move by up to 0.035, so by up to 0.019.
+    """
+    scale = (box[2] - box[0]) / target.width
+    reach = _REACH * scale  # of the filter, beyond the box
+    left, top = max(0, int(box[0] - reach)), max(0, int(box[1] - reach))
+    right, bottom = math.ceil(box[2] + reach), math.ceil(box[3] + reach)
+    factor = max(1, int(scale / _REDUCING_GAP))
+    image = image.reduce(factor, (left, top, min(right, image.width), min(bottom, image.height)))
+    inner = (
+        (box[0] - left) / factor,
+        (box[1] - top) / factor,
+        (box[2] - left) / factor,
+        (box[3] - top) / factor,
+    )
+    return image, inner

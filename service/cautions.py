@@ -27,6 +27,11 @@ BURNED_IN = Caution(
     "The file says that text is burnt into the picture. It may disturb the answer, and name the patient to "
     "whoever sees the picture or its overlay.",
 )
+PROFILE_IGNORED = Caution(
+    "color_profile_ignored",
+    "The file has a colour profile that is damaged or belongs to another kind of picture. The colours were "
+    "read without it and may be wrong.",
+)
 BLURRED = Caution("blurred", "The image looks blurred. If you can, take it again.")
 UNDER_EXPOSED = Caution(
     "under_exposed",
@@ -57,6 +62,7 @@ CODES = (
         for caution in (
             MULTIPLE_FRAMES,
             BURNED_IN,
+            PROFILE_IGNORED,
             BLURRED,
             UNDER_EXPOSED,
             OVER_EXPOSED,
@@ -78,6 +84,7 @@ def cautions(
     found = [
         (image.several_frames, MULTIPLE_FRAMES),
         (image.burned_in, BURNED_IN),
+        (image.profile_ignored, PROFILE_IGNORED),
         (quality.sharpness < limits.sharpness_min, BLURRED),
         (quality.brightness < limits.brightness_min, UNDER_EXPOSED),
         (

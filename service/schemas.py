@@ -89,8 +89,8 @@ class ImageWarning(BaseModel):
     model_config = ConfigDict(title="Warning")
 
     code: str = Field(
-        description="Of the file: `low_resolution`, `multiple_frames`, "
-        "`burned_in_annotation`. Of the picture: `blurred`, `under_exposed`, `over_exposed`, "
+        description="Of the file: `low_resolution`, `multiple_frames`, `burned_in_annotation`, "
+        "`color_profile_ignored`. Of the picture: `blurred`, `under_exposed`, `over_exposed`, "
         "`low_contrast`. Of the answer: `out_of_distribution`, `members_disagree`, `empty_heatmap`. "
         "More may come.",
         examples=["blurred"],

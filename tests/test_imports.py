@@ -34,7 +34,15 @@ HOMES = {
     "opentelemetry": ("service/tracing.py",),
     "uvicorn": ("service/server.py", "service/listener.py", "service/protocol.py"),
     "prometheus_client": ("service/metrics.py", "service/operations.py"),
-    "PIL": ("models/preprocess.py", "service/gradcam.py", "service/codecs.py", "training/"),
+    "PIL": (
+        "models/preprocess.py",
+        "models/jpeg.py",
+        "models/samples.py",
+        "models/color.py",
+        "service/gradcam.py",
+        "service/codecs.py",
+        "training/",
+    ),
 }
 """Library to the only files, or folders, that may import it."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models import preprocess
+from models import color, jpeg, preprocess, samples
 from models.errors import ImageError
 from models.preprocess import Color, decode
 from training.data import DataError, Row
@@ -80,7 +80,8 @@ def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap:
 
 def _key(rows: Sequence[Row]) -> str:
     """Changes with the files, their order and the decoder's own code."""
-    digest = hashlib.sha256(inspect.getsource(preprocess).encode())
+    decoder = (preprocess, jpeg, samples, color)
+    digest = hashlib.sha256("".join(inspect.getsource(module) for module in decoder).encode())
     for row in rows:
         status = row.path.stat()
         digest.update(f"{row.path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, features
 
+from tests.profiles import cmyk_profile, in_space, rgb_profile
 from tests.synthetic import draw_lesion
 
 MEDIA_TYPES = {
@@ -45,7 +46,14 @@ def drawn_files(seed: int, width: int = 120, height: int = 90) -> dict[str, byte
     turned = Image.Exif()
     turned[0x0112] = 6
     frames: Mapping[str, Any] = {"append_images": [other, other]}
+    p3 = in_space(rgb, "Display P3")
+    wide_gamut = {"icc_profile": rgb_profile("Display P3")}
     files = {
+        "jpeg-profile": encoded(p3, "JPEG", subsampling=0, quality=95, **wide_gamut),
+        "jpeg-inks": encoded(cmyk, "JPEG", icc_profile=cmyk_profile()),
+        "png-profile": encoded(p3, "PNG", **wide_gamut),
+        "webp-profile": encoded(p3, "WEBP", lossless=True, **wide_gamut),
+        "tiff-profile": encoded(p3, "TIFF", compression="tiff_lzw", **wide_gamut),
         "jpeg-baseline": encoded(rgb, "JPEG", quality=85),
         "jpeg-progressive": encoded(rgb, "JPEG", progressive=True, subsampling=0),
         "jpeg-grey": encoded(grey, "JPEG", restart_marker_rows=2),

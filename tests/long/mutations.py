@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from tests.long.drawn import png_chunk
+from tests.long.spans import pixel_spans
 
 _TELLING = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 """Numbers at which parsers break."""
@@ -35,6 +36,21 @@ def mutate(rng: Random, files: Sequence[bytes]) -> bytes:
         own = _structural(data)
         data = (own if own and rng.random() < 0.6 else rng.choice(_BLIND))(rng, data)
     return data
+
+
+def damage_pixels(rng: Random, data: bytes) -> bytes:
+    """Damage inside of the compressed or stored pixels only: flipped bits, or a hole."""
+    spans = pixel_spans(data)
+    if not spans:
+        return _flip(rng, data)
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 4, 16))):
+        start, end = rng.choices(spans, weights=[end - start for start, end in spans])[0]
+        changed[rng.randrange(start, end)] ^= 1 << rng.randrange(8)
+    if rng.random() < 0.2:
+        at = rng.randrange(start, end)
+        changed[at : min(end, at + 512)] = bytes(min(end, at + 512) - at)
+    return bytes(changed)
 
 
 def _structural(data: bytes) -> Mutation | None:

@@ -1,21 +1,24 @@
 """What is fuzzed: each takes bytes, names the outcome, and raises whatever must not happen."""
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from starlette.requests import Request
 
-from models.errors import ImageError
-from models.preprocess import ACCEPTED_FORMATS, decode
+from models.preprocess import decode
 from service.errors import RequestError
 from service.gate import Gate
 from service.upload import UploadLimits, read_images
-from tests.long.drawn import drawn_dicoms, drawn_files
-from tests.long.mutations import mutate
+from tests.long.drawn import drawn_dicoms, drawn_files, encoded, tiled_tiff
+from tests.long.mutations import damage_pixels, mutate
+from tests.long.oracle import compare
 
 MAX_PIXELS = 4_000_000
 """Small, so that what takes more memory than a limit of pixels allows stands out."""
@@ -24,19 +27,20 @@ _BOUNDARY = "f2a9"
 
 
 def decoding(data: bytes) -> str:
-    """``models.preprocess.decode``: a whole picture, or an ImageError."""
-    try:
-        found = decode(data, max_pixels=MAX_PIXELS)
-    except ImageError as error:
-        return type(error).__name__
-    assert found.pixels.shape == (224, 224, 3), found.pixels.shape
-    assert found.pixels.dtype == np.uint8
-    assert found.format in ACCEPTED_FORMATS
-    assert found.width > 0
-    assert found.height > 0
-    # Pixels that a damaged file leaves out must not show what was in memory before.
-    np.testing.assert_array_equal(found.pixels, decode(data, max_pixels=MAX_PIXELS).pixels)
-    return f"decoded {found.format}"
+    """``models.preprocess.decode``: what Pillow makes of the file, or an ImageError where it does."""
+    outcome = compare(data, max_pixels=MAX_PIXELS)
+    if outcome.startswith("decoded"):
+        found, again = (decode(data, max_pixels=MAX_PIXELS).pixels for _ in range(2))
+        assert found.shape == (224, 224, 3), found.shape
+        assert found.dtype == np.uint8
+        # Pixels that a damaged file leaves out must not show what was in memory before.
+        np.testing.assert_array_equal(found, again)
+    return outcome
+
+
+def decoding_reduced(data: bytes) -> str:
+    """The same of a picture so much smaller that a JPEG is decoded at a reduced scale."""
+    return compare(data, max_pixels=MAX_PIXELS, side=64)
 
 
 def parsing(data: bytes) -> str:
@@ -82,22 +86,50 @@ def forms(images: list[bytes]) -> list[bytes]:
     ]
 
 
+def photographs(folder: Path) -> list[bytes]:
+    """A few originals of the data set, in every way to keep them that matters."""
+    files = []
+    for path in sorted((folder / "originals").glob("*.jpg"))[:6]:
+        files.append(path.read_bytes())
+        with Image.open(path) as photograph:
+            photograph.load()
+        files += [
+            encoded(photograph, "JPEG", quality=90, progressive=True),
+            encoded(photograph, "JPEG", quality=90, restart_marker_rows=4),
+            encoded(photograph, "PNG"),
+            encoded(photograph, "TIFF"),
+            encoded(photograph, "TIFF", compression="tiff_lzw"),
+            encoded(photograph, "TIFF", compression="tiff_adobe_deflate"),
+            tiled_tiff(photograph.convert("L"), 128),
+            encoded(photograph, "WEBP"),
+            encoded(photograph, "WEBP", lossless=True),
+            encoded(photograph, "BMP"),
+        ]
+    return files
+
+
 Found = Mapping[str, tuple[Callable[[bytes], str], list[bytes]]]
 """Each target by its name, with the files that its inputs are made of."""
 
 
 def targets(seed: int) -> Found:
-    """All there are, with files drawn from ``seed``."""
+    """All there are: of files drawn from ``seed``, and of photographs where DERMASERVE_HAM10000 is set."""
     images = list(drawn_files(seed, 96, 72).values())
     found: Found = {"decode": (decoding, images), "multipart": (parsing, forms(images))}
     if find_spec("pydicom"):
         found = {**found, "dicom": (decoding, list(drawn_dicoms(seed, 96, 72).values()))}
+    folder = os.environ.get("DERMASERVE_HAM10000")
+    if folder and (real := photographs(Path(folder))):
+        found = {**found, "photographs": (decoding, real), "photographs, reduced": (decoding_reduced, real)}
     return found
 
 
 def input_of(seed: int, index: int, found: Found) -> tuple[str, bytes]:
-    """Which target gets which bytes: the same for the same seed and index, on every machine."""
+    """Which target gets which bytes: the same for the same seed, index and data set, on every machine."""
     rng = Random(f"{seed}:{index}")
     others = [name for name in found if name != "decode"]
     name = others[index // 5 % len(others)] if index % 5 == 4 else "decode"
-    return name, mutate(rng, found[name][1])
+    files = found[name][1]
+    if name.startswith("photographs") or (name == "decode" and rng.random() < 0.2):
+        return name, damage_pixels(rng, rng.choice(files))
+    return name, mutate(rng, files)
