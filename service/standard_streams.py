@@ -17,4 +17,4 @@ def fill_standard_streams() -> None:
         except OSError:
             os.open(os.devnull, mode)  # takes the lowest free number, which is this one
     if sys.stderr is None:
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
