@@ -110,33 +110,36 @@ audit: $(AUDIT_ENV)/.installed ## look all locked packages up among the known vu
 clean: ## remove the environments and caches
 	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) .venv-bench-* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+NEW_ENV = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
+	"Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.13 ..." % v)' && $(PYTHON) -m venv
+
 # A stamp says which locks an environment was made from; a new lock, device or extra makes it anew.
 $(SERVE_STAMP): $(SERVE_LOCKS)
 	rm -rf $(SERVE_ENV)
-	$(PYTHON) -m venv $(SERVE_ENV)
+	$(NEW_ENV) $(SERVE_ENV)
 	$(SERVE_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes $(SERVE_LOCKS:%=-r %)
 	touch $@
 
 $(DEV_ENV)/.installed: requirements/dev.txt
 	rm -rf $(DEV_ENV)
-	$(PYTHON) -m venv $(DEV_ENV)
+	$(NEW_ENV) $(DEV_ENV)
 	$(DEV_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
 $(AUDIT_ENV)/.installed: requirements/audit.txt
 	rm -rf $(AUDIT_ENV)
-	$(PYTHON) -m venv $(AUDIT_ENV)
+	$(NEW_ENV) $(AUDIT_ENV)
 	$(AUDIT_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
 .venv-bench-gpu/.installed: bench/gpu/requirements.txt
 	rm -rf $(@D)
-	$(PYTHON) -m venv $(@D)
+	$(NEW_ENV) $(@D)
 	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
 .venv-bench-%/.installed: bench/peers/requirements/%.txt
 	rm -rf $(@D)
-	$(PYTHON) -m venv $(@D)
+	$(NEW_ENV) $(@D)
 	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@

@@ -216,7 +216,9 @@ class Settings(BaseSettings):
     @classmethod
     def _traces_possible(cls, traces: bool) -> bool:
         if traces and not _installed("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
-            raise ValueError("false, as OpenTelemetry is not installed: pip install 'dermaserve[otel]'")
+            raise ValueError(
+                "false, as the extra 'otel' is not installed (make serve EXTRAS=otel installs it)"
+            )
         return traces
 
     @model_validator(mode="after")
