@@ -1,4 +1,4 @@
-# Two commands do everything: `make serve` and `make test`. `make help` lists the rest.
+# `make serve` serves, `make test` tests everything, `make test-fast` is for daily work. `make help` lists the rest.
 # Plain assignments: only the command line changes them, not a HOST that some shell exports.
 HOST = 127.0.0.1
 PORT = 8000
@@ -15,7 +15,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint fuzz hostile rolling soak bench bench-train bench-gpu bench-quantization train-env openapi lock bench-lock docker-test sbom audit clean
+.PHONY: help serve test test-fast lint fuzz hostile rolling soak bench bench-train bench-gpu bench-quantization train-env openapi lock bench-lock docker-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -27,6 +27,11 @@ serve: $(SERVE_STAMP) ## install what serving needs and serve the shipped model 
 test: $(DEV_ENV)/.installed ## lint, types, OpenAPI drift and the whole suite
 	$(MAKE) --no-print-directory lint
 	$(DEV_ENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
+
+test-fast: $(DEV_ENV)/.installed ## ruff, and the tests without training, browser and programs of their own: two minutes
+	$(DEV_ENV)/bin/ruff check .
+	$(DEV_ENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile \
+		-m "not bench and not browser and not deploy and not process and not training"
 
 lint: $(DEV_ENV)/.installed ## ruff and mypy
 	$(DEV_ENV)/bin/ruff check .

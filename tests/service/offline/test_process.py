@@ -33,7 +33,7 @@ def process(*arguments: str, before: str = "", stderr: int = subprocess.PIPE) ->
 
 
 def waiting(number: int, go: Path) -> str:
-    """What makes a run wait before it reads the file ``number`` until ``go`` exists; it writes rows in order."""
+    """What makes a run wait before it reads the file ``number`` until ``go`` exists."""
     return f"""
 import pathlib, time, service.offline.scoring as s
 read = s.read_file
