@@ -15,7 +15,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast lint fuzz hostile rolling soak bench bench-train bench-gpu bench-quantization train-env openapi lock bench-lock docker-test sbom audit clean
+.PHONY: help serve test test-fast lint fuzz hostile rolling soak bench bench-train bench-gpu train-env openapi lock bench-lock docker-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -66,11 +66,8 @@ bench: $(DEV_ENV)/.installed $(SERVE_STAMP) ## this service beside others and th
 bench-train: $(DEV_ENV)/.installed ## what training costs, by Keras backend: two hours on two cores (ARGS="--backend tensorflow")
 	$(DEV_ENV)/bin/python -m bench.train $(ARGS)
 
-bench-gpu: .venv-bench-gpu/.installed ## everything about serving on an NVIDIA GPU, for a machine that has one (ARGS=)
+bench-gpu: .venv-bench-gpu/.installed ## graph and service on an NVIDIA GPU (ARGS=)
 	.venv-bench-gpu/bin/python -m bench.gpu $(ARGS)
-
-bench-quantization: $(DEV_ENV)/.installed ## whether int8 pays on this processor, and why: a quarter of an hour (ARGS="--validation-images 100")
-	$(DEV_ENV)/bin/python -m bench.quantization $(ARGS)
 
 train-env: $(DEV_ENV)/.installed ## install what training and tests need into .venv
 
@@ -85,7 +82,7 @@ lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 	$(LOCK) --extra dicom -c requirements/dev.txt -o requirements/dicom.txt
 	$(LOCK) --extra otel -c requirements/dev.txt -o requirements/otel.txt
 	$(COMPILE) --group audit -o requirements/audit.txt
-	$(LOCK) bench/gpu/requirements.in --extra gpu -c requirements/dev.txt -o bench/gpu/requirements.txt
+	$(LOCK) bench/gpu-requirements.in --extra gpu -c requirements/dev.txt -o bench/gpu-requirements.txt
 
 # What decides the cost of an image is of our version, the rest of each peer's own choice.
 bench-lock: $(DEV_ENV)/.installed ## renew the hashed locks of the servers that bench compares with (PEERS=)
@@ -137,7 +134,7 @@ $(AUDIT_ENV)/.installed: requirements/audit.txt
 	$(AUDIT_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
-.venv-bench-gpu/.installed: bench/gpu/requirements.txt
+.venv-bench-gpu/.installed: bench/gpu-requirements.txt
 	rm -rf $(@D)
 	$(NEW_ENV) $(@D)
 	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<

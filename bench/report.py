@@ -12,9 +12,9 @@ KERAS = "fastapi-keras"
 
 _FORMS = {"raw": "raw body", "multipart": "multipart", "gradcam": "multipart, Grad-CAM"}
 _NOTE = (
-    "Each figure is the median of the repetitions, in brackets the least and the most of them; a ratio is formed "
-    "within a repetition. The limit: the same files and graph in one process without a server. The single-image "
-    "time: decoding and inference of one image there.\n"
+    "Each figure is the median of the repetitions, in brackets the least and the most of them; a ratio is "
+    "formed within a repetition. The limit: the same files and graph in one process without a server. The "
+    "single-image time: decoding and inference of one image there.\n"
 )
 
 

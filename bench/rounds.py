@@ -3,9 +3,10 @@
 Ratios are formed within a repetition, so a machine that slows down in the course slows all of them. The
 servers take turns in who comes first, and the limit is measured before, between and after them.
 
-Cells are named ``FORM CLIENTS``, such as ``multipart 16``: closed loop, forms ``raw``, ``multipart``, ``gradcam``
-(multipart with ``gradcam=true``) and ``12mp`` (raw); ``half even`` and ``half poisson``: open loop at half of what
-16 clients got in the same repetition; ``process``: start, idling and memory; ``memory``: after many requests.
+Cells are named ``FORM CLIENTS``, such as ``multipart 16``: closed loop, forms ``raw``, ``multipart``,
+``gradcam`` (multipart with ``gradcam=true``) and ``12mp`` (raw); ``half even`` and ``half poisson``: open
+loop at half of what 16 clients got in the same repetition; ``process``: start, idling and memory;
+``memory``: after many requests.
 """
 
 from collections.abc import Callable, Sequence
