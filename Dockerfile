@@ -2,7 +2,7 @@
 #   docker build -t dermaserve .                             CPU
 #   docker build -t dermaserve --build-arg DEVICE=gpu .      NVIDIA GPU; CUDA's libraries come as wheels
 #   docker build --build-arg EXTRAS="dicom otel" .           DICOM files, OpenTelemetry traces
-# BASE may name a digest (python@sha256:...) or a mirror; it needs Python 3.11 or newer with venv.
+# BASE may name a digest (python@sha256:...) or a mirror; it needs Python 3.11, 3.12 or 3.13 with venv.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS environment
@@ -46,7 +46,7 @@ ENV DERMASERVE_HOST=0.0.0.0 \
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=2); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client as h, os; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('DERMASERVE_PORT', 8000)), timeout=2); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
 CMD ["python", "-m", "service"]
 
 # The environment is a layer of its own: a change of code or model does not install anything again.

@@ -1,4 +1,4 @@
-# Two commands do everything: `make serve` and `make test`. `make help` lists the rest.
+# `make serve` serves, `make test` tests everything, `make test-fast` is for daily work. `make help` lists the rest.
 # Plain assignments: only the command line changes them, not a HOST that some shell exports.
 HOST = 127.0.0.1
 PORT = 8000
@@ -15,7 +15,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint fuzz hostile rolling soak bench bench-train bench-gpu bench-quantization train-env openapi lock bench-lock docker-test sbom audit clean
+.PHONY: help serve test test-fast lint fuzz hostile rolling soak bench bench-train bench-gpu train-env openapi lock bench-lock docker-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -27,6 +27,11 @@ serve: $(SERVE_STAMP) ## install what serving needs and serve the shipped model 
 test: $(DEV_ENV)/.installed ## lint, types, OpenAPI drift and the whole suite
 	$(MAKE) --no-print-directory lint
 	$(DEV_ENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
+
+test-fast: $(DEV_ENV)/.installed ## ruff, and the tests without training, browser and programs of their own: two minutes
+	$(DEV_ENV)/bin/ruff check .
+	$(DEV_ENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile \
+		-m "not bench and not browser and not deploy and not process and not training"
 
 lint: $(DEV_ENV)/.installed ## ruff and mypy
 	$(DEV_ENV)/bin/ruff check .
@@ -61,11 +66,8 @@ bench: $(DEV_ENV)/.installed $(SERVE_STAMP) ## this service beside others and th
 bench-train: $(DEV_ENV)/.installed ## what training costs, by Keras backend: two hours on two cores (ARGS="--backend tensorflow")
 	$(DEV_ENV)/bin/python -m bench.train $(ARGS)
 
-bench-gpu: .venv-bench-gpu/.installed ## everything about serving on an NVIDIA GPU, for a machine that has one (ARGS=)
+bench-gpu: .venv-bench-gpu/.installed ## graph and service on an NVIDIA GPU (ARGS=)
 	.venv-bench-gpu/bin/python -m bench.gpu $(ARGS)
-
-bench-quantization: $(DEV_ENV)/.installed ## whether int8 pays on this processor, and why: a quarter of an hour (ARGS="--validation-images 100")
-	$(DEV_ENV)/bin/python -m bench.quantization $(ARGS)
 
 train-env: $(DEV_ENV)/.installed ## install what training and tests need into .venv
 
@@ -80,7 +82,7 @@ lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 	$(LOCK) --extra dicom -c requirements/dev.txt -o requirements/dicom.txt
 	$(LOCK) --extra otel -c requirements/dev.txt -o requirements/otel.txt
 	$(COMPILE) --group audit -o requirements/audit.txt
-	$(LOCK) bench/gpu/requirements.in --extra gpu -c requirements/dev.txt -o bench/gpu/requirements.txt
+	$(LOCK) bench/gpu-requirements.in --extra gpu -c requirements/dev.txt -o bench/gpu-requirements.txt
 
 # What decides the cost of an image is of our version, the rest of each peer's own choice.
 bench-lock: $(DEV_ENV)/.installed ## renew the hashed locks of the servers that bench compares with (PEERS=)
@@ -110,33 +112,36 @@ audit: $(AUDIT_ENV)/.installed ## look all locked packages up among the known vu
 clean: ## remove the environments and caches
 	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) .venv-bench-* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+NEW_ENV = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
+	"Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.13 ..." % v)' && $(PYTHON) -m venv
+
 # A stamp says which locks an environment was made from; a new lock, device or extra makes it anew.
 $(SERVE_STAMP): $(SERVE_LOCKS)
 	rm -rf $(SERVE_ENV)
-	$(PYTHON) -m venv $(SERVE_ENV)
+	$(NEW_ENV) $(SERVE_ENV)
 	$(SERVE_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes $(SERVE_LOCKS:%=-r %)
 	touch $@
 
 $(DEV_ENV)/.installed: requirements/dev.txt
 	rm -rf $(DEV_ENV)
-	$(PYTHON) -m venv $(DEV_ENV)
+	$(NEW_ENV) $(DEV_ENV)
 	$(DEV_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
 $(AUDIT_ENV)/.installed: requirements/audit.txt
 	rm -rf $(AUDIT_ENV)
-	$(PYTHON) -m venv $(AUDIT_ENV)
+	$(NEW_ENV) $(AUDIT_ENV)
 	$(AUDIT_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
-.venv-bench-gpu/.installed: bench/gpu/requirements.txt
+.venv-bench-gpu/.installed: bench/gpu-requirements.txt
 	rm -rf $(@D)
-	$(PYTHON) -m venv $(@D)
+	$(NEW_ENV) $(@D)
 	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
 .venv-bench-%/.installed: bench/peers/requirements/%.txt
 	rm -rf $(@D)
-	$(PYTHON) -m venv $(@D)
+	$(NEW_ENV) $(@D)
 	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@

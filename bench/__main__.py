@@ -1,34 +1,29 @@
 """The whole benchmark: ``make bench``, or ``python -m bench``.
 
-Writes results.json, report.md (ratios), absolute.md and report.png into the output folder, anew after each
-part, so that an interrupted run has its tables too. With ``--tables`` it writes them from an older
-results.json without measuring.
+Writes results.json, report.md and report.png into the output folder, anew after each part, so that an
+interrupted run has its tables too. With ``--tables`` it writes them from an older results.json.
 """
 
 import argparse
-import hashlib
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.export import RECIPE
 from bench.images import prepare_images
 from bench.machine import describe_machine, versions
 from bench.peers import PEERS, Peer
 from bench.plot import plot
 from bench.recorder import Recorder
-from bench.report import appendix, report
+from bench.report import report
 from bench.results import Results
 from bench.rounds import BATCH_CAP, BATCH_WAIT, CLIENTS, Plan, Rounds
 from bench.servers import ROOT
 from models.bundle import MODEL_NAME
-from training.catalogue import load_recipe
 
 _SHIPPED = ROOT / "models" / "ham10000-ensemble"
 _PEER_PACKAGES = ("litserve", "bentoml", "ray", "mlserver", "fastapi", "keras", "tensorflow", "onnxruntime")
-PARTS = ("limit", "service", "peers", "micro", "memory")
+PARTS = ("limit", "service", "peers", "memory")
 
 
 def main(arguments: Sequence[str] | None = None, *, known: Sequence[Peer] = PEERS) -> int:
@@ -44,12 +39,9 @@ def main(arguments: Sequence[str] | None = None, *, known: Sequence[Peer] = PEER
     if options.tables:
         write(Results.load(out / "results.json"), known, out)
         return 0
-    if options.plain and not options.plain.is_file():
-        parser.error(f"--plain: expected an ONNX file, found none at {options.plain}")
     peers = [peer for peer in known if peer.name in options.peers]
     plan = Plan(
         model=(options.bundle or _SHIPPED).absolute() / MODEL_NAME,
-        plain=_plain(options.plain, out) if {"peers", "micro"} & set(options.only) else None,
         bundle=options.bundle and options.bundle.absolute(),
         python=options.python.absolute(),
         images=prepare_images(out / "images"),
@@ -89,20 +81,7 @@ def write(results: Results, peers: Sequence[Peer], out: Path) -> None:
     measured = {entry.subject for entry in results.entries}
     titles = {peer.name: peer.title for peer in peers if peer.name in measured}
     (out / "report.md").write_text(report(results, titles), encoding="utf-8")
-    (out / "absolute.md").write_text(appendix(results), encoding="utf-8")
     plot(results, titles, out / "report.png")
-
-
-def _plain(path: Path | None, out: Path) -> Path:
-    """The plain export: as given, or made with random weights, once for each recipe."""
-    if path is not None:
-        return path.absolute()
-    recipe = hashlib.sha256(repr(load_recipe(RECIPE)).encode()).hexdigest()[:12]
-    path = out / f"plain-{recipe}.onnx"
-    if not path.is_file():
-        print("exporting the recipe's networks with random weights", flush=True)
-        subprocess.run([sys.executable, "-m", "bench.export", "--out", path], cwd=ROOT, check=True)
-    return path
 
 
 def _parser(known: Sequence[Peer]) -> argparse.ArgumentParser:
@@ -129,9 +108,6 @@ def _parser(known: Sequence[Peer]) -> argparse.ArgumentParser:
         help="of the environment of our service (default: that of `make serve`)",
     )
     parser.add_argument("--bundle", type=Path, help="default: the shipped one")
-    parser.add_argument(
-        "--plain", type=Path, help="the plain tf2onnx export; default: made with random weights"
-    )
     parser.add_argument(
         "--out", type=Path, default=ROOT / "runs" / "bench", help="folder for what is written (runs/bench)"
     )

@@ -5,9 +5,6 @@
 Prints one JSON object. Run with the Python of the service, so that the libraries are the same. Several
 shapes are tried, of which the best is the limit: workers x threads of one inference x images at a time.
 Where there are fewer workers than cores, as many threads as cores decode ahead of them.
-
-With ``--beside`` one more thread does so many seconds of Python work for each image, as the event loop of
-a server in one process does: what is left is about what such a server could answer.
 """
 
 import argparse
@@ -18,10 +15,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -32,13 +27,11 @@ from bench.images import read_images
 from bench.spread import steady_rate
 from models.preprocess import decode
 from service.cpus import usable_cpus
-from service.examples import PREDICTION
 
 Pixels = NDArray[np.uint8]
 Source = Callable[[], Pixels]
 """Gives the next image as a model reads it, ``[height, width, 3]``; called from many threads."""
 
-_PIECES = 10  # of the work beside
 _OUTPUTS = ("probabilities", "cams", "disagreement", "ood_score")
 """All that the service asks the graph for."""
 
@@ -102,38 +95,6 @@ def decoding(images: Sequence[bytes]) -> Source:
     """Decodes ``images`` in turn, again and again."""
     turns = itertools.count()
     return lambda: decode(images[next(turns) % len(images)]).pixels
-
-
-@contextmanager
-def working_beside(source: Source, seconds: float) -> Iterator[Source]:
-    """``source``, with so many seconds of Python work for each image in a thread of its own.
-
-    In ten pieces, with the lock of the interpreter let go between them, as an event loop does.
-    """
-    given: SimpleQueue[bool] = SimpleQueue()
-
-    def work() -> None:
-        while given.get():
-            for _ in range(_PIECES):
-                end = time.thread_time() + seconds / _PIECES
-                while time.thread_time() < end:
-                    json.dumps(PREDICTION)
-                time.sleep(0.0002)
-
-    def told() -> Pixels:
-        given.put(True)
-        return source()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield told
-    finally:
-        while not given.empty():
-            with suppress(Empty):
-                given.get_nowait()
-        given.put(False)
-        thread.join()
 
 
 def measure(session: Any, source: Source, shape: Shape, seconds: float) -> Rate:
@@ -209,15 +170,13 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--shapes", nargs="*", type=Shape.parse, help="such as 2x1b1; default: all")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each shape")
-    parser.add_argument("--beside", type=float, default=0.0, help="seconds of Python work for each image")
     options = parser.parse_args()
     cores = usable_cpus()
     source = decoding(read_images(options.images))
     tried = options.shapes or shapes(cores)
     sessions = {threads: open_session(options.model, threads) for threads in {1, cores}}
     sessions |= {shape.threads: open_session(options.model, shape.threads) for shape in tried}
-    with working_beside(source, options.beside) if options.beside else nullcontext(source) as images:
-        rates = [measure(sessions[shape.threads], images, shape, options.seconds) for shape in tried]
+    rates = [measure(sessions[shape.threads], source, shape, options.seconds) for shape in tried]
     single = {
         threads: single_seconds(sessions[threads], source, options.seconds / 2) for threads in {1, cores}
     }

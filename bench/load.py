@@ -15,7 +15,7 @@ import asyncio
 import json
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -27,7 +27,7 @@ from typing import Literal
 from bench.connection import Connection, post
 from bench.images import read_images
 from bench.spread import quantile, steady_rate
-from bench.vitals import Thread, cores_seconds, cpu_by_thread
+from bench.vitals import cpu_seconds
 from models.labels import HAM10000_LABELS
 
 _BOUND = 60.0  # seconds for one answer
@@ -53,7 +53,6 @@ class Load:
         arrivals: how those are spaced.
         leader: process id of the server, whose processor time is measured; 0 for none.
         seed: of Poisson arrivals.
-        may_refuse: whether an open loop takes our service's "overloaded" for an answer, too.
     """
 
     port: int
@@ -68,7 +67,6 @@ class Load:
     arrivals: Literal["even", "poisson"] = "even"
     leader: int = 0
     seed: int = 1
-    may_refuse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +74,20 @@ class Measured:
     """What came of it.
 
     Attributes:
-        requests: answers that count, right, refused and wrong.
+        requests: answers that count, right and wrong.
         failed: those that are not 200 with a probability for each class, with their reasons in ``reasons``.
-        refused: those that are "overloaded" where that is an answer; not among ``failed``.
         throughput: right answers per second.
-        p50, p99, longest: seconds of latency of what was not refused.
+        p50, p95: seconds of latency.
         server_cpu, load_cpu: seconds of processor time per request, of the server and of this process.
-        cores_idle: share of the usable cores' time that nobody used, 0..1.
-        processes: of ``server_cpu``, what each took that lives at the end, the busiest first.
-        threads: likewise by the threads' names, see ``bench.vitals.Thread``.
     """
 
     requests: int
     failed: int
-    refused: int
     throughput: float
     p50: float
-    p99: float
-    longest: float
+    p95: float
     server_cpu: float
     load_cpu: float
-    cores_idle: float
-    processes: list[float] = field(default_factory=list)
-    threads: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
 
 
@@ -109,7 +98,6 @@ class _Asked:
     due: float
     done: float
     wrong: str
-    refused: bool
 
 
 class _Window:
@@ -120,50 +108,31 @@ class _Window:
         self.open()
 
     def open(self) -> None:
-        # The looking at the server itself, some milliseconds, belongs neither here nor at the end.
-        self._server = self._look()
-        self._own, self._cores = time.process_time(), cores_seconds()
+        self._server, self._own = self._server_cpu(), time.process_time()
         self.start = time.perf_counter()
 
     def close(self, asked: list[_Asked], *, clients: int = 0) -> Measured:
         """Sum up; without ``clients``, an open loop, until the last answer."""
-        own, cores = time.process_time() - self._own, cores_seconds()
-        idle, every = (after - before for after, before in zip(cores, self._cores, strict=True))
-        (cpu, threads), (cpu_before, threads_before) = self._look(), self._server
-        latencies = [one.done - one.due for one in asked if not one.refused]
-        refused = len(asked) - len(latencies)
-        if not latencies:
-            raise ValueError(f"expected an answer, but all {refused} requests were refused")
+        own, server = time.process_time() - self._own, self._server_cpu() - self._server
+        latencies = [one.done - one.due for one in asked]
         failed = sum(bool(one.wrong) for one in asked)
         if clients:
             rate = steady_rate(latencies, at_a_time=clients)
         else:
-            rate = len(latencies) / (max(one.done for one in asked) - self.start)
-        by_process: defaultdict[int, float] = defaultdict(float)
-        by_name: defaultdict[str, float] = defaultdict(float)
-        for number, thread in threads.items():
-            since = threads_before.get(number)
-            seconds = (thread.cpu - (since.cpu if since else 0.0)) / len(asked)
-            by_process[thread.process] += seconds
-            by_name[thread.name] += seconds
+            rate = len(asked) / (max(one.done for one in asked) - self.start)
         return Measured(
             requests=len(asked),
             failed=failed,
-            refused=refused,
-            throughput=rate * (1 - failed / len(latencies)),
+            throughput=rate * (1 - failed / len(asked)),
             p50=quantile(latencies, 0.5),
-            p99=quantile(latencies, 0.99),
-            longest=max(latencies),
-            server_cpu=(cpu - cpu_before) / len(asked),
+            p95=quantile(latencies, 0.95),
+            server_cpu=server / len(asked),
             load_cpu=own / len(asked),
-            cores_idle=idle / every if every else 0.0,  # in a window shorter than a hundredth of a second
-            processes=sorted(by_process.values(), reverse=True),
-            threads=dict(by_name),
             reasons=dict(Counter(one.wrong for one in asked if one.wrong).most_common(5)),
         )
 
-    def _look(self) -> tuple[float, dict[int, Thread]]:
-        return cpu_by_thread(self._leader) if self._leader else (0.0, {})
+    def _server_cpu(self) -> float:
+        return cpu_seconds(self._leader) if self._leader else 0.0
 
 
 class _Clients:
@@ -171,33 +140,23 @@ class _Clients:
 
     def __init__(self, load: Load) -> None:
         self._requests = cycle(list(_requests(load)))
-        self._port, self._may_refuse = load.port, load.may_refuse
+        self._port = load.port
         self._idle: list[Connection] = []
 
     async def ask(self, due: float) -> _Asked:
         """The next request over a free connection, a new one if there is none."""
         connection = self._idle.pop() if self._idle else Connection("127.0.0.1", self._port)
-        refused = False
         try:
             answer = await asyncio.wait_for(connection.ask(next(self._requests)), _BOUND)
-            refused = self._may_refuse and overloaded(answer.status, answer.body)
-            wrong = "" if refused else fault(answer.status, answer.body)
+            wrong = fault(answer.status, answer.body)
         except (OSError, EOFError, ValueError) as error:  # TimeoutError is an OSError
             wrong = f"{type(error).__name__}: {error}"
         self._idle.append(connection)
-        return _Asked(due, time.perf_counter(), wrong, refused)
+        return _Asked(due, time.perf_counter(), wrong)
 
     def close(self) -> None:
         for connection in self._idle:
             connection.close()
-
-
-def overloaded(status: int, body: bytes) -> bool:
-    """Whether an answer is our service's problem that its queue is full; other servers have others."""
-    try:
-        return status == 503 and str(json.loads(body)["type"]).endswith(":overloaded")
-    except (ValueError, KeyError, TypeError):
-        return False
 
 
 def fault(status: int, body: bytes) -> str:
@@ -220,11 +179,8 @@ async def run(load: Load) -> Measured:
     """Load the server and measure.
 
     Raises:
-        ValueError: neither ``clients`` nor ``rate`` is given, or too little was answered to measure, or
-            clients in a closed loop may be refused: they would ask again at once.
+        ValueError: neither ``clients`` nor ``rate`` is given, or both, or no request came due.
     """
-    if load.clients and load.may_refuse:
-        raise ValueError("expected may_refuse with rate only, got it with clients")
     if bool(load.clients) == bool(load.rate):
         raise ValueError(f"expected either clients or rate, got {load.clients} and {load.rate}")
     clients = _Clients(load)

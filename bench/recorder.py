@@ -6,7 +6,7 @@ A server that does not start, or answers wrongly, is an entry with its reason; i
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,36 +15,13 @@ from bench.load import Load
 from bench.results import Results
 from bench.servers import ROOT, Server, ServerError
 from models.errors import DermaserveError
-from service.cpus import usable_cpus
 
 _CHILD_TIMEOUT = 1800  # seconds
 _IDLE_SECONDS = 5.0  # at least: Linux counts processor time in hundredths
 
-OUR_THREADS = {"batcher": "inference", "worker": "decoding, image quality", "main": "event loop"}
-"""Names of our service's threads, as ``bench.vitals.Thread`` has them, and what they do."""
-
-EVENT_LOOP = "thread main"
-
 
 class ChildError(DermaserveError):
     """A measuring process ended with an error."""
-
-
-def parts(processes: Sequence[float], threads: Mapping[str, float]) -> dict[str, float]:
-    """Of the processor time of a request: what the busiest processes took, and of our service each thread.
-
-    Args:
-        processes: seconds of each, the busiest first; none where the system does not tell.
-        threads: seconds by name.
-    """
-    if not processes:
-        return {}
-    cores = usable_cpus()
-    found = {"busiest processes": sum(processes[:cores]), "other processes": sum(processes[cores:])}
-    if "batcher" in threads:
-        found |= {f"thread {name}": threads.get(name, 0.0) for name in OUR_THREADS}
-        found["thread other"] = sum(processes) - sum(threads.get(name, 0.0) for name in OUR_THREADS)
-    return found
 
 
 class Recorder:
@@ -106,7 +83,6 @@ class Recorder:
             return None
         reasons = "; ".join(f"{count} x {why}" for why, count in found.pop("reasons").items())
         error = f"{found['failed']} of {found['requests']} requests failed: {reasons}" if reasons else ""
-        found |= parts(found.pop("processes"), found.pop("threads"))
         if load.rate:
             found["rate"] = load.rate
         self.results.add(repetition, subject, cell, found, error)

@@ -7,9 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-BESIDE = "with an event loop beside"
-"""The limit's cell with a thread that works for each image as long as our service's event loop did."""
-
 RATE, CPU = "rate ", "cpu "
 """Before a ``bench.limit.Shape``: the limit's images per second in it, and processor seconds per image."""
 
@@ -20,7 +17,7 @@ class Entry:
 
     Attributes:
         repetition: counted from 0.
-        subject: what was measured: ``limit``, ``micro``, ``dermaserve`` or a peer's name.
+        subject: what was measured: ``limit``, ``dermaserve`` or a peer's name.
         cell: how, such as ``multipart 16``; see ``bench.rounds``.
         values: figures by name, in seconds, bytes, images per second, or shares.
         error: why the figures do not count, or why there is none; empty if they do.

@@ -4,9 +4,9 @@ Ratios are formed within a repetition, so a machine that slows down in the cours
 servers take turns in who comes first, and the limit is measured before, between and after them.
 
 Cells are named ``FORM CLIENTS``, such as ``multipart 16``: closed loop, forms ``raw``, ``multipart``,
-``gradcam`` and ``gradcam raw`` (multipart and raw with ``gradcam=true``) and ``12mp`` (raw); ``half even``,
-``half poisson``, ``full even``, ``full poisson``: open loop at that share of what 16 clients got in the same
-repetition; ``process``: start, idling and memory; ``memory``: after many requests.
+``gradcam`` (multipart with ``gradcam=true``) and ``12mp`` (raw); ``half even`` and ``half poisson``: open
+loop at half of what 16 clients got in the same repetition; ``process``: start, idling and memory;
+``memory``: after many requests.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +17,8 @@ from typing import Any
 
 from bench.limit import Shape
 from bench.peers import Peer
-from bench.recorder import EVENT_LOOP, Recorder
-from bench.results import BESIDE, CPU, RATE
+from bench.recorder import Recorder
+from bench.results import CPU, RATE
 from bench.servers import Server, free_port, our_service
 from service.cpus import usable_cpus
 
@@ -27,7 +27,7 @@ CLIENTS = (1, 4, 16, 64)
 BATCH_CAP, BATCH_WAIT = 1, 0.0  # images and seconds, of the peers: as our service on a CPU
 _AT = 16  # clients of what is measured once
 _BEST_SHAPES = 3  # that are tried again in each repetition
-_OPEN_LOOP = 5  # times as long as a closed loop: at half load few requests come, and p99 needs many
+_OPEN_LOOP = 5  # times as long as a closed loop: at half load few requests come, and p95 needs many
 _OVERLAY = "/predict?gradcam=true"
 
 
@@ -36,18 +36,17 @@ class Plan:
     """What is measured, and for how long.
 
     Attributes:
-        model: the shipped ONNX file; ``plain``: the plain export, if there is one.
+        model: the shipped ONNX file.
         bundle: of our service, if not the shipped one.
         python: of the environment of our service.
         images: folders by size.
-        parts: some of ``limit``, ``service``, ``peers``, ``micro``, ``memory``.
+        parts: some of ``limit``, ``service``, ``peers``, ``memory``.
         seconds: of each closed-loop cell; an open loop takes five times as long.
         requests: before memory is looked at.
         logs: folder for the output of servers.
     """
 
     model: Path
-    plain: Path | None
     bundle: Path | None
     python: Path
     images: dict[str, Path]
@@ -77,7 +76,7 @@ class Rounds:
             first = repetition % len(servers)
             servers = [*servers[first:], *servers[:first]]
             limit, half = ("limit", self._limit), len(servers) // 2
-            steps = [limit, *servers[:half], limit, *servers[half:], limit, ("micro", self._micro)]
+            steps = [limit, *servers[:half], limit, *servers[half:], limit]
             for part, step in steps:
                 if part in plan.parts:
                     step(repetition)
@@ -102,7 +101,7 @@ class Rounds:
             if not self._shapes:
                 self._shapes = [Shape.parse(rate["shape"]) for rate in rates[:_BEST_SHAPES]]
             single = found["single_seconds"]
-            values = {"single": min(single.values()), "single, one thread": single["1"]}
+            values = {"single": min(single.values())}
             for rate in rates:
                 values[RATE + rate["shape"]] = rate["images_per_second"]
                 values[CPU + rate["shape"]] = rate["cpu_per_image"]
@@ -120,72 +119,28 @@ class Rounds:
                 capacity = rate if clients <= _AT else capacity
                 closed("multipart", clients, form="multipart")
                 closed("gradcam", clients, form="multipart", path=_OVERLAY)
-                closed("gradcam raw", clients, path=_OVERLAY)
             closed("12mp", _AT, images=str(self._plan.images["12mp"]))
-            for name, share in (("half", 0.5), ("full", 1.0)):
-                for arrivals in ("even", "poisson"):
-                    if capacity:
-                        self._recorder.load(
-                            *(repetition, OURS, f"{name} {arrivals}", server),
-                            rate=share * capacity,
-                            arrivals=arrivals,
-                            seconds=_OPEN_LOOP * self._plan.seconds,
-                            seed=repetition,
-                            # The queue grows for as long as full load lasts, and is bounded.
-                            may_refuse=name == "full",
-                        )
+            for arrivals in ("even", "poisson"):
+                if capacity:
+                    self._recorder.load(
+                        *(repetition, OURS, f"half {arrivals}", server),
+                        rate=capacity / 2,
+                        arrivals=arrivals,
+                        seconds=_OPEN_LOOP * self._plan.seconds,
+                        seed=repetition,
+                    )
 
         self._recorder.serve(repetition, OURS, self._ours(), cells)
-        if "limit" in self._plan.parts:
-            self._one_process(repetition)
-
-    def _one_process(self, repetition: int) -> None:
-        """What is left of the limit beside an event loop such as ours.
-
-        With as many workers as our service infers in, each of which decodes its own image, one at a time.
-        """
-        found = self._recorder.results.of(OURS, f"multipart {_AT}", EVENT_LOOP).get(repetition)
-        if not found:
-            return
-        shape = Shape(usable_cpus() + 1, 1, 1)
-        arguments = ["--model", self._plan.model, "--images", self._plan.images["600x450"]]
-        arguments += ["--seconds", self._plan.seconds, "--shapes", shape, "--beside", found]
-        limit = self._recorder.child(
-            repetition, "limit", BESIDE, self._plan.python, "bench.limit", *arguments
-        )
-        if limit is not None:
-            rate = limit["rates"][0]
-            values = {"throughput": rate["images_per_second"], "cpu": rate["cpu_per_image"], "beside": found}
-            self._recorder.results.add(repetition, "limit", BESIDE, values)
 
     def _peer(self, peer: Peer, repetition: int) -> None:
-        """All client counts with the shipped graph; once more at 16 with the plain export."""
+        """All client counts."""
 
         def cells(server: Server) -> None:
             for clients in self._plan.clients:
                 cell = f"multipart {clients}"
                 self._recorder.load(repetition, peer.name, cell, server, clients=clients, form="multipart")
 
-        def plain(server: Server) -> None:
-            cell = f"plain {_AT}"
-            self._recorder.load(repetition, peer.name, cell, server, clients=_AT, form="multipart")
-
-        self._recorder.serve(repetition, peer.name, self._server(peer, self._plan.model), cells)
-        if peer.onnx and self._plan.plain is not None:
-            server = self._server(peer, self._plan.plain)
-            self._recorder.serve(repetition, peer.name, server, plain, process="process, plain")
-
-    def _micro(self, repetition: int) -> None:
-        images = self._plan.images
-        arguments = ["--model", self._plan.model, "--small", images["600x450"], "--large", images["12mp"]]
-        if self._plan.plain is not None:
-            arguments += ["--plain", self._plan.plain]
-        arguments += ["--seconds", self._plan.seconds / 8]
-        found = self._recorder.child(
-            repetition, "micro", "parts", self._plan.python, "bench.micro", *arguments
-        )
-        if found is not None:
-            self._recorder.results.add(repetition, "micro", "parts", found)
+        self._recorder.serve(repetition, peer.name, self._server(peer), cells)
 
     def _memory(self) -> None:
         """Raw and multipart with overlay, half of the requests each, on a server of its own."""
@@ -208,11 +163,11 @@ class Rounds:
             self._plan.python, log=self._plan.logs / "dermaserve.log", bundle=self._plan.bundle
         )
 
-    def _server(self, peer: Peer, model: Path) -> Server:
+    def _server(self, peer: Peer) -> Server:
         port = free_port()
         command = peer.command(
             peer.python,
-            model=model.absolute(),
+            model=self._plan.model.absolute(),
             port=port,
             shape=peer.best(usable_cpus()),
             max_batch_size=BATCH_CAP,

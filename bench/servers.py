@@ -167,21 +167,23 @@ def free_port() -> int:
         return port
 
 
-def our_service(python: Path, *, log: Path, bundle: Path | None = None) -> Server:
-    """This service as ``make serve`` starts it, on a free port and the processor, which is what is compared.
+def our_service(python: Path, *, log: Path, bundle: Path | None = None, device: str = "cpu") -> Server:
+    """This service as ``make serve`` starts it, on a free port.
 
     Args:
         python: of the environment that serving is installed in.
         log: for its output.
         bundle: in place of the shipped one.
+        device: ``cpu``, which is what is compared, or ``cuda``.
     """
     port = free_port()
     settings = {
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "DEVICE": "cpu",
+        "DEVICE": device,
         "LOG_FORMAT": "text",
         "DRAIN_PAUSE": "0",
+        "MAX_QUEUE_SIZE": "512",  # more than the clients: how fast it refuses is not the question
     }
     if bundle is not None:
         settings["BUNDLE"] = str(bundle)

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,20 +25,6 @@ class Vitals(NamedTuple):
     pss: int
     peak: int
     processes: int
-
-
-class Thread(NamedTuple):
-    """One look at a thread.
-
-    Attributes:
-        process: its id.
-        name: as ``top -H`` shows it, without a number at its end; ``main`` of the first of a process.
-        cpu: seconds of processor time so far.
-    """
-
-    process: int
-    name: str
-    cpu: float
 
 
 def family(leader: int) -> list[int]:
@@ -84,33 +69,6 @@ def vitals(leader: int) -> Vitals:
 def cpu_seconds(leader: int) -> float:
     """Processor time of ``family`` so far, in seconds: the cheap part of ``vitals``."""
     return _cpu_of(family(leader))
-
-
-def cpu_by_thread(leader: int) -> tuple[float, dict[int, Thread]]:
-    """``cpu_seconds``, and all threads of ``family`` by their ids: no more than live, where Linux tells."""
-    pids = family(leader)
-    found = {}
-    for pid in pids:
-        with suppress(OSError):
-            for folder in list(Path(f"/proc/{pid}/task").iterdir()):
-                with suppress(OSError):
-                    name = "main" if folder.name == str(pid) else (folder / "comm").read_text().strip()
-                    # Nanoseconds; /proc/PID/stat counts in hundredths of a second.
-                    cpu = int((folder / "schedstat").read_text().split()[0]) / 1e9
-                    found[int(folder.name)] = Thread(pid, name.rstrip("-_0123456789"), cpu)
-    return _cpu_of(pids), found
-
-
-def cores_seconds() -> tuple[float, float]:
-    """Seconds that the cores this process may use were idle, and all their seconds, since the start."""
-    usable = {f"cpu{number}" for number in os.sched_getaffinity(0)}
-    idle = every = 0
-    for line in Path("/proc/stat").read_text().splitlines():
-        name, *fields = line.split()
-        if name in usable:
-            ticks = list(map(int, fields[:8]))  # guests are in user already
-            idle, every = idle + ticks[3] + ticks[4], every + sum(ticks)
-    return idle / _TICK, every / _TICK
 
 
 def _processes() -> Iterator[tuple[int, list[str]]]:

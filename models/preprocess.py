@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -32,11 +33,13 @@ ACCEPTED_FORMATS: dict[str, str] = {
     "WEBP": "image/webp",
     "TIFF": "image/tiff",
     "BMP": "image/bmp",
-    "DICOM": "application/dicom",
 }
 """Format name, Pillow's but for DICOM, to media type. Anything else is refused unread."""
 
-_PILLOW_FORMATS = [name for name in ACCEPTED_FORMATS if name != "DICOM"]
+_PILLOW_FORMATS = list(ACCEPTED_FORMATS)
+
+if find_spec("pydicom") is not None:  # the optional extra `dicom`
+    ACCEPTED_FORMATS["DICOM"] = "application/dicom"
 
 _BYTES_PER_PIXEL = 17  # at most, while it is decoded, see below
 

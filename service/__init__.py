@@ -24,6 +24,8 @@ Where to look, along the way of a request::
 and beside it::
 
     settings cpus             what can be set
+    service_links             variables of Kubernetes that are no settings
+    standard_streams          standard input, output and error that are closed at the start
     runtime slot served       life of the server; the model in use and its exchange
     loader codecs memory      a bundle to a model that answers; image libraries; memory given back
     logs metrics tracing      what an operator sees

@@ -7,12 +7,14 @@ import textwrap
 from models.errors import DermaserveError
 from service.commands import check, key, openapi, predict, serve
 from service.settings import PREFIX, Settings
+from service.standard_streams import fill_standard_streams
 
 _COMMANDS = (serve, openapi, check, predict, key)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit status: 2 for wrong settings or options, and others that stop it."""
+    fill_standard_streams()
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))

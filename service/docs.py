@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from models.preprocess import ACCEPTED_FORMATS
 from service.errors import KINDS, URN
 from service.examples import REQUEST_ID, problem
 from service.problems import MEDIA_TYPE
@@ -34,7 +35,7 @@ Within a major version members, warnings and kinds of problem are only added: ig
 
 LICENCE = {"name": "Apache 2.0", "identifier": "Apache-2.0"}
 
-SERVERS = [{"url": "/", "description": "The service that this document came from."}]
+SERVERS = [{"url": ".", "description": "The service that this document came from."}]
 
 TAGS = [
     {"name": "images", "description": "Images in, probabilities or overlays out."},
@@ -43,14 +44,17 @@ TAGS = [
 ]
 
 _BINARY = {"type": "string", "format": "binary"}
+_DICOM = (
+    " DICOM (`application/dicom`): secondary captures and photographs of 8 bits a sample, uncompressed or as "
+    "JPEG; where the server has the extra for it, else 415."
+)
 _IMAGE_PART = {"contentType": ", ".join(RAW_TYPES)}
 
 IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The image, as a multipart part named `file` or as the raw body. DICOM "
-        "(`application/dicom`): secondary captures and photographs of 8 bits a sample, uncompressed or as "
-        "JPEG; where the server has the extra for it, else 415.",
+        "description": "The image, as a multipart part named `file` or as the raw body."
+        + _DICOM * ("DICOM" in ACCEPTED_FORMATS),
         "content": {
             "multipart/form-data": {
                 "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}},
@@ -95,8 +99,7 @@ _DETAILS = {
     "body-too-large": "The request body is over the limit of 20,000,000 bytes.",
     "image-too-large": "The image is 20000 x 20000 pixels; at most 64,000,000 pixels are accepted.",
     "unsupported-media-type": "Send multipart/form-data with a part named 'file', or one of image/jpeg, …",
-    "unsupported-image": "The data is not an image of an accepted format (JPEG, PNG, WEBP, TIFF, BMP, "
-    "DICOM).",
+    "unsupported-image": f"The data is not an image of an accepted format ({', '.join(ACCEPTED_FORMATS)}).",
     "corrupt-image": "The JPEG image is truncated or damaged and cannot be decoded.",
     "invalid-request": "The multipart body has no part named 'file'.",
     "internal-error": "The request could not be processed. Quote the request_id when you report this.",

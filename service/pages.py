@@ -16,7 +16,9 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from models.preprocess import ACCEPTED_FORMATS
 from service.etag import tagged
+from service.upload import RAW_TYPES
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -33,6 +35,7 @@ def add_pages(app: FastAPI) -> None:
     app.mount("/static/swagger", _Assets(directory=swagger), name="swagger")
     app.mount("/static", _Assets(directory=_STATIC), name="static")
     home, docs = ((_STATIC / name).read_text(encoding="utf-8") for name in ("index.html", "docs.html"))
+    home = home.replace("{accept}", ",".join(RAW_TYPES) + ",.dcm" * ("DICOM" in ACCEPTED_FORMATS))
 
     @app.get("/", include_in_schema=False)
     async def index() -> HTMLResponse:

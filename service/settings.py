@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -21,6 +21,7 @@ from service.drift import MIN_IMAGES
 from service.errors import SettingsError
 from service.keys import HIGHEST_RATE, first_keys
 from service.origins import parse_origins
+from service.service_links import service_links
 
 PREFIX = "DERMASERVE_"
 
@@ -204,11 +205,20 @@ class Settings(BaseSettings):
     def _origins(cls, value: object) -> object:
         return parse_origins(value) if isinstance(value, str) else value
 
+    @field_validator("port", "operations_port", mode="before")
+    @classmethod
+    def _no_service_link(cls, value: object, info: ValidationInfo) -> object:
+        name = str(info.field_name)
+        link = isinstance(value, str) and service_links({PREFIX + name.upper(): value}, PREFIX)
+        return cls.model_fields[name].default if link else value
+
     @field_validator("traces")
     @classmethod
     def _traces_possible(cls, traces: bool) -> bool:
         if traces and not _installed("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
-            raise ValueError("false, as OpenTelemetry is not installed: pip install 'dermaserve[otel]'")
+            raise ValueError(
+                "false, as the extra 'otel' is not installed (make serve EXTRAS=otel installs it)"
+            )
         return traces
 
     @model_validator(mode="after")
@@ -262,6 +272,7 @@ def load_settings() -> Settings:
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     ours = {name for name in os.environ if name.upper().startswith(PREFIX)} - _NOT_OURS
+    ours -= set(service_links(os.environ, PREFIX))
     problems = [_unknown(name, known) for name in sorted(ours) if name.upper() not in known]
     try:
         settings = Settings()

@@ -1,4 +1,4 @@
-"""Fixtures that several parts' tests share, and the switches for what may be absent."""
+"""Fixtures that several parts' tests share, the switches for what may be absent, and the markers."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,20 @@ from pathlib import Path
 import pytest
 
 import models
+
+_FOLDERS = ("bench", "browser", "deploy", "training")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they take, for ``make test-fast``; the markers are registered in pyproject.toml."""
+    for item in items:
+        if not isinstance(item, pytest.Function):
+            continue
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in _FOLDERS:
+            item.add_marker(folder)
+        elif {"process", "subprocess"} & set(vars(item.module)):
+            item.add_marker("process")
 
 
 @pytest.fixture(scope="session")

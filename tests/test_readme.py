@@ -64,8 +64,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(language: str, folder: Path, server: Process, token: str) -> subprocess.Popen[str]:
-    """Start the README's example in ``language``; the folder has its files."""
+def start(language: str, folder: Path, server: Process, token: str | None) -> subprocess.Popen[str]:
+    """Start the README's example in ``language``; without a token ``KEY`` is unset."""
     program = {"sh": "sh", "python": sys.executable, "javascript": "node"}[language]
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed: the README's example for it was not run")
@@ -73,10 +73,11 @@ def start(language: str, folder: Path, server: Process, token: str) -> subproces
     source = ("set -e\n" if language == "sh" else "") + block("For a clinic's app", language)
     script = folder / {"sh": "example.sh", "python": "example.py", "javascript": "example.mjs"}[language]
     script.write_text(source, encoding="utf-8")
+    others = {name: value for name, value in os.environ.items() if name != "KEY"}
     return subprocess.Popen(
         [program, str(script)],
         cwd=folder,
-        env=os.environ | {"URL": server.url, "KEY": token},
+        env={**others, "URL": server.url} | ({} if token is None else {"KEY": token}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -134,6 +135,16 @@ def test_an_example_says_what_the_service_refused(language: str, folder: Path, k
         said = (folder / "found.json").read_text()
     assert "API key missing or wrong" in said
     assert "The key is not in force." in said
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_an_example_without_a_key_sends_none(language: str, folder: Path, keyed: Process) -> None:
+    example = start(language, folder, keyed, None)
+    said = "".join(example.communicate(timeout=60))
+    assert example.returncode != 0
+    if language == "sh":
+        said = (folder / "found.json").read_text()
+    assert "Send one header X-API-Key with a key." in said
 
 
 def test_the_session_is_as_shown(folder: Path, bundle: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ def add(commands: Any) -> None:
 
 
 def openapi_text() -> str:
-    """The OpenAPI document, the same on every machine: it depends on no setting and no bundle."""
+    """The OpenAPI document, which depends on the installed extras, but on no setting and no bundle."""
     from service.app import create_app
     from service.settings import Settings
 

@@ -3,10 +3,12 @@
 import argparse
 import gc
 import logging
+import os
 from typing import Any
 
 from service.logs import set_up_logs
-from service.settings import load_settings
+from service.service_links import service_links
+from service.settings import PREFIX, load_settings
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,10 @@ def serve(options: argparse.Namespace) -> int:
 
     settings = load_settings()
     set_up_logs(settings.log_format, settings.log_level)
+    if links := service_links(os.environ, PREFIX):
+        logger.warning(
+            "Ignored, as Kubernetes sets them for a Service (see enableServiceLinks): %s", ", ".join(links)
+        )
     address = operations = _address(settings.host, settings.port)
     if settings.operations_port is not None:
         operations = _address(settings.operations_host, settings.operations_port)

@@ -49,17 +49,24 @@ async def score(
     Raises:
         OutputError: an overlay cannot be written.
     """
-    scorer = _Scorer(loaded, settings, overlays)
+    scorer = _Scorer(loaded, settings, overlays=overlays is not None)
+
+    def finish(scored: Scored, png: bytes) -> None:
+        # On this thread, which nothing interrupts: a run that ends leaves no part of an overlay.
+        if overlays is not None and scored.overlay is not None:
+            _write_overlay(overlays / scored.overlay, png)
+        write(scored)
+
     # Enough for batches in work, the next, and as many being decoded; more would only take memory.
     at_once = 2 * loaded.inference_workers * loaded.max_batch_size + 2 * settings.decode_workers
-    begun: deque[asyncio.Task[Scored]] = deque()
+    begun: deque[asyncio.Task[tuple[Scored, bytes]]] = deque()
     try:
         for path in paths:
             begun.append(asyncio.create_task(scorer.score(path)))
             if len(begun) == at_once:
-                write(await begun.popleft())
+                finish(*await begun.popleft())
         while begun:
-            write(await begun.popleft())
+            finish(*await begun.popleft())
     finally:
         for task in begun:
             task.cancel()
@@ -70,7 +77,7 @@ async def score(
 class _Scorer:
     """One file to its outcome."""
 
-    def __init__(self, loaded: Loaded, settings: Settings, overlays: Path | None) -> None:
+    def __init__(self, loaded: Loaded, settings: Settings, *, overlays: bool) -> None:
         self._workers = Workers(settings.decode_workers)
         self._classifier = Classifier(
             loaded,
@@ -85,11 +92,10 @@ class _Scorer:
         self._max_bytes = settings.max_body_bytes
         self._overlays = overlays
 
-    async def score(self, path: str) -> Scored:
+    async def score(self, path: str) -> tuple[Scored, bytes]:
+        """What became of one file, and its overlay as PNG, empty without one."""
         try:
             return await self._scored(path)
-        except OutputError:
-            raise  # not this file's fault
         except DermaserveError as error:
             kind = kind_of(error)
             detail = "The model gave no usable answer." if kind is INTERNAL else str(error)
@@ -97,9 +103,9 @@ class _Scorer:
             # Whatever one file meets, the others go on. Its name stays out of the log: it may be a patient's.
             logger.exception("A file failed in a way that was not foreseen.")
             kind, detail = INTERNAL, "The file could not be processed."
-        return Scored(path_text(path), Failure(kind, detail))
+        return Scored(path_text(path), Failure(kind, detail)), b""
 
-    async def _scored(self, path: str) -> Scored:
+    async def _scored(self, path: str) -> tuple[Scored, bytes]:
         classifier = self._classifier
         async with self._reading:
             data = await self._workers.run(read_file, path, self._max_bytes)
@@ -107,14 +113,13 @@ class _Scorer:
             del data
         found = await classifier.classify(image, deadline=_NEVER)
         prediction = prediction_of(classifier.manifest, found, request_id="")
-        name = None
-        if self._overlays is not None:
+        name, png = None, b""
+        if self._overlays:
             overlay = await classifier.overlay(found, found.decision.label)
             if overlay.empty:
                 prediction.warnings.append(ImageWarning(**EMPTY_HEATMAP._asdict()))
-            name = _overlay_name(path)
-            await self._workers.run(_write_overlay, self._overlays / name, overlay.png)
-        return Scored(path_text(path), prediction, name)
+            name, png = _overlay_name(path), overlay.png
+        return Scored(path_text(path), prediction, name), png
 
     def close(self) -> None:
         """Let the batch in work end: a process that leaves ONNX Runtime at work may crash."""

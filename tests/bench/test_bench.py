@@ -1,4 +1,4 @@
-"""The whole harness, for moments: the limit, our real service with a tiny bundle, peers, parts."""
+"""The whole harness, for moments: the limit, our real service with a tiny bundle, peers."""
 
 import io
 import sys
@@ -9,8 +9,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.peers import Peer, one_wide
-from bench.recorder import OUR_THREADS
-from bench.results import BESIDE, Results
+from bench.results import Results
 from tests.synthetic import draw_lesion
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -33,7 +32,7 @@ MISSING = Peer("missing", "Missing", one_wide, "/health")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of one run of everything, with images that are there already."""
     folder = tmp_path_factory.mktemp("bench")
-    bundle = write_tiny_bundle(folder / "bundle")
+    write_tiny_bundle(folder / "bundle")
     rng = np.random.default_rng(1)
     for size, width, height in (("600x450", 600, 450), ("12mp", 1200, 900)):
         buffer = io.BytesIO()
@@ -42,7 +41,6 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "images" / f"{size}-synthetic" / "0.jpg").write_bytes(buffer.getvalue())
     arguments = ["--python", sys.executable, "--bundle", str(folder / "bundle"), "--out", str(folder)]
     arguments += ["--repetitions", "1", "--seconds", "0.2", "--clients", "16", "--requests", "20"]
-    arguments += ["--plain", str(bundle.model_path)]
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DERMASERVE_HAM10000", raising=False)
         status = main(arguments, known=(FAKE, MISSING))
@@ -53,34 +51,26 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_cell_is_measured_and_a_missing_peer_ends_no_run(out: Path) -> None:
     results = Results.load(out / "results.json")
     failures = {(entry.subject, entry.cell): entry.error for entry in results.failures()}
-    assert failures.keys() == {("missing", "process"), ("missing", "process, plain")}
+    assert failures.keys() == {("missing", "process")}
     assert "cannot be started" in failures["missing", "process"]
-    closed = ["raw 16", "multipart 16", "gradcam 16", "gradcam raw 16", "12mp 16"]
-    for cell in [*closed, "half even", "half poisson", "full even", "full poisson"]:
+    closed = ["raw 16", "multipart 16", "gradcam 16", "12mp 16"]
+    for cell in [*closed, "half even", "half poisson"]:
         assert results.of("dermaserve", cell, "throughput")[0] > 0, cell
-        assert results.of("dermaserve", cell, "p99")[0] >= results.of("dermaserve", cell, "p50")[0] > 0
+        assert results.of("dermaserve", cell, "p95")[0] >= results.of("dermaserve", cell, "p50")[0] > 0
         assert results.of("dermaserve", cell, "load_cpu")[0] > 0
-        for thread in OUR_THREADS:
-            assert results.of("dermaserve", cell, f"thread {thread}")[0] > 0, (cell, thread)
-    for cell in ("multipart 16", "plain 16"):
-        assert results.of("fake", cell, "throughput")[0] > 0, cell
+    assert results.of("fake", "multipart 16", "throughput")[0] > 0
     for size in ("600x450", "12mp"):
         assert results.limit(size)[0] > 0
         assert results.of("limit", size, "single")[0] > 0
-    assert results.of("limit", BESIDE, "throughput")[0] > 0
-    assert results.of("limit", BESIDE, "beside") == results.of("dermaserve", "multipart 16", "thread main")
     assert results.of("dermaserve", "process", "ready")[0] > 0
     assert results.of("dermaserve", "process", "rss")[0] > 50e6
     assert results.of("dermaserve", "memory", "requests") == {0: 20}
-    assert results.of("micro", "parts", "overlay + PNG")[0] > 0
-    assert results.of("micro", "parts", "batcher, alone")[0] > 0
 
 
 def test_the_tables_are_written_and_can_be_written_again(out: Path) -> None:
     report = (out / "report.md").read_text()
     assert "raw body, 16 clients, share of the limit" in report
     assert "| missing | process | cannot be started" in report
-    assert (out / "absolute.md").is_file()
     (out / "report.md").unlink()
     (out / "report.png").unlink()
     assert main(["--tables", "--out", str(out)], known=(FAKE, MISSING)) == 0
@@ -93,7 +83,6 @@ def test_unknown_parts_and_peers_are_refused(capsys: pytest.CaptureFixture[str])
         ["--only", "servce"],
         ["--peers", "nobody"],
         ["--clients", "few"],
-        ["--plain", "no.onnx"],
     ):
         with pytest.raises(SystemExit):
             main(arguments)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from bench.connection import Connection
-from bench.load import Load, Measured, due_times, fault, multipart, overloaded, run
+from bench.load import Load, Measured, due_times, fault, multipart, run
 from models.labels import HAM10000_LABELS
 
 RIGHT = json.dumps({"probabilities": {label.code: 1 / 7 for label in HAM10000_LABELS}}).encode()
@@ -71,9 +71,6 @@ async def right(number: int, body: bytes) -> bytes:
     return http(RIGHT)
 
 
-OVERLOADED = http(b'{"type": "urn:dermaserve:problem:overloaded"}', status="503 Service Unavailable")
-
-
 def test_an_open_loop_counts_from_when_a_request_was_due(images: str) -> None:
     """A server that stalls for 0.8 s keeps all waiting that came due meanwhile, not one."""
     begin = 0.0
@@ -89,58 +86,18 @@ def test_an_open_loop_counts_from_when_a_request_was_due(images: str) -> None:
     assert found.failed == 0
     # Due evenly within 0.6 s, answered after 0.8 s.
     assert found.p50 >= 0.45
-    assert found.longest >= 0.75
+    assert found.p95 >= 0.75
 
 
-def test_at_full_load_refusals_are_answers_whose_latency_does_not_count(images: str) -> None:
-    async def full(number: int, body: bytes) -> bytes:
-        if number % 4:
-            return OVERLOADED
-        await asyncio.sleep(0.05)
-        return http(RIGHT)
-
-    found = measured(full, images, rate=40.0, seconds=0.5, may_refuse=True)
-    assert (found.requests, found.failed, found.refused) == (20, 0, 15)
-    assert found.p50 >= 0.05
-    assert 0 < found.throughput <= 12
-    found = measured(full, images, rate=40.0, seconds=0.5)
-    assert (found.requests, found.failed, found.refused) == (20, 15, 0)
-    assert sum(found.reasons.values()) == 15
-
-
-def test_a_server_that_refuses_everything_cannot_be_measured(images: str) -> None:
-    async def full(number: int, body: bytes) -> bytes:
-        return OVERLOADED
-
-    with pytest.raises(ValueError, match="all 20 requests were refused"):
-        measured(full, images, rate=40.0, seconds=0.5, may_refuse=True)
-    with pytest.raises(ValueError, match="may_refuse with rate only"):
-        measured(full, images, clients=1, may_refuse=True)
-
-
-def test_a_503_that_is_no_full_queue_is_a_failure(images: str) -> None:
-    async def stuck(number: int, body: bytes) -> bytes:
-        return http(b'{"type": "urn:dermaserve:problem:not-ready"}', status="503 Service Unavailable")
-
-    found = measured(stuck, images, rate=40.0, seconds=0.2, may_refuse=True)
-    assert (found.failed, found.refused) == (found.requests, 0)
-    assert not overloaded(503, b"no JSON")
-    assert not overloaded(503, b"[]")
-    assert not overloaded(200, b'{"type": "urn:dermaserve:problem:overloaded"}')
-
-
-def test_processor_time_is_told_apart_by_process_and_thread(images: str) -> None:
+def test_processor_time_of_the_server_is_measured(images: str) -> None:
     async def busy(number: int, body: bytes) -> bytes:
-        end = time.thread_time() + 0.01
+        end = time.thread_time() + 0.05
         while time.thread_time() < end:
             pass
         return http(RIGHT)
 
-    found = measured(busy, images, clients=1, leader=os.getpid())
-    assert found.threads["main"] >= 0.01  # server and clients are this test's
-    assert found.processes[0] >= found.threads["main"]
-    assert found.processes == sorted(found.processes, reverse=True)
-    assert 0 <= found.cores_idle < 1
+    found = measured(busy, images, clients=1, leader=os.getpid(), seconds=0.5)
+    assert found.server_cpu >= 0.04  # server and clients are this test's; Linux counts in hundredths
 
 
 def test_an_open_loop_leaves_out_what_was_due_while_warming_up(images: str) -> None:

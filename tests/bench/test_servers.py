@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.servers import Server, ServerError, free_port
-from bench.vitals import cores_seconds, cpu_by_thread, family, started, vitals
-from service.workers import show_name
+from bench.vitals import family, started, vitals
 
 # Two processes, one in a session of its own; the second listens.
 PROGRAM = """
@@ -71,40 +70,6 @@ def test_a_program_that_is_not_there_is_an_error_of_the_server(tmp_path: Path) -
     missing = Server([str(tmp_path / "python")], port=1, ready_path="/", log=tmp_path / "log")
     with pytest.raises(ServerError, match="cannot be started"):
         missing.__enter__()
-
-
-def test_threads_are_seen_by_their_names_without_numbers() -> None:
-    go, named = threading.Event(), threading.Event()
-
-    def work() -> None:
-        show_name()
-        named.set()
-        go.wait(20)
-
-    thread = threading.Thread(target=work, name="batcher-12")
-    thread.start()
-    try:
-        assert named.wait(20)
-        cpu, found = cpu_by_thread(os.getpid())
-        assert thread.native_id is not None
-        assert found[thread.native_id].name == "batcher"
-        assert found[thread.native_id].process == os.getpid()
-        assert found[os.getpid()].name == "main"
-        assert 0 < found[os.getpid()].cpu <= cpu + 0.1
-    finally:
-        go.set()
-        thread.join()
-
-
-def test_the_seconds_of_all_usable_cores_are_counted() -> None:
-    start, (idle, every) = time.perf_counter(), cores_seconds()
-    time.sleep(1)
-    idle_since, every_since = (
-        after - before for after, before in zip(cores_seconds(), (idle, every), strict=True)
-    )
-    elapsed = (time.perf_counter() - start) * len(os.sched_getaffinity(0))
-    assert every_since == pytest.approx(elapsed, rel=0.2)
-    assert 0 <= idle_since <= every_since
 
 
 def test_this_process_has_vitals_and_one_that_is_gone_has_none() -> None:

@@ -1,6 +1,5 @@
 import pytest
 
-from bench.queueing import queue_latencies
 from bench.spread import quantile, spread, steady_rate
 
 
@@ -30,16 +29,3 @@ def test_the_rate_of_clients_that_ask_again_at_once_is_their_number_over_a_round
     assert steady_rate([1.0, 3.0], at_a_time=4) == pytest.approx(2)
     with pytest.raises(ValueError, match="measure longer"):
         steady_rate([], at_a_time=1)
-
-
-def test_workers_that_cost_nothing_but_the_work_still_make_a_queue() -> None:
-    assert queue_latencies([0.0, 0.0, 0.0, 9.0], cores=1, at_a_time=1, seconds=2) == [2, 4, 6, 2]
-    assert queue_latencies([0.0, 0.0, 0.0, 9.0], cores=2, at_a_time=2, seconds=2) == [2, 2, 4, 2]
-
-
-def test_requests_that_share_cores_finish_together_not_in_turn() -> None:
-    assert queue_latencies([0.0, 0.0], cores=1, at_a_time=2, seconds=1) == [2, 2]
-    assert queue_latencies([0.0, 0.0], cores=1, at_a_time=1, seconds=1) == [1, 2]
-    assert queue_latencies([0.0, 0.0], cores=2, at_a_time=2, seconds=1) == [1, 1]
-    assert queue_latencies([0.0] * 3, cores=2, at_a_time=3, seconds=1) == pytest.approx([1.5] * 3)
-    assert queue_latencies([0.0, 0.5, 9.0], cores=1, at_a_time=2, seconds=1) == pytest.approx([1.5, 1.5, 1])

@@ -6,12 +6,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.browser.prefix_proxy import prefixed
 from tests.browser.visitor import Visitor
 from tests.service.process import Process
 
 
-def unfold(visitor: Visitor, server: Process, operation: str) -> None:
-    visitor.visit(f"{server.url}/docs")
+def unfold(visitor: Visitor, url: str, operation: str) -> None:
+    visitor.visit(f"{url}/docs")
     summary = f"{operation} .opblock-summary-control"
     visitor.wait_for(lambda: visitor.sees(summary))
     visitor.find(summary).click()
@@ -23,7 +24,7 @@ def test_an_image_chosen_in_the_form_comes_back_with_its_overlay_as_a_picture(
     visitor: Visitor, server: Process, lesion: Path, media_type: str
 ) -> None:
     operation = "#operations-images-gradcam"
-    unfold(visitor, server, operation)
+    unfold(visitor, server.url, operation)
     visitor.find(f"{operation} .body-param-content-type option[value='{media_type}']").click()
     visitor.wait_for(lambda: visitor.find_all(f"{operation} input[type=file]"))
     visitor.find(f"{operation} input[type=file]").send_keys(str(lesion))
@@ -35,7 +36,7 @@ def test_an_image_chosen_in_the_form_comes_back_with_its_overlay_as_a_picture(
 
 def test_the_numbers_are_those_of_the_api(visitor: Visitor, server: Process, lesion: Path) -> None:
     operation = "#operations-images-predict"
-    unfold(visitor, server, operation)
+    unfold(visitor, server.url, operation)
     visitor.find(f"{operation} input[type=file]").send_keys(str(lesion))
     visitor.find(f"{operation} .execute").click()
     shown = f"{operation} .live-responses-table .response-col_description .microlight"
@@ -43,6 +44,17 @@ def test_the_numbers_are_those_of_the_api(visitor: Visitor, server: Process, les
     body = json.loads(visitor.reads(shown))
     direct = httpx.post(f"{server.url}/predict", files={"file": lesion.read_bytes()}, timeout=40).json()
     assert body["probabilities"] == direct["probabilities"]
+
+
+def test_it_works_under_a_path_prefix(visitor: Visitor, server: Process) -> None:
+    operation = "#operations-model-model"
+    with prefixed(server.url, "/clinic/skin") as url:
+        unfold(visitor, url, operation)
+        visitor.find(f"{operation} .execute").click()
+        status = f"{operation} .live-responses-table tr.response .response-col_status"
+        visitor.wait_for(lambda: visitor.sees(status) and visitor.reads(status).strip()[:3].isdecimal())
+        assert visitor.reads(status).strip().startswith("200")
+        visitor.leave()
 
 
 def test_every_answer_and_every_error_has_an_example(visitor: Visitor, server: Process) -> None:

@@ -24,7 +24,7 @@ def test_a_file_that_is_no_image_gets_the_words_of_the_service(
     visitor.wait_for_trouble()
     assert "not an image of an accepted format" in visitor.reads("#trouble-detail")
     assert ULID.fullmatch(visitor.reads("#trouble-id"))
-    assert visitor.reads("#trouble-id") in server.output()
+    visitor.wait_for(lambda: visitor.reads("#trouble-id") in server.output())
     assert not visitor.sees("#result"), "an old answer must not stand beside a new question"
     assert not visitor.sees("#again"), "the same file would fail again"
     assert visitor.focused() == "trouble-title"

@@ -47,9 +47,11 @@ class Stack:
     def url(self, port: str = "PORT") -> str:
         return f"http://127.0.0.1:{self.ports[port]}"
 
-    def compose(self, *arguments: str, without: str = "", **options: Any) -> Done:
-        """docker-compose, perhaps ``without`` one of the variables."""
-        environment = {name: value for name, value in self._environment.items() if name != without}
+    def compose(self, *arguments: str, keys: str | None = "", **options: Any) -> Done:
+        """docker compose; ``keys`` names another folder of keys, and None none."""
+        environment = self._environment | ({"KEYS_DIR": keys} if keys else {})
+        if keys is None:
+            del environment["KEYS_DIR"]
         return run(*self._compose, *arguments, env=environment, **options)
 
     def container(self, service: str) -> str:

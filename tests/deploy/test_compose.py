@@ -61,11 +61,17 @@ def test_images_are_pinned_by_version() -> None:
     assert texts[2] == "${BASE:-" + base[1] + "}"
 
 
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.gpu.yml"])
+def test_every_command_of_compose_runs_without_any_variable(name: str) -> None:
+    variables = re.findall(r"\$\{?[A-Z_]+[^}\"]*", (ROOT / name).read_text())
+    assert [variable for variable in variables if ":-" not in variable] == []
+
+
 def test_compose_demands_a_folder_of_keys() -> None:
     service = compose()["services"]["service"]
     (volume,) = service["volumes"]
-    assert volume.startswith("${KEYS_DIR:?")
-    assert volume.endswith(":/keys:ro")
+    assert (volume["type"], volume["target"], volume["read_only"]) == ("bind", "/keys", True)
+    assert volume["source"] == "${KEYS_DIR:-./keys}"
     assert service["environment"]["DERMASERVE_API_KEYS_FILE"] == "/keys/keys.txt"
     assert "DERMASERVE_ALLOW_ANONYMOUS" not in service["environment"]
 

@@ -229,10 +229,10 @@ def bomb(items: int, nested: bool) -> bytes:
 
 @pytest.mark.parametrize("nested", [True, False])
 def test_a_file_of_countless_items_is_given_up(nested: bool) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(CorruptImage):
         decode(bomb(500_000, nested))
-    assert time.monotonic() - start < 5  # in full: a quarter of a minute and more, and a gigabyte
+    assert time.process_time() - start < 5  # in full: a quarter of a minute and more, and a gigabyte
 
 
 def test_a_file_cut_anywhere_is_damage() -> None:

@@ -78,7 +78,7 @@ def test_bodies_of_unknown_length_hold_what_they_have_sent_and_never_more_than_t
 
 
 def test_a_passed_deadline_is_504_and_its_work_is_dropped(tiny: Path, slow: Slow, jpeg: bytes) -> None:
-    with running(tiny, request_timeout=0.5, max_batch_size=1) as client:
+    with running(tiny, request_timeout=2, max_batch_size=1) as client:
         slow.patch()
         late = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
         for future in late:
@@ -93,7 +93,7 @@ def test_a_drip_feeding_client_is_cut_off_at_the_deadline(tiny: Path, jpeg: byte
         while True:
             yield b"\xff"
 
-    with running(tiny, request_timeout=0.3) as client:
+    with running(tiny, request_timeout=2) as client:
         response = client.post("/predict", content=drip(), headers=JPEG)
         assert_problem(response, 504, "deadline-passed")
         assert response.headers["connection"] == "close"

@@ -1,8 +1,10 @@
 """DICOM through the API: answered as any image, and nothing of a patient in answer or log."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +13,7 @@ from pydicom import uid
 from tests.dicom_files import SECRETS, dicom_file
 from tests.service.conftest import JPEG, assert_problem, encoded
 from tests.service.door import Door
+from tests.service.process import process
 from tests.synthetic import draw_lesion
 
 DICOM = {"content-type": "application/dicom"}
@@ -78,3 +81,30 @@ def test_no_name_reaches_an_answer_or_the_log(
             response = client.post("/predict", content=data, headers=DICOM)
             text = response.text + str(response.headers) + client.get("/metrics").text + caplog.text
             assert not [secret for secret in SECRETS if secret in text]
+
+
+def test_the_page_offers_what_is_read(client: Door) -> None:
+    assert ",application/dicom,.dcm" in client.get("/").text
+
+
+def test_without_the_extra_nothing_offers_dicom(tmp_path: Path, tiny: Path, picture: Image.Image) -> None:
+    program = (
+        "import sys; sys.modules['pydicom'] = None\nfrom service.__main__ import main; sys.exit(main([]))"
+    )
+    with process(tmp_path, tiny, program=program) as server:
+        server.wait_ready()
+        texts = {path: httpx.get(server.url + path).text for path in ("/", "/openapi.json")}
+        refusals = [
+            httpx.post(server.url + "/predict", content=b"no image", headers=JPEG),
+            httpx.post(server.url + "/predict", content=dicom_file(picture), headers=DICOM),
+        ]
+        assert_problem(
+            httpx.post(server.url + "/predict", content=dicom_file(picture), headers=JPEG),
+            415, "unsupported-image",
+        )  # fmt: skip
+    assert 'accept="image/jpeg,image/png,image/webp,image/tiff,image/bmp"' in texts["/"]
+    assert "application/octet-stream" not in texts["/openapi.json"]
+    assert "dicom" not in texts["/openapi.json"].lower()
+    for response in refusals:
+        assert response.status_code == 415
+        assert "dicom" not in response.text.lower()

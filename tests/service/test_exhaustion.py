@@ -16,7 +16,7 @@ def test_what_is_too_late_when_its_turn_comes_is_not_decoded(
     tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoding = Decoding(monkeypatch)
-    with running(tiny, request_timeout=0.5, decode_workers=1) as client:
+    with running(tiny, request_timeout=2, decode_workers=1) as client:
         late = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
         late.append(client.begin("POST", "/predict/batch", files=[("files", jpeg)] * 3))
         for future in late:
@@ -31,7 +31,7 @@ def test_a_thread_that_waits_for_room_to_decode_gives_up_at_the_deadline(
 ) -> None:
     decoding = Decoding(monkeypatch)
     pixels = lesion.width * lesion.height
-    with running(tiny, request_timeout=0.5, decode_workers=3, max_pixels=pixels) as client:
+    with running(tiny, request_timeout=2, decode_workers=3, max_pixels=pixels) as client:
         late = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
         for future in late:
             assert_problem(future.result(20), 504, "deadline-passed")

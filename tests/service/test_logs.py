@@ -139,7 +139,7 @@ def test_a_failure_of_ours_leaves_its_stack_trace_in_one_field(
 
 
 def test_clients_cannot_forge_lines_or_fields(server: Process, jpeg: bytes) -> None:
-    before = len(server.output().splitlines())
+    before = len(server.output())
     for request in (
         b'GET /x%0a{"forged":1} HTTP/1.1\r\nHost: a\r\nX-Request-ID: a"b\\\r\nConnection: close\r\n\r\n',
         b'FORGED"METHOD /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n',
@@ -151,8 +151,8 @@ def test_clients_cannot_forge_lines_or_fields(server: Process, jpeg: bytes) -> N
             while connection.recv(4096):
                 pass
     httpx.post(server.url + "/predict?forged=1", files={"file": ('forged"\n.jpg', jpeg)}).raise_for_status()
-    wait_for(lambda: '"route": "/predict"' in server.output())
-    added = lines("\n".join(server.output().splitlines()[before:]))
+    wait_for(lambda: '"route": "/predict"' in server.output()[before:])
+    added = lines(server.output()[before:])
     assert all({"time", "level", "event"} <= set(line) for line in added)
     assert "forged" not in json.dumps(added).lower()
     methods = [line["method"] for line in added if line["event"] == "request"]

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import jsonschema_rs
 import pytest
@@ -44,6 +45,13 @@ def test_the_command_prints_it_whatever_the_settings_are(
 def test_it_is_served(client: Door) -> None:
     document = client.get("/openapi.json").json()
     assert {(path, method) for path, item in document["paths"].items() for method in item} == ROUTES
+
+
+@pytest.mark.parametrize("prefix", ["", "/clinic/skin"])
+def test_its_server_is_where_it_came_from(client: Door, prefix: str) -> None:
+    (server,) = client.get("/openapi.json").json()["servers"]
+    base = f"http://proxy.example{prefix}/"
+    assert urljoin(f"{base}openapi.json", server["url"]) == base
 
 
 def test_every_error_is_a_problem_with_examples(client: Door) -> None:

@@ -235,10 +235,8 @@ def test_what_is_odd_but_one_thing_is_answered_as_that(
 
 
 def test_a_body_that_comes_in_drops_is_408_and_ends_the_connection(server: Listening) -> None:
-    begin = time.monotonic()
     data = ask(server, POST + b"Content-Length: 1000\r\n\r\n", *[b"\xff"] * 30, pause=0.05)
     assert_refused(data, 408, "upload-too-slow")
-    assert time.monotonic() - begin < 20  # of the 30 s that a request may take
 
 
 def test_a_body_that_keeps_the_rate_may_take_longer_than_the_grace(server: Listening, jpeg: bytes) -> None:

@@ -71,6 +71,60 @@ def test_all_problems_are_told_at_once_unknown_names_too(monkeypatch: pytest.Mon
     assert "known are DERMASERVE_ALLOW_ANONYMOUS" in lines[1]
 
 
+KUBERNETES = {
+    "DERMASERVE_PORT": "tcp://10.96.0.17:80",
+    "DERMASERVE_SERVICE_HOST": "10.96.0.17",
+    "DERMASERVE_SERVICE_PORT": "80",
+    "DERMASERVE_SERVICE_PORT_HTTP": "80",
+    "DERMASERVE_PORT_80_TCP": "tcp://10.96.0.17:80",
+    "DERMASERVE_PORT_80_TCP_PROTO": "tcp",
+    "DERMASERVE_PORT_80_TCP_PORT": "80",
+    "DERMASERVE_PORT_80_TCP_ADDR": "10.96.0.17",
+    "DERMASERVE_OPERATIONS_PORT": "tcp://[fd00::11]:9100",
+    "DERMASERVE_OPERATIONS_SERVICE_HOST": "fd00::11",
+    "DERMASERVE_OPERATIONS_PORT_9100_TCP": "tcp://[fd00::11]:9100",
+}
+"""As in a pod beside the Services ``dermaserve`` and ``dermaserve-operations``."""
+
+
+def test_variables_that_kubernetes_sets_for_a_service_are_no_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in KUBERNETES.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert (settings.port, settings.operations_port) == (8000, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "tcp://10.96.0.17"),
+        ("PORT", "tcp://10.96.0.17:80/"),
+        ("PORT", "tcp://10.96.0.17:80 "),
+        ("PORT", "tcp://10.96.0.17:65536"),
+        ("PORT", "tcp://user@10.96.0.17:80"),
+        ("PORT", "tcp://dermaserve:80"),
+        ("PORT", "http://10.96.0.17:80"),
+        ("PORT", "10.96.0.17:80"),
+        ("PORT", ""),
+        ("HOST", ""),
+        ("DEVICE", "tcp://10.96.0.17:80"),
+        ("MAX_QUEUE_SIZE", "tcp://10.96.0.17:80"),
+        ("SERVICE_HOST", "dermaserve"),
+        ("SERVICE_PORT", "0"),
+        ("PORT_80_TCP", "80"),
+        ("PORT_80_TCP_PROTO", "http"),
+        ("PORTS", "tcp://10.96.0.17:80"),
+    ],
+)
+def test_no_other_value_passes_for_one_of_kubernetes(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    (line,) = problems(monkeypatch, **{name: value})
+    assert line.startswith(f"DERMASERVE_{name}: ")
+
+
 def files(root: Path, **contents: str) -> Path:
     for name, content in contents.items():
         path = root / name.replace("__", "/").replace("_DOT_", ".")

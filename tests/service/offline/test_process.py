@@ -32,10 +32,16 @@ def process(*arguments: str, before: str = "", stderr: int = subprocess.PIPE) ->
     )  # fmt: skip
 
 
-SLOW = """
-import time, service.offline.scoring as s
+def waiting(number: int, go: Path) -> str:
+    """What makes a run wait before it reads the file ``number`` until ``go`` exists."""
+    return f"""
+import pathlib, time, service.offline.scoring as s
 read = s.read_file
-s.read_file = lambda path, limit: time.sleep(0.05) or read(path, limit)
+def read_file(path, limit):
+    while int(pathlib.Path(path).stem) == {number} and not pathlib.Path({str(go)!r}).exists():
+        time.sleep(0.01)
+    return read(path, limit)
+s.read_file = read_file
 """
 
 
@@ -43,7 +49,7 @@ s.read_file = lambda path, limit: time.sleep(0.05) or read(path, limit)
 def test_a_run_that_is_stopped_loses_no_row(number: int, status: int, many: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
     command = (str(many), "--output", str(output))
-    run = process(*command, before=SLOW)
+    run = process(*command, before=waiting(10, tmp_path / "never"))
     wait_for(lambda: output.exists() and output.read_bytes().count(b"\n") > 5, seconds=60)
     run.send_signal(number)
     _, errors = run.communicate(timeout=60)
@@ -59,11 +65,13 @@ def test_a_run_that_is_stopped_loses_no_row(number: int, status: int, many: Path
 def test_two_runs_do_not_write_to_one_output(many: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
     command = (str(many), "--output", str(output))
-    with process(*command, before=SLOW.replace("0.05", "5")) as first:
-        wait_for(lambda: output.exists() and output.read_bytes().count(b"\n") > 1, seconds=60)
-        with process(*command, "--overwrite") as second:
-            _, errors = second.communicate(timeout=60)
-        first.kill()
+    with process(*command, before=waiting(1, tmp_path / "never")) as first:
+        try:
+            wait_for(lambda: output.exists() and output.read_bytes().count(b"\n") > 1, seconds=60)
+            with process(*command, "--overwrite") as second:
+                _, errors = second.communicate(timeout=60)
+        finally:
+            first.kill()
     assert second.returncode == 2
     assert errors.decode() == f"error: {output}: another run is writing to it\n"
     assert len(table(output)) >= 1
@@ -91,7 +99,11 @@ def test_a_full_disk_ends_the_run_with_whole_rows(many: Path, tmp_path: Path) ->
 def test_a_full_disk_leaves_no_part_of_an_overlay(many: Path, tmp_path: Path) -> None:
     output, overlays = tmp_path / "out.csv", tmp_path / "overlays"
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"
-    run = process(str(many), "--output", str(output), "--gradcam", str(overlays), before=limit)
+    slow = (
+        "import pathlib, time; unlink = pathlib.Path.unlink; "
+        "pathlib.Path.unlink = lambda path: time.sleep(0.3) or unlink(path)"
+    )
+    run = process(str(many), "--output", str(output), "--gradcam", str(overlays), before=f"{limit}\n{slow}")
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 2
     (line,) = errors.decode().splitlines()
@@ -115,11 +127,12 @@ def test_on_a_terminal_there_is_a_bar(folder: Path, tmp_path: Path) -> None:
     assert b"11/11" in shown
 
 
-def test_a_reader_that_goes_away_ends_the_run(many: Path) -> None:
-    with process(str(many), before=SLOW) as run:
+def test_a_reader_that_goes_away_ends_the_run(many: Path, tmp_path: Path) -> None:
+    with process(str(many), before=waiting(1, tmp_path / "go")) as run:
         assert run.stdout is not None
         run.stdout.readline()
         run.stdout.close()
+        (tmp_path / "go").touch()
         assert run.stderr is not None
         errors = run.stderr.read().decode()
     assert run.returncode == 2
