@@ -38,7 +38,7 @@ from service.schemas import (
     Prediction,
     Problem,
 )
-from service.upload import UploadLimits, announced_size, read_image, read_images
+from service.upload import UploadLimits, read_image, read_images
 from service.workers import cancelled_by_disconnect
 
 GradCamClass = Annotated[
@@ -62,7 +62,7 @@ def build_router(runtime: Runtime) -> APIRouter:
         """Admit a request and end it at its deadline, whatever it is waiting for."""
         left = _deadline(request) - time.monotonic()
         try:
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(left) as timer:
                 with (
                     runtime.gate.admit(),  # first: a request that gets 503 costs its client nothing
                     runtime.access.admit(request.state.client),
@@ -74,6 +74,8 @@ def build_router(runtime: Runtime) -> APIRouter:
                     _record(request).model = classifier.identity.label
                     yield classifier
         except TimeoutError as error:
+            if not timer.expired():
+                raise  # not of this clock: the system's ETIMEDOUT
             raise DeadlinePassed("The deadline passed before the answer was computed.") from error
         except MemoryError as error:  # while receiving; the classifier answers for its own
             runtime.metrics.refused("memory")
@@ -87,7 +89,7 @@ def build_router(runtime: Runtime) -> APIRouter:
         """Receive and decode one image; from then on the block ends when the client goes away."""
         record = _record(request)
         with ExitStack() as memory:
-            reservation = memory.enter_context(runtime.gate.reserve(announced_size(request, limits)))
+            reservation = memory.enter_context(runtime.gate.reserve())
             with record.stage("receive"), runtime.metrics.receiving.time():
                 data = await read_image(request, limits, reservation)
             record.images = 1
@@ -170,7 +172,7 @@ def build_router(runtime: Runtime) -> APIRouter:
                         return problem
                     return prediction_of(classifier.manifest, found, record.request_id)
 
-            with runtime.gate.reserve(announced_size(request, limits)) as reservation:
+            with runtime.gate.reserve() as reservation:
                 with record.stage("receive"), runtime.metrics.receiving.time():
                     images = await read_images(request, limits, reservation)
                 record.images = len(images)

@@ -76,7 +76,7 @@ class DrainingServer(uvicorn.Server):
         while True:
             await self._hangup.wait()
             self._hangup.clear()
-            self._runtime.access.reload()
+            await self._runtime.access.reload()
             try:
                 await self._runtime.reload()
             except BundleRefused:
