@@ -1,7 +1,8 @@
 """Admission: the phase of the server, and how much work is accepted at once.
 
 Requests and the bytes of their bodies are counted here and nowhere else. A body counts as far as it has
-arrived, whatever size its client announced. When there is no room, the slowest upload is refused first. The
+arrived, whatever size its client announced. A request takes its place when its body is whole. So a client that
+sends slowly holds little. When there is no room for more bytes, the slowest upload is refused first. The
 address of a client plays no part, because a proxy's many users have one.
 
 Runs on the event loop only: no locks.
@@ -34,7 +35,11 @@ _REFUSALS: dict[Phase, Callable[[], NotReady]] = {
 
 
 _HEAD_START = 65_536  # bytes that an upload counts as having sent: one that has just begun is not slow
-_SLOW = 262_144  # bytes per second; an upload below may lose its place to a new request
+
+
+def upload_rate(size: int, began: float) -> float:
+    """How fast a body comes of which ``size`` bytes have arrived since ``began``, on ``time.monotonic``."""
+    return (size + _HEAD_START) / max(time.monotonic() - began, 1e-6)
 
 
 class Reservation:
@@ -50,7 +55,7 @@ class Reservation:
     @property
     def rate(self) -> float:
         """Bytes per second so far."""
-        return (self.size + _HEAD_START) / max(time.monotonic() - self._began, 1e-6)
+        return upload_rate(self.size, self._began)
 
     @contextmanager
     def receiving(self, stop: Callable[[], None]) -> Iterator[None]:
@@ -91,8 +96,6 @@ class Reservation:
         """Hold nothing any more."""
         self._gate.body_bytes -= self.size
         self.size = 0
-        if self._refusal is not None:
-            self._gate.leaving -= 1
 
 
 class Gate:
@@ -100,10 +103,9 @@ class Gate:
 
     Attributes:
         phase: set by whoever starts and stops the server.
-        requests: number inside.
+        requests: being worked on, their bodies whole.
         body_bytes: of bodies being received or decoded, as far as they have arrived.
         uploads: bodies being received.
-        leaving: requests that have been evicted and are still counted in ``requests``.
     """
 
     def __init__(
@@ -113,7 +115,6 @@ class Gate:
         self.requests = 0
         self.body_bytes = 0
         self.uploads: set[Reservation] = set()
-        self.leaving = 0
         self._max_requests = max_requests
         self._max_body_bytes = max_body_bytes
         self._on_refusal = on_refusal
@@ -123,26 +124,28 @@ class Gate:
         if self.phase in _REFUSALS:
             raise _REFUSALS[self.phase]()
 
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold one place while a request is worked on.
+    def check(self) -> None:
+        """Look whether a request may come in, before its body is received.
 
         Raises:
             NotReady: no work is taken in this phase.
-            Overloaded: as many requests as are accepted are being worked on, and no upload is slow.
+            Overloaded: as many requests as are accepted are being worked on.
         """
         try:
             self.check_phase()
         except NotReady as error:
             self._on_refusal(error.reason)
             raise
-        if self.requests - self.leaving >= self._max_requests:
-            slowest = min(self.uploads, key=lambda upload: upload.rate, default=None)
-            detail = "The server is working on as many requests as it accepts."
-            refusal = self._overloaded(detail, "queue_full")
-            if slowest is None or slowest.rate > _SLOW:
-                raise refusal
-            self._evict(slowest, refusal)
+        self._check_places()
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Hold one place while a request is worked on, from the arrival of its whole body on.
+
+        Raises:
+            Overloaded: as many requests as are accepted are being worked on.
+        """
+        self._check_places()
         self.requests += 1
         try:
             yield
@@ -166,12 +169,12 @@ class Gate:
             refusal = self._overloaded("The server is receiving as much data as it accepts.", "upload_memory")
             if slowest is None or slowest is taker:
                 raise refusal
-            self._evict(slowest, refusal)
+            slowest.evict(refusal)
         self.body_bytes += size
 
-    def _evict(self, upload: Reservation, refusal: Overloaded) -> None:
-        self.leaving += 1
-        upload.evict(refusal)
+    def _check_places(self) -> None:
+        if self.requests >= self._max_requests:
+            raise self._overloaded("The server is working on as many requests as it accepts.", "queue_full")
 
     def _overloaded(self, detail: str, reason: str) -> Overloaded:
         self._on_refusal(reason)

@@ -179,6 +179,7 @@ class KeyRing:
         self._problem = ""
         self._read_at = clock()
         self._reading: asyncio.Future[tuple[Key, ...]] | None = None
+        self._late = False  # requests wait no more for what is being read
 
     def find(self, token: str) -> Key | None:
         """The key that ``token`` is, or None. Takes as long whichever it is, and if it is none."""
@@ -200,19 +201,20 @@ class KeyRing:
             except MemoryError:
                 return  # no thread now: in a second again
             self._reading.add_done_callback(self._take)
-        if self._reading is not None and not self._problem:
+        if self._reading is not None and not self._late:
             await asyncio.wait({self._reading}, timeout=_READ_SECONDS)
-            if self._reading is not None and not self._reading.done():
+            self._late = self._reading is not None
+            if self._late:
                 self._report(f"{_VARIABLE}: {self._path} is not read within {_READ_SECONDS} seconds")
 
     async def reload(self) -> None:
         """Read the file now, and report what is wrong with it, even if that was reported before."""
-        self._problem = ""
+        self._problem, self._late = "", False
         self._read_at = float("-inf")
         await self.refresh()
 
     def _take(self, reading: "asyncio.Future[tuple[Key, ...]]") -> None:
-        self._reading = None
+        self._reading, self._late = None, False
         error = reading.exception()
         if error is not None:
             self._report("; ".join(error.problems) if isinstance(error, SettingsError) else repr(error))

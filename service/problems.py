@@ -105,10 +105,8 @@ class Rescue:
             # Anything may have failed, and a client that waits for an answer gets one.
             if started or scope["type"] != "http":
                 raise
-            if isinstance(
-                error, asyncio.CancelledError
-            ):  # by the server alone, when its time to stop is over
-                error = ShuttingDown()
+            if isinstance(error, asyncio.CancelledError):
+                error = ShuttingDown()  # only the server cancels requests: its time to stop is over
             await problem_response(error, scope["state"]["record"])(scope, receive, send)
 
 

@@ -18,6 +18,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from operator import itemgetter
 from typing import Any, NoReturn, cast
 from urllib.parse import unquote
 
@@ -93,12 +94,7 @@ class Connection(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=0)
         if len(self.connections) > self.settings.max_connections:
             self.metrics.refused("connections")
-            if not self.waiting:  # all others are being answered
-                detail = "There are as many connections as are accepted."
-                self._refuse(Overloaded(detail, reason="connections", retry_after=1))
-                transport.close()  # at once: there is no room for more
-                return
-            next(iter(self.waiting))._drop()
+            self._most_dispensable()._drop()
         self._look_at_state()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -294,6 +290,11 @@ class Connection(HttpToolsProtocol):
         """Whether what the client sends is not read any more."""
         return self._ended or self._refusal is not None or self.transport.is_closing()
 
+    def _uploading(self) -> bool:
+        """Whether the request that is being answered is still arriving."""
+        answering = self._answering
+        return answering is not None and answering.more_body and not answering.response_complete
+
     def _idle(self) -> bool:
         """Whether all requests are answered."""
         return self._answering is None or (self._answering.response_complete and not self.pipeline)
@@ -301,12 +302,10 @@ class Connection(HttpToolsProtocol):
     def _look_at_state(self) -> None:
         """Keep the timer for headers running while they are awaited, and the record of who waits."""
         idle = self._idle()
-        newest = self._newest
-        never_whole = newest is not None and newest is self._answering and newest.more_body
-        if self._half_closed and (idle or never_whole):
+        if self._half_closed and (idle or self._uploading()):
             self.transport.close()
         if not self._ended:
-            awaited = idle and (newest is None or self._in_head)
+            awaited = idle and (self._newest is None or self._in_head)
             if awaited and self._timer is None:
                 self._timer = self.loop.call_later(self.settings.header_timeout, self._head_late)
             elif not awaited and self._timer is not None:
@@ -327,11 +326,28 @@ class Connection(HttpToolsProtocol):
         logger.info("A client that did not take its answer was cut off.")
         self.transport.abort()
 
+    def _most_dispensable(self) -> "Connection":
+        """The connection that has waited for its client the longest, else the slowest upload, else this one."""
+        if self.waiting:
+            return next(iter(self.waiting))
+        others = cast("set[Connection]", self.connections)
+        uploads = [
+            (other._answering.rate, other)
+            for other in others
+            if other._answering is not None and other._uploading()
+        ]
+        return min(uploads, key=itemgetter(0), default=(0.0, self))[1]
+
     def _drop(self) -> None:
-        """Make room for another connection."""
-        self.waiting.pop(self, None)
+        """Make room for another connection, at once."""
         self.connections.discard(self)
-        self.transport.abort()
+        if self in self.waiting:
+            self.waiting.pop(self)
+            self.transport.abort()
+        else:
+            detail = "There are as many connections as are accepted."
+            self._refuse(Overloaded(detail, reason="connections", retry_after=1))
+            self.transport.close()
 
     def _refuse(self, error: DermaserveError) -> None:
         """Answer ``error``, after the requests before it, and end the connection."""

@@ -7,6 +7,8 @@ from typing import cast
 from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.gate import upload_rate
+
 
 class Cycle(RequestResponseCycle):
     """One request and its answer."""
@@ -28,11 +30,18 @@ class Cycle(RequestResponseCycle):
         )
         self._parts: list[bytes] = []
         self._size = 0
+        self._received = 0
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second at which the body arrives, see ``upload_rate``."""
+        return upload_rate(self._received, self.scope["state"]["started"])
 
     def take(self, body: bytes) -> int:
         """Keep a part of the body for the application; returns how many bytes it has not read yet."""
         self._parts.append(body)
         self._size += len(body)
+        self._received += len(body)
         self.message_event.set()
         return self._size
 
