@@ -1,9 +1,9 @@
 """Admission: the phase of the server, and how much work is accepted at once.
 
 Requests and the bytes of their bodies are counted here and nowhere else. A body counts as far as it has
-arrived, whatever size its client announced. A request takes its place when its body is whole. So a client that
-sends slowly holds little. When there is no room for more bytes, the slowest upload is refused first. The
-address of a client plays no part, because a proxy's many users have one.
+arrived, whatever size its client announced. A request takes its place when its body is whole. So a client
+that sends slowly holds little. When there is no room for more bytes, the slowest upload is refused first.
+The address of a client plays no part, because a proxy's many users have one.
 
 Runs on the event loop only: no locks.
 """

@@ -18,7 +18,6 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from operator import itemgetter
 from typing import Any, NoReturn, cast
 from urllib.parse import unquote
 
@@ -327,16 +326,12 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def _most_dispensable(self) -> "Connection":
-        """The connection that has waited for its client the longest, else the slowest upload, else this one."""
+        """The connection that has waited the longest for its client, else the slowest upload, else this."""
         if self.waiting:
             return next(iter(self.waiting))
         others = cast("set[Connection]", self.connections)
-        uploads = [
-            (other._answering.rate, other)
-            for other in others
-            if other._answering is not None and other._uploading()
-        ]
-        return min(uploads, key=itemgetter(0), default=(0.0, self))[1]
+        rates = {other._answering.rate: other for other in others if other._answering and other._uploading()}
+        return rates[min(rates)] if rates else self
 
     def _drop(self) -> None:
         """Make room for another connection, at once."""
