@@ -72,10 +72,15 @@ class Access:
             metrics.rejections.labels(reason)
         metrics.keys.set_function(lambda: float(len(self._ring.keys) if self._ring else 0))
 
-    def reload(self) -> None:
+    async def refresh(self) -> None:
+        """Read the key file again if that is due."""
+        if self._ring is not None:
+            await self._ring.refresh()
+
+    async def reload(self) -> None:
         """Read the key file now; the log says what is wrong with it."""
         if self._ring is not None:
-            self._ring.reload()
+            await self._ring.reload()
 
     async def key(self, request: Request, _: _Documented = None) -> None:
         """Let in those with a key, or everyone where there are no keys.
@@ -85,6 +90,7 @@ class Access:
         Raises:
             Unauthorized: no key, more than one, or none that is in force.
         """
+        await self.refresh()
         key = self._key_of(request)
         request.state.key = key.name if key is not None else None
         request.state.client = self._client(key)
@@ -96,6 +102,7 @@ class Access:
             Unauthorized: as ``key``.
             Forbidden: the key has not the role, or there are no keys.
         """
+        await self.refresh()
         key = self._key_of(request)
         if key is None:
             raise self._forbidden("This needs a key with the role admin, and the server has no keys.")
@@ -129,11 +136,11 @@ class Access:
         """Charge for ``images`` in place of the one that ``admit`` charged.
 
         Raises:
-            RateLimited: those are too many; nothing is charged then.
+            RateLimited: those are too many. The one stays charged: the body has been received.
         """
         if client.bucket is not None:
             client.bucket.put_back(1)
-        self._charge(client, images)
+        self._charge(client, images, fee=1)
 
     def _announce(self) -> None:
         """Say in the log who is let in."""
@@ -172,8 +179,8 @@ class Access:
             client.bucket = TokenBucket(rate, self._settings.rate_burst, self._clock)
         return client
 
-    def _charge(self, client: Client, images: int) -> None:
-        if client.bucket is None or not (wait := client.bucket.take(images)):
+    def _charge(self, client: Client, images: int, *, fee: int = 0) -> None:
+        if client.bucket is None or not (wait := client.bucket.take(images, fee=fee)):
             return
         self._refused("rate_limit")
         raise RateLimited(

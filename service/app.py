@@ -10,7 +10,6 @@ from fastapi.telemetry import TelemetryConfig
 
 from service.cors import Cors
 from service.docs import API_VERSION, DESCRIPTION, LICENCE, SERVERS, TAGS, TITLE, completed, errors
-from service.doorkeeper import Doorkeeper
 from service.gate import Phase
 from service.middleware import Envelope
 from service.operations import build_admin, build_metrics, build_probes
@@ -88,7 +87,6 @@ def create_operations_app(runtime: Runtime) -> FastAPI:
 
 
 def _add_envelope(app: FastAPI, runtime: Runtime, tracing: "Tracing | None" = None) -> None:
-    app.add_middleware(Doorkeeper, metrics=runtime.metrics)
     app.add_middleware(
         Envelope,
         metrics=runtime.metrics,

@@ -86,6 +86,7 @@ class Classifier:
 
     Attributes:
         images_at_once: most images in inference at one time.
+        batch_turns: one for each image that all batches together may have in work.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Classifier:
         self.identity = Identity(manifest.name, manifest.version, bundle.digest)
         self.provider = predictor.provider
         self.images_at_once = loaded.inference_workers * loaded.max_batch_size
+        self.batch_turns = asyncio.Semaphore(self.images_at_once + settings.decode_workers)
         self.drift = Drift(manifest.drift_reference, window=settings.drift_window)
         self._workers = workers
         self._metrics = metrics

@@ -14,6 +14,17 @@ _ALLOWED_HEADERS = ("Content-Type", "If-None-Match", "X-API-Key", "X-Request-ID"
 _EXPOSED_HEADERS = ("ETag", "Retry-After", "X-Gradcam-Empty", "X-Gradcam-Label", "X-Model", "X-Request-ID")
 
 
+def cors_headers(origin: str, allowed: Sequence[str]) -> dict[str, str]:
+    """Headers that let a page of ``origin`` read an answer, where it is one of ``allowed``."""
+    if not origin or not {"*", origin} & set(allowed):
+        return {}
+    return {
+        "Access-Control-Allow-Origin": "*" if "*" in allowed else origin,
+        "Access-Control-Expose-Headers": ", ".join(_EXPOSED_HEADERS),
+        "Vary": "Origin",
+    }
+
+
 class Cors(CORSMiddleware):
     """Starlette's middleware, whose refusals are problems like all others.
 

@@ -6,6 +6,7 @@ there is nothing to guess in 256 random bits. For that reason only tokens of the
 ``new_token`` makes are ever compared: the hash of a password in the file lets nobody in.
 """
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.errors import SettingsError
+from service.workers import in_thread
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ _HASH = re.compile(r"sha256:([0-9A-Fa-f]{64})")
 _RATE = re.compile(r"rate=([1-9][0-9]{0,6})")
 _MAX_BYTES = 1_000_000
 _READ_EVERY = 1.0  # seconds
+_READ_SECONDS = 0.5  # that a request waits for the file
 _VARIABLE = "DERMASERVE_API_KEYS_FILE"
 
 
@@ -153,11 +156,15 @@ def _unusable(path: Path, *problems: str) -> SettingsError:
 
 
 class KeyRing:
-    """The keys in force. The file is read again as they are asked for, once a second at most.
+    """The keys in force. ``refresh`` reads the file again, once a second at most, in a thread.
 
     It is small, so it is read whole rather than its times compared: no change within one tick of
     the file system's clock is missed. A file that cannot be used any more is reported once, and the
-    keys read last stay in force; a file without keys lets nobody in.
+    keys read last stay in force; a file without keys lets nobody in. A file system that does not answer
+    holds nothing up but the thread, and requests once, for a moment.
+
+    Attributes:
+        keys: in force.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -166,18 +173,13 @@ class KeyRing:
         Raises:
             SettingsError: it cannot be used, or has no key.
         """
+        self.keys = first_keys(path)
         self._path = path
         self._clock = clock
-        self._keys = first_keys(path)
         self._problem = ""
         self._read_at = clock()
-
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        """The keys in force."""
-        if self._clock() - self._read_at >= _READ_EVERY:
-            self._read()
-        return self._keys
+        self._reading: asyncio.Future[tuple[Key, ...]] | None = None
+        self._late = False  # requests wait no more for what is being read
 
     def find(self, token: str) -> Key | None:
         """The key that ``token`` is, or None. Takes as long whichever it is, and if it is none."""
@@ -190,25 +192,44 @@ class KeyRing:
                 found = key
         return found
 
-    def reload(self) -> None:
-        """Read the file now, and report what is wrong with it, even if that was reported before."""
-        self._problem = ""
-        self._read()
+    async def refresh(self) -> None:
+        """Read the file again if a second has passed; wait for a file system that answers."""
+        if self._reading is None and self._clock() - self._read_at >= _READ_EVERY:
+            self._read_at = self._clock()
+            try:
+                self._reading = asyncio.wrap_future(in_thread(read_keys, self._path))
+            except MemoryError:
+                return  # no thread now: in a second again
+            self._reading.add_done_callback(self._take)
+        if self._reading is not None and not self._late:
+            await asyncio.wait({self._reading}, timeout=_READ_SECONDS)
+            self._late = self._reading is not None
+            if self._late:
+                self._report(f"{_VARIABLE}: {self._path} is not read within {_READ_SECONDS} seconds")
 
-    def _read(self) -> None:
-        self._read_at = self._clock()
-        try:
-            keys = read_keys(self._path)
-        except SettingsError as error:
-            if str(error) != self._problem:
-                logger.error("The keys read before stay in force: %s", "; ".join(error.problems))
-            self._problem = str(error)
+    async def reload(self) -> None:
+        """Read the file now, and report what is wrong with it, even if that was reported before."""
+        self._problem, self._late = "", False
+        self._read_at = float("-inf")
+        await self.refresh()
+
+    def _take(self, reading: "asyncio.Future[tuple[Key, ...]]") -> None:
+        self._reading, self._late = None, False
+        error = reading.exception()
+        if error is not None:
+            self._report("; ".join(error.problems) if isinstance(error, SettingsError) else repr(error))
             return
         self._problem = ""
-        if keys != self._keys:
-            self._keys = keys
+        keys = reading.result()
+        if keys != self.keys:
+            self.keys = keys
             names = ", ".join(key.name for key in keys)
             if keys:
                 logger.info("API keys changed; in force now: %s", names)
             else:
                 logger.error("The key file has no key any more: nobody is let in.")
+
+    def _report(self, problem: str) -> None:
+        if problem != self._problem:
+            logger.error("The keys read before stay in force: %s", problem)
+        self._problem = problem

@@ -1,16 +1,13 @@
 """Around every request: an id, one log line, one measure, one trace, and an answer whatever happens.
 
-An answer given before the body was read to its end also ends the connection. What the client is
-still sending is then read for a moment, and dropped: closing at once would destroy the answer on
-its way, and reading all would let the client decide how much.
+An answer given before the body was read to its end also ends the connection; ``service.protocol`` does so
+without destroying the answer.
 """
 
-import asyncio
 import re
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,9 +23,6 @@ if TYPE_CHECKING:  # OpenTelemetry is an extra
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no I, L, O, U
-
-_LINGER_SECONDS = 2
-_LINGER_BYTES = 4_000_000
 
 _METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 
@@ -82,9 +76,9 @@ class Envelope:
         method = scope["method"]
         record = Record(request_id, method if method in _METHODS else "_OTHER")
         state = scope.setdefault("state", {})
-        state.update(request_id=request_id, started=record.started, record=record, key=None)
+        state.setdefault("started", record.started)  # the connection's is that of the request's first byte
+        state.update(request_id=request_id, record=record, key=None)
         unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
-        end: Message | None = None
         # A HEAD is answered as the GET that it stands for, without the body.
         inner = {**scope, "method": "GET"} if method == "HEAD" else scope
 
@@ -96,18 +90,14 @@ class Envelope:
             return message
 
         async def send_enveloped(message: Message) -> None:
-            nonlocal end
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                close = unread or self._closing() or state.get("crowded", False)
+                close = unread or self._closing()
                 complete_headers(MutableHeaders(scope=message), record, close=close)
             else:
                 if method == "HEAD":
                     message = {**message, "body": b""}
                 record.bytes_sent += len(message.get("body", b""))
-                if unread and not message.get("more_body", False):
-                    # The client has its whole answer with this; the connection is closed at the end.
-                    message, end = {**message, "more_body": True}, {"type": "http.response.body"}
             await send(message)
 
         try:
@@ -120,9 +110,6 @@ class Envelope:
             if self._tracing is not None:
                 self._tracing.finish(record, headers, scope["scheme"])
             log_request(record, audit=self._audit)
-        if end is not None:
-            await _linger(receive)
-            await send(end)
 
 
 def complete_headers(headers: MutableHeaders, record: Record, *, close: bool) -> None:
@@ -136,15 +123,3 @@ def complete_headers(headers: MutableHeaders, record: Record, *, close: bool) ->
         headers["X-Model"] = record.model
     if close:
         headers["Connection"] = "close"
-
-
-async def _linger(receive: Receive) -> None:
-    """Read and drop a bounded part of a body."""
-    left = _LINGER_BYTES
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER_SECONDS):
-            while left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return

@@ -64,6 +64,7 @@ def build_metrics(runtime: Runtime) -> APIRouter:
         },
     )
     async def metrics(request: Request) -> Response:
+        await runtime.access.refresh()  # one of the metrics is the number of keys
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(runtime.metrics.registry), headers={"Content-Type": content_type})
 

@@ -1,5 +1,6 @@
 """Failures as HTTP answers: ``application/problem+json``, RFC 9457."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -17,6 +18,7 @@ from service.errors import (
     URN,
     InvalidRequest,
     Kind,
+    ShuttingDown,
     Unauthorized,
     Unavailable,
     detail_of,
@@ -69,7 +71,8 @@ def add_problem_handlers(app: FastAPI) -> None:
     async def on_http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         headers = dict((error.headers if isinstance(error, HTTPException) else None) or {})
-        if "GET" in headers.get("Allow", ""):
+        allowed = headers.get("Allow", "").split(", ")
+        if "GET" in allowed and "HEAD" not in allowed:
             headers["Allow"] += ", HEAD"  # the envelope makes one of the other
         title = HTTPStatus(status).phrase
         kind = Kind(title.lower().replace(" ", "-"), title, status)
@@ -98,10 +101,12 @@ class Rescue:
 
         try:
             await self._app(scope, receive, send_watched)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             # Anything may have failed, and a client that waits for an answer gets one.
             if started or scope["type"] != "http":
                 raise
+            if isinstance(error, asyncio.CancelledError):
+                error = ShuttingDown()  # only the server cancels requests: its time to stop is over
             await problem_response(error, scope["state"]["record"])(scope, receive, send)
 
 

@@ -1,81 +1,107 @@
-"""HTTP/1.1 connections on which a hostile client wastes little: bounds that uvicorn has not.
+"""HTTP/1.1 connections with the limits that uvicorn lacks.
 
-uvicorn gives a client as long as it likes for a request's headers and for taking its answer, and any
-number of connections; what h11 cannot parse it answers in plain text, uncounted.
+uvicorn waits as long as a client likes for its request headers and for it to read its answer, and uvicorn
+accepts any number of connections.
 
-Written for uvicorn 0.54, of whose ``H11Protocol`` it uses: ``connection_made``, ``connection_lost``,
-``data_received``, ``on_response_complete``, ``pause_writing``, ``resume_writing``,
-``send_400_response`` (called while the exception of h11 is being handled),
-``_unsupported_upgrade_warning``, ``conn``, ``headers``, ``transport``,
-``connections``, ``app_state``, ``timeout_keep_alive_task``, and ``cycle`` with ``body``,
-``disconnected``, ``message_event``, ``response_complete`` and ``waiting_for_100_continue``. Its tests
-fail if one of these goes.
+A connection ends in one of three ways:
+
+- It is closed when the answer that ends it has been sent and the request was read to its end.
+- It lingers when the client may still be sending: the sending side is closed, and what arrives is dropped for
+  a moment. Closing at once would destroy the answer on its way.
+- It is aborted when its client takes too long, or when there are too many connections and it is the one that
+  has waited for its client the longest.
+
+Written for uvicorn 0.54; ``test_uvicorn_has_the_hooks_that_the_connection_relies_on`` names what it uses.
 """
 
 import asyncio
 import logging
-import sys
+import time
 from contextlib import suppress
+from typing import Any, NoReturn, cast
+from urllib.parse import unquote
 
-import h11
-from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from models.errors import DermaserveError
-from service.doorkeeper import crowded
-from service.errors import HeadersTooLarge, HeadersTooSlow, MalformedRequest
+from service.cors import cors_headers
+from service.errors import HeadersTooLarge, HeadersTooSlow, MalformedRequest, Overloaded
 from service.logs import log_request
 from service.metrics import Metrics
 from service.middleware import complete_headers, new_request_id
 from service.problems import problem_response
 from service.record import UNMATCHED, Record
+from service.request_cycle import Cycle
+from service.request_head import MAX_HEAD_BYTES, check_head
 from service.settings import Settings
 
-PROBES_RESERVE = 16
-"""Connections over the limit that are still answered, for probes only; see ``service.doorkeeper``."""
-
-_HEAD_PIECE = 4096  # of what is received, so that h11 looks at the length of headers before they are whole
-_BODY_PIECE = 16_384
-_FRAMING = 32_768  # bytes of chunk sizes and extensions that a body may have beyond its own length
-_LINGER = 2.0  # seconds for a refused client to read why
+_PIECE = 4096  # bytes fed to the parser at a time, except for a body: few pipelined requests fit
+_FRAMING = 32_768  # bytes of chunk sizes, extensions and trailers that a body may have beyond its own length
+_BUFFERED = 262_144  # bytes of a body that wait for the application; then reading is paused
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 4_000_000
 
 logger = logging.getLogger(__name__)
 
 
-def guarded_protocol(settings: Settings, metrics: Metrics) -> type[H11Protocol]:
-    """The class to give to uvicorn as ``http``, which makes one for each connection."""
-    return type("BoundProtocol", (GuardedProtocol,), {"settings": settings, "metrics": metrics})
+def connection_class(settings: Settings, metrics: Metrics) -> type["Connection"]:
+    """The class to give to one listener as uvicorn's ``http``; it makes one object for each connection."""
+    return type("BoundConnection", (Connection,), {"settings": settings, "metrics": metrics, "waiting": {}})
 
 
-class GuardedProtocol(H11Protocol):
-    """One connection; see ``guarded_protocol``."""
+class Connection(HttpToolsProtocol):
+    """One connection; see ``connection_class``.
+
+    Attributes:
+        waiting: connections of the same listener that wait for their clients: to ask, to go on with their
+            headers, to read an answer or to hang up. The one that has waited the longest comes first.
+    """
 
     settings: Settings
     metrics: Metrics
+    waiting: "dict[Connection, None]"
 
-    _refused = False
-    _framing = 0
-    _body_left = 0  # bytes of a body of stated length that are yet to come
-    _timer: asyncio.TimerHandle | None = None  # for headers to come, or for a refused client to go
-    _write_timer: asyncio.TimerHandle | None = None
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parser = httptools.HttpRequestParser(self)  # uvicorn's own is set to lenient parsing
+        self._newest: Cycle | None = None  # of the latest request whose headers are complete
+        self._answering: Cycle | None = None  # the same, or one before it
+        self._unparsed = b""  # received while a request was being answered
+        self._in_head = False  # from a request's first byte to the end of its headers
+        self._head_size = 0  # of the head, as far as it is parsed
+        self._head_received = 0
+        self._body_left: int | None = 0  # None: the body comes in chunks
+        self._framing = 0
+        self._again: bytes | None = None  # a head to be parsed again, without its Upgrade
+        self._violation: DermaserveError | None = None  # raised in an event of the parser
+        self._refusal: DermaserveError | None = None  # the answer to what cannot be read, the last one
+        self._half_closed = False  # the client sends no more
+        self._ended = False  # nothing is answered any more
+        self._dropped = 0  # bytes
+        self._timer: asyncio.TimerHandle | None = None  # for headers to come, or for a client to hang up
+        self._write_timer: asyncio.TimerHandle | None = None
+
+    # Events of the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Count the connection; over the limit, let it in for probes or not at all."""
+        """Count the connection. Over the limit, end the one that has waited for its client the longest."""
         super().connection_made(transport)
         self.metrics.connections.inc()
         # Whatever is not sent at once counts as unread, not only what is over 64 KiB.
         transport.set_write_buffer_limits(high=0)
-        beyond = len(self.connections) - self.settings.max_connections
-        if beyond > PROBES_RESERVE:
+        if len(self.connections) > self.settings.max_connections:
             self.metrics.refused("connections")
-            self._refuse(crowded())
-            transport.close()  # at once: there is no room for more
-        elif beyond > 0:
-            self.app_state = {**self.app_state, "crowded": True}
-        self._watch_head()
+            self._most_dispensable()._drop()
+        self._look_at_state()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection; the request that is being answered learns that its client is gone."""
         self.metrics.connections.dec()
+        self.waiting.pop(self, None)
+        if self._answering is not None:
+            self._answering.disconnect()
         super().connection_lost(exc)
         # uvicorn's own too, which it leaves when the client resets: it would keep all this for 75 s.
         for timer in (self._timer, self._write_timer, self.timeout_keep_alive_task):
@@ -83,80 +109,214 @@ class GuardedProtocol(H11Protocol):
                 timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Feed h11 in pieces, as it looks at lengths only between them.
+        """Parse what was received, or keep it until the request before it has been answered."""
+        if self._deaf():
+            self._dropped += len(data)
+            if self._dropped > _LINGER_BYTES:
+                self.transport.abort()
+            return
+        self._unparsed = self._unparsed + data if self._unparsed else data
+        self._parse()
 
-        What is known to be body goes at once: in pieces, 4 MB cost as much as decoding a small image.
-        """
-        at = 0
-        while at < len(data) and not self._refused and not self.transport.is_closing():
-            in_body = self.conn.their_state is h11.SEND_BODY
-            piece = data[at : at + (max(_BODY_PIECE, self._body_left) if in_body else _HEAD_PIECE)]
-            at += len(piece)
-            cycle = self.cycle
-            before = len(cycle.body) if in_body else 0
-            super().data_received(piece)
-            if self.cycle is not cycle:
-                self._framing = 0
-                self._body_left = self._stated_length() - len(self.cycle.body)
-            elif in_body:
-                body = len(cycle.body) - before
-                self._body_left -= body
-                self._weigh(len(piece), body)
-        self._watch_head()
-
-    def on_response_complete(self) -> None:
-        """Go on to the next request, of which a part may be there."""
-        super().on_response_complete()
-        self._watch_head()
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always closes
+        """Answer what was asked for: a client may say that it sends no more (RFC 9293, 3.6)."""
+        self._half_closed = not self._ended
+        self._look_at_state()
+        return not self.transport.is_closing() and self._half_closed
 
     def pause_writing(self) -> None:
-        """Begin to wait for the client to take its answer."""
+        """Begin to wait for the client to read its answer."""
         super().pause_writing()
         self._write_timer = self.loop.call_later(self.settings.write_timeout, self._cut_off)
+        self._look_at_state()
 
     def resume_writing(self) -> None:
-        """The client has taken all that was sent."""
+        """The client has read all that was sent."""
         super().resume_writing()
         if self._write_timer is not None:
             self._write_timer.cancel()
+        self._look_at_state()
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer what h11 could not parse, as a problem; ``msg`` is uvicorn's and not for clients."""
-        error = sys.exception()
-        if isinstance(error, h11.RemoteProtocolError) and error.error_status_hint == 431:
-            self._refuse(HeadersTooLarge("The request line and headers are over the limit."))
-        else:
-            self._refuse(MalformedRequest("The request is not well-formed HTTP/1.1."))
+    # Events of the parser
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: the request is answered as it stands (RFC 9110, 7.8), and anyone may send it."""
+    def on_message_begin(self) -> None:
+        """A request's first byte."""
+        self._unset_keepalive_if_required()
+        super().on_message_begin()
+        self.scope["state"]["started"] = time.monotonic()
+        self._in_head = True
+        self._head_size = self._head_received = 0
 
-    def _stated_length(self) -> int:
-        """Bytes of the request's body, by its headers, which h11 has checked; 0 if it comes in chunks."""
+    def on_url(self, url: bytes) -> None:
+        """A part of the request target."""
+        self._add_to_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, or a trailer, which is ignored."""
+        if self._in_head:
+            self._add_to_head(len(name) + len(value) + len(": \r\n"))
+            super().on_header(name, value.rstrip(b" \t"))
+
+    def on_headers_complete(self) -> None:
+        """Check the head and begin to answer."""
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        self._add_to_head(len(method) + len("  HTTP/1.1\r\n\r\n"))
+        self._in_head = False
+        try:
+            check_head(method, version, self.headers)
+        except MalformedRequest as error:
+            self._violate(error)
         headers = dict(self.headers)
-        return 0 if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
-
-    def _weigh(self, received: int, body: int) -> None:
-        """Refuse bodies in tiny chunks: h11 takes 12 microseconds for each, however short."""
-        # Chunks from some 400 bytes on may go on for ever.
-        self._framing = max(0, self._framing + received - body - body // 64)
-        if self._framing > _FRAMING and not self._refused:
-            self._refuse(MalformedRequest("The body comes in chunks that are too small."))
-
-    def _watch_head(self) -> None:
-        """Keep the timer running while headers are awaited: the first, or more of what has begun."""
-        if self._refused:
+        if self.parser.should_upgrade():
+            lines = [b": ".join(header) for header in self.headers if header[0] != b"upgrade"]
+            first = b"%s %s HTTP/%s" % (method, self.url, version.encode())
+            self._again = b"\r\n".join([first, *lines, b"", b""])
             return
-        begun = self.cycle is None or bool(self.conn.trailing_data[0])
-        awaited = self.conn.their_state is h11.IDLE and begun
-        if awaited and self._timer is None:
-            self._timer = self.loop.call_later(self.settings.header_timeout, self._head_late)
-        elif not awaited and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._body_left = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
+        self._framing = 0
+        target = httptools.parse_url(self.url)
+        path = target.path or b"/"
+        self.scope["method"] = method.decode("ascii")
+        self.scope["http_version"] = version
+        self.scope["path"] = unquote(path.decode("ascii")) if b"%" in path else path.decode("ascii")
+        self.scope["raw_path"] = path
+        self.scope["query_string"] = target.query or b""
+        before = self._newest
+        self._newest = self.cycle = cycle = Cycle(
+            self, self._end, keep_alive=version == "1.1" and self.parser.should_keep_alive()
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.pipeline.appendleft((cycle, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        if self._newest is None:
+            return
+        if self._body_left is None:
+            self._framing -= len(body) + len(body) // 64  # chunks from some 400 bytes on may go on for ever
+        else:
+            self._body_left -= len(body)
+        if self._newest.take(body) > _BUFFERED:
+            self.flow.pause_reading()
+
+    def on_message_complete(self) -> None:
+        """The end of a request."""
+        if self._newest is not None and self._again is None:
+            self._newest.more_body = False
+            self._newest.message_event.set()
+
+    # Events of the application
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cast(Cycle, cycle)
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, which may have been received already."""
+        if self._ended:
+            self.server_state.total_requests += 1
+            return
+        super().on_response_complete()
+        if self._refusal is not None and self._idle():
+            self._send_refusal(self._refusal)
+        self._parse()
+
+    def _end(self) -> None:
+        """End the connection after the answer that says so."""
+        if self._answering is not None and (self._answering.more_body or self._unparsed):
+            self._linger()
+        else:
+            self._ended = True
+            self.transport.close()
+
+    # Parsing
+
+    def _parse(self) -> None:
+        """Feed the parser until there is a whole request to be answered."""
+        while (
+            self._unparsed and not self._ended and self._refusal is None and not self.transport.is_closing()
+        ):
+            newest = self._newest
+            in_body = newest is not None and newest.more_body
+            if newest is not None and not in_body and not newest.response_complete:
+                self.flow.pause_reading()
+                break
+            size = max(_PIECE, self._body_left or 0) if in_body else _PIECE
+            piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
+            self._feed(piece)
+        self._look_at_state()
+
+    def _feed(self, piece: bytes) -> None:
+        in_head, newest = self._in_head, self._newest
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            # It is ignored (RFC 9110, 7.8), but llhttp takes all that follows for another protocol.
+            self.parser = httptools.HttpRequestParser(self)
+            self._unparsed = (self._again or b"") + piece[upgrade.args[0] :] + self._unparsed
+            self._again = None
+            return
+        except httptools.HttpParserError:
+            # A client may send what it likes after a request that ends the connection.
+            if newest is None or newest.more_body or newest.keep_alive:
+                self._refuse(self._violation or MalformedRequest("The request is not well-formed HTTP/1.1."))
+            return
+        if in_head and self._in_head:
+            self._head_received += len(piece)
+            if self._head_received > MAX_HEAD_BYTES:
+                self._refuse(_head_too_large())
+        elif newest is self._newest and newest is not None and self._body_left is None:
+            self._framing = max(0, self._framing + len(piece))
+            if self._framing > _FRAMING:
+                self._refuse(MalformedRequest("The body comes in chunks that are too small."))
+
+    def _add_to_head(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > MAX_HEAD_BYTES:
+            self._violate(_head_too_large())
+
+    def _violate(self, error: DermaserveError) -> NoReturn:
+        """In an event of the parser: make it fail with ``error``."""
+        self._violation = error
+        raise error
+
+    # The end
+
+    def _deaf(self) -> bool:
+        """Whether what the client sends is not read any more."""
+        return self._ended or self._refusal is not None or self.transport.is_closing()
+
+    def _uploading(self) -> bool:
+        """Whether the request that is being answered is still arriving."""
+        answering = self._answering
+        return answering is not None and answering.more_body and not answering.response_complete
+
+    def _idle(self) -> bool:
+        """Whether all requests are answered."""
+        return self._answering is None or (self._answering.response_complete and not self.pipeline)
+
+    def _look_at_state(self) -> None:
+        """Keep the timer for headers running while they are awaited, and the record of who waits."""
+        idle = self._idle()
+        if self._half_closed and (idle or self._uploading()):
+            self.transport.close()
+        if not self._ended:
+            awaited = idle and (self._newest is None or self._in_head)
+            if awaited and self._timer is None:
+                self._timer = self.loop.call_later(self.settings.header_timeout, self._head_late)
+            elif not awaited and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        if idle or self._ended or self.flow.write_paused:
+            self.waiting.setdefault(self)
+        else:
+            self.waiting.pop(self, None)
 
     def _head_late(self) -> None:
-        if self.conn.trailing_data[0]:
+        if self._in_head:
             self._refuse(HeadersTooSlow("The request's headers were not complete in time."))
         else:
             self.transport.close()  # it never asked for anything
@@ -165,30 +325,70 @@ class GuardedProtocol(H11Protocol):
         logger.info("A client that did not take its answer was cut off.")
         self.transport.abort()
 
-    def _refuse(self, error: DermaserveError) -> None:
-        """Answer ``error``, unless an answer is on its way, and end the connection.
+    def _most_dispensable(self) -> "Connection":
+        """The connection that has waited the longest for its client, else the slowest upload, else this."""
+        if self.waiting:
+            return next(iter(self.waiting))
+        others = cast("set[Connection]", self.connections)
+        rates = {other._answering.rate: other for other in others if other._answering and other._uploading()}
+        return rates[min(rates)] if rates else self
 
-        Written by hand: h11 would not answer what it has not parsed as a request.
-        """
-        self._refused = True
-        if self.cycle is not None and not self.cycle.response_complete:
-            # The app is reading this request: for it the client is gone.
-            self.cycle.disconnected = True
-            self.cycle.waiting_for_100_continue = False
-            self.cycle.message_event.set()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing():
+    def _drop(self) -> None:
+        """Make room for another connection, at once."""
+        self.connections.discard(self)
+        if self in self.waiting:
+            self.waiting.pop(self)
+            self.transport.abort()
+        else:
+            detail = "There are as many connections as are accepted."
+            self._refuse(Overloaded(detail, reason="connections", retry_after=1))
+            self.transport.close()
+
+    def _refuse(self, error: DermaserveError) -> None:
+        """Answer ``error``, after the requests before it, and end the connection."""
+        self._refusal, self._unparsed = error, b""
+        newest = self._newest
+        if newest is not None and newest.more_body:
+            if newest is not self._answering:
+                self.pipeline.popleft()
+            elif not newest.response_complete:
+                newest.disconnect()  # the application is reading this request: for it the client is gone
+                newest.response_complete = True
+        if self._idle():
+            self._send_refusal(error)
+
+    def _send_refusal(self, error: DermaserveError) -> None:
+        """Answer without the application, which cannot answer what is not a request."""
+        last = self._answering
+        half_answered = last is not None and last.disconnected and last.response_started
+        if not half_answered and not self.transport.is_closing():
             record = Record(new_request_id(), "_OTHER")
             response = problem_response(error, record)
             record.status, record.bytes_sent = response.status_code, len(response.body)
+            origin = dict(self.headers or []).get(b"origin", b"").decode("latin-1")
+            response.headers.update(cors_headers(origin, self.settings.cors_origins))
             complete_headers(response.headers, record, close=True)
-            lines = [b"HTTP/1.1 %d %s" % (record.status, STATUS_PHRASES[record.status])]
-            lines += [b"%s: %s" % header for header in response.raw_headers]
-            self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
+            lines = [b"%s: %s\r\n" % header for header in response.raw_headers]
+            head = b"".join([STATUS_LINE[record.status], *lines, b"\r\n"])
+            self.transport.write(head + bytes(response.body))
             self.metrics.request(UNMATCHED, record.status, record.duration)
             log_request(record, audit=False)
-        # Closing while data comes in would destroy the answer on its way: say that this was all, wait.
+        self._linger()
+
+    def _linger(self) -> None:
+        """Say that this was all, and wait for a moment for the client to hang up.
+
+        Closing while data comes in would destroy the answer on its way.
+        """
+        self._ended, self._unparsed = True, b""
+        self.flow.resume_reading()
         with suppress(OSError, RuntimeError):  # the client is gone already; RuntimeError: uvloop's for that
             self.transport.write_eof()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_later(_LINGER, self.transport.abort)
+        self._timer = self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
+        self._look_at_state()
+
+
+def _head_too_large() -> HeadersTooLarge:
+    return HeadersTooLarge("The request line and headers are over the limit.")

@@ -22,8 +22,8 @@ class TokenBucket:
         self._clock = clock
         self._filled_at = clock()
 
-    def take(self, images: int) -> int:
-        """Take ``images`` out; returns 0, or the seconds to wait if nothing was taken.
+    def take(self, images: int, *, fee: int = 0) -> int:
+        """Take ``images`` out; returns 0, or the seconds to wait if only the ``fee``, in images, was taken.
 
         More images than the bucket holds need a full one and leave it owing the rest: they can
         pass, and the rate is still kept.
@@ -33,7 +33,8 @@ class TokenBucket:
         self._filled_at = now
         missing = min(images * _IMAGE, self._full) - self._level
         if missing > 0:
-            return -(-missing // (self.per_minute * _SECOND))
+            self._level -= fee * _IMAGE
+            return -(-(missing + fee * _IMAGE) // (self.per_minute * _SECOND))
         self._level -= images * _IMAGE
         return 0
 

@@ -38,7 +38,7 @@ from service.schemas import (
     Prediction,
     Problem,
 )
-from service.upload import UploadLimits, announced_size, read_image, read_images
+from service.upload import UploadLimits, read_image, read_images
 from service.workers import cancelled_by_disconnect
 
 GradCamClass = Annotated[
@@ -62,18 +62,17 @@ def build_router(runtime: Runtime) -> APIRouter:
         """Admit a request and end it at its deadline, whatever it is waiting for."""
         left = _deadline(request) - time.monotonic()
         try:
-            async with asyncio.timeout(left):
-                with (
-                    runtime.gate.admit(),  # first: a request that gets 503 costs its client nothing
-                    runtime.access.admit(request.state.client),
-                    runtime.use() as classifier,
-                ):
+            async with asyncio.timeout(left) as timer:
+                runtime.gate.check()  # first: a request that gets 503 costs its client nothing
+                with runtime.access.admit(request.state.client), runtime.use() as classifier:
                     codes = classifier.manifest.codes
                     if gradcam_class is not None and gradcam_class not in codes:
                         raise InvalidRequest(f"gradcam_class: expected one of {', '.join(codes)}.")
                     _record(request).model = classifier.identity.label
                     yield classifier
         except TimeoutError as error:
+            if not timer.expired():
+                raise  # not of this clock: the system's ETIMEDOUT
             raise DeadlinePassed("The deadline passed before the answer was computed.") from error
         except MemoryError as error:  # while receiving; the classifier answers for its own
             runtime.metrics.refused("memory")
@@ -87,16 +86,17 @@ def build_router(runtime: Runtime) -> APIRouter:
         """Receive and decode one image; from then on the block ends when the client goes away."""
         record = _record(request)
         with ExitStack() as memory:
-            reservation = memory.enter_context(runtime.gate.reserve(announced_size(request, limits)))
+            reservation = memory.enter_context(runtime.gate.reserve())
             with record.stage("receive"), runtime.metrics.receiving.time():
                 data = await read_image(request, limits, reservation)
             record.images = 1
-            async with cancelled_by_disconnect(request.receive):
-                with record.stage("decode"):
-                    image = await classifier.prepare(data, deadline=_deadline(request))
-                del data  # the file's bytes are needed no more, long before the answer
-                memory.close()
-                yield image
+            with runtime.gate.admit():
+                async with cancelled_by_disconnect(request.receive):
+                    with record.stage("decode"):
+                        image = await classifier.prepare(data, deadline=_deadline(request))
+                    del data  # the file's bytes are needed no more, long before the answer
+                    memory.close()
+                    yield image
 
     async def classified(request: Request, classifier: Classifier, image: Prepared) -> Classified:
         """Queue and classify, and keep for the log what was said, and when."""
@@ -153,11 +153,12 @@ def build_router(runtime: Runtime) -> APIRouter:
     async def predict_batch(request: Request) -> BatchPrediction:
         record = _record(request)
         async with accepted(request) as classifier:
-            # One request must not fill the queue: it has as many images in work as fit into inference.
+            # Batches must not fill the queue: each, and all together, have as many images in work as fit into
+            # inference. The batches take turns, and a single image waits behind few of theirs.
             turns = asyncio.Semaphore(classifier.images_at_once)
 
             async def one(images: list[bytes], index: int) -> Prediction | Problem:
-                async with turns:
+                async with turns, classifier.batch_turns:
                     data, images[index] = images[index], b""
                     try:
                         with record.stage("decode"):
@@ -170,13 +171,14 @@ def build_router(runtime: Runtime) -> APIRouter:
                         return problem
                     return prediction_of(classifier.manifest, found, record.request_id)
 
-            with runtime.gate.reserve(announced_size(request, limits)) as reservation:
+            with runtime.gate.reserve() as reservation:
                 with record.stage("receive"), runtime.metrics.receiving.time():
                     images = await read_images(request, limits, reservation)
                 record.images = len(images)
                 runtime.access.recharge(request.state.client, len(images))
-                async with cancelled_by_disconnect(request.receive), asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(one(images, index)) for index in range(len(images))]
+                with runtime.gate.admit():
+                    async with cancelled_by_disconnect(request.receive), asyncio.TaskGroup() as group:
+                        tasks = [group.create_task(one(images, index)) for index in range(len(images))]
             return BatchPrediction(results=[task.result() for task in tasks])
 
     @router.post(

@@ -16,14 +16,13 @@ from service.app import create_app, create_operations_app
 from service.errors import BundleRefused, NotReady
 from service.listener import OperationsServer
 from service.memory import return_large_blocks
-from service.protocol import guarded_protocol
+from service.protocol import connection_class
 from service.runtime import Runtime
 from service.settings import Settings
 
 _KEEP_ALIVE = 75  # seconds; above the 60 of common load balancers, which must close first
 _LAST_CALL = 0.25  # seconds between the last connection and the last request
 _BACKLOG = 2048
-_MAX_HEADER_BYTES = 16_384
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ class DrainingServer(uvicorn.Server):
         while True:
             await self._hangup.wait()
             self._hangup.clear()
-            self._runtime.access.reload()
+            await self._runtime.access.reload()
             try:
                 await self._runtime.reload()
             except BundleRefused:
@@ -133,7 +132,6 @@ def _config(
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, round(runtime.settings.shutdown_grace)),
-        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
-        http=guarded_protocol(runtime.settings, runtime.metrics),
+        http=connection_class(runtime.settings, runtime.metrics),
         ws="none",
     )

@@ -6,12 +6,13 @@ never put on a disk here, so the multipart parser is driven directly, into memor
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from models.preprocess import ACCEPTED_FORMATS
 from service.errors import (
@@ -47,19 +48,6 @@ class UploadLimits(NamedTuple):
     grace: float
 
 
-def announced_size(request: Request, limits: UploadLimits) -> int:
-    """Bytes of the body as its header says; 0 if it does not.
-
-    Raises:
-        BodyTooLarge: it announces too many; nothing is read.
-    """
-    announced = request.headers.get("content-length", "")
-    size = int(announced) if announced.isdecimal() else 0
-    if size > limits.max_bytes:
-        raise _too_large(limits)
-    return size
-
-
 async def read_image(request: Request, limits: UploadLimits, reservation: Reservation) -> bytes:
     """The one image of a request: its multipart part ``file``, or the raw body.
 
@@ -86,8 +74,7 @@ async def read_image(request: Request, limits: UploadLimits, reservation: Reserv
             f"Send multipart/form-data with a part named 'file', or one of {', '.join(RAW_TYPES)}."
         )
     data = io.BytesIO()
-    async for chunk in _chunks(request, limits, reservation):
-        data.write(chunk)
+    await _receive(request, limits, reservation, data.write)
     if not data.tell():
         raise InvalidRequest("The body is empty; expected an image.")
     return data.getvalue()  # not a copy
@@ -108,7 +95,7 @@ def _media_type(request: Request) -> str:
     if headers.get("content-length") == "0" or not {"content-length", "transfer-encoding"} & set(headers):
         # Without a body there is no content type to complain about.
         raise InvalidRequest("The body is empty; expected an image.")
-    if headers.get("content-encoding", "identity").lower() != "identity":
+    if any(encoding.lower() != "identity" for encoding in headers.getlist("content-encoding")):
         raise UnsupportedMediaType("Compressed bodies (Content-Encoding) are not accepted.")
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
@@ -136,8 +123,8 @@ async def _read_parts(
         )
         if not options.get(b"boundary"):
             raise InvalidRequest("The multipart content type has no boundary.")
-        async for chunk in _chunks(request, limits, reservation):
-            parser.write(chunk)
+        body = _PreambleSkipper(options[b"boundary"], parser.write)
+        await _receive(request, limits, reservation, body.write)
     except FormParserError as error:
         raise InvalidRequest("The multipart body is malformed.") from error
     if not parts.complete:
@@ -195,28 +182,58 @@ class _Parts:
         self.complete = True
 
 
-async def _chunks(request: Request, limits: UploadLimits, reservation: Reservation) -> AsyncIterator[bytes]:
-    """The body as it comes in, until it is beyond a limit."""
-    stream = request.stream()
-    start, received = asyncio.get_running_loop().time(), 0
-    while True:
-        # With so many bytes received the average falls below the least rate at this moment.
-        until = start + max(limits.grace, received / limits.min_rate) if limits.min_rate else None
-        try:
-            async with asyncio.timeout_at(until):
-                chunk = await anext(stream, None)
-        except TimeoutError as error:
-            detail = f"The body came at less than {limits.min_rate:,} bytes per second."
-            raise UploadTooSlow(detail) from error
-        except ClientDisconnect as error:
-            raise ClientDisconnected("The client went away while sending.") from error
-        if chunk is None:
+class _PreambleSkipper:
+    """Passes a multipart body on from its first boundary: a preamble is ignored (RFC 2046, 5.1.1)."""
+
+    def __init__(self, boundary: bytes, write: Callable[[bytes], object]) -> None:
+        self._delimiter = b"\r\n--" + boundary
+        self._before = b"\r\n"  # as if a line had ended: the boundary may be the first
+        self._write = write
+
+    def write(self, data: bytes) -> None:
+        """The next part of the body."""
+        if not self._delimiter:
+            self._write(data)
             return
-        received += len(chunk)
-        if received > limits.max_bytes:
-            raise _too_large(limits)
-        reservation.grow_to(received)
-        yield chunk
+        data = self._before + data
+        at = data.find(self._delimiter)
+        if at < 0:
+            self._before = data[-len(self._delimiter) + 1 :]
+            return
+        self._delimiter = b""
+        self._write(data[at + 2 :])
+
+
+async def _receive(
+    request: Request, limits: UploadLimits, reservation: Reservation, write: Callable[[bytes], object]
+) -> None:
+    """Give the body to ``write`` as it arrives, until it is over a limit."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limits.max_bytes:
+        raise _too_large(limits)
+    start, received, more = asyncio.get_running_loop().time(), 0, True
+    try:
+        async with asyncio.timeout(None) as timer:
+            with reservation.receiving(partial(timer.reschedule, start)):
+                while more:
+                    if limits.min_rate:
+                        # With so many bytes received the average falls below the least rate at this moment.
+                        timer.reschedule(start + max(limits.grace, received / limits.min_rate))
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnected("The client went away while sending.")
+                    chunk, more = message.get("body", b""), message.get("more_body", False)
+                    received += len(chunk)
+                    if received > limits.max_bytes:
+                        raise _too_large(limits)
+                    reservation.grow_to(received)
+                    write(chunk)
+    except TimeoutError as error:
+        reservation.check()
+        if not timer.expired():
+            raise  # not of this clock: the system's ETIMEDOUT
+        detail = f"The body came at less than {limits.min_rate:,} bytes per second."
+        raise UploadTooSlow(detail) from error
 
 
 def _too_large(limits: UploadLimits) -> BodyTooLarge:

@@ -59,7 +59,7 @@ def parsing(data: bytes) -> str:
     request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
     limit = 10_000_000
     try:
-        with Gate(max_requests=1, max_body_bytes=limit).reserve(0) as reservation:
+        with Gate(max_requests=1, max_body_bytes=limit).reserve() as reservation:
             images = asyncio.run(read_images(request, UploadLimits(limit, 0, 60), reservation))
     except RequestError as error:
         return type(error).__name__

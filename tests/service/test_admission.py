@@ -1,7 +1,9 @@
 """Full, late, broken or abandoned: every request gets its answer, and nothing is computed in vain."""
 
 import asyncio
+import errno
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,6 @@ from service.predictor import Predictor
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.door import Door, running, said, wait_for
 from tests.service.slow import Slow
-
-LENGTH = {"content-length": "1000000"}
 
 
 def test_a_full_house_answers_503_with_retry_after_at_once(tiny: Path, slow: Slow, jpeg: bytes) -> None:
@@ -33,48 +33,94 @@ def test_a_full_house_answers_503_with_retry_after_at_once(tiny: Path, slow: Slo
         assert 'rejections_total{reason="queue_full"} 1.0' in client.get("/metrics").text
 
 
-def test_bodies_may_not_pile_up_in_memory(tiny: Path, jpeg: bytes) -> None:
-    release = threading.Event()
+class Upload:
+    """A body that sends some bytes, then waits to be told to send the rest."""
 
+    def __init__(
+        self, client: Door, first: bytes, rest: bytes = b"", *, frees: int = 0, announced: int | None = None
+    ) -> None:
+        self._first, self._rest = first, rest
+        self._go = threading.Event()
+        headers = JPEG | ({"content-length": str(announced)} if announced is not None else {})
+        before = client.runtime.gate.body_bytes
+        self.answer = client.begin("POST", "/predict", content=self._body(), headers=headers)
+        wait_for(lambda: client.runtime.gate.body_bytes == before + len(first) - frees)
+
+    def _body(self) -> Iterator[bytes]:
+        yield self._first
+        while not self._go.is_set():
+            yield b""
+        yield self._rest
+
+    def finish(self) -> Any:
+        self._go.set()
+        return self.answer.result(20)
+
+
+def test_a_body_holds_the_memory_of_what_has_arrived_whatever_it_announces(tiny: Path, jpeg: bytes) -> None:
+    with running(tiny, max_body_bytes=1_000_000, max_upload_memory=1_500_000) as client:
+        announced = [Upload(client, jpeg[:100], jpeg[100:], announced=1_000_000) for _ in range(8)]
+        assert client.runtime.gate.body_bytes == 800
+        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
+        assert [upload.finish().status_code for upload in announced] == [200] * 8
+        assert client.runtime.gate.body_bytes == 0
+
+
+def test_an_announced_size_over_the_limit_is_refused_before_anything_is_read(tiny: Path) -> None:
     def body() -> Iterator[bytes]:
-        yield jpeg[:100]
-        while not release.is_set():
-            yield b""
-        yield jpeg[100:]
+        raise AssertionError("read")
+        yield b""
 
-    with running(tiny, max_body_bytes=1_000_000, max_upload_memory=1_500_000) as client:
-        first = client.begin("POST", "/predict", content=body(), headers=JPEG | LENGTH)
-        wait_for(lambda: client.runtime.gate.body_bytes == 1_000_000)
-        refused = client.post("/predict", content=body(), headers=JPEG | LENGTH)
+    with running(tiny, max_body_bytes=1_000_000) as client:
+        refused = client.post("/predict", content=body(), headers=JPEG | {"content-length": "1000001"})
+        assert_problem(refused, 413, "body-too-large")
+
+
+def test_when_bodies_fill_the_memory_the_slowest_is_refused_first(tiny: Path, jpeg: bytes) -> None:
+    limits = {"max_body_bytes": 1_000_000, "max_upload_memory": 1_500_000, "min_upload_rate": 0}
+    with running(tiny, **limits) as client:
+        slowest = Upload(client, b"\xff" * 300_000)
+        time.sleep(0.5)  # so much longer it takes
+        slow = Upload(client, jpeg, b"\0" * 100)
+        fast = client.post("/predict", content=jpeg + b"\0" * (999_000 - len(jpeg)), headers=JPEG)
+        assert fast.status_code == 200
+        assert client.runtime.gate.body_bytes == 300_000 + len(jpeg)
+        full = jpeg + b"\0" * (500_000 - len(jpeg))
+        more = [Upload(client, full), Upload(client, full), Upload(client, full[:300_000], frees=300_000)]
+        refused = slowest.answer.result(20)
         assert_problem(refused, 503, "overloaded")
-        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
-        release.set()
-        assert first.result(20).status_code == 200
+        assert int(refused.headers["retry-after"]) >= 1
+        assert [upload.finish().status_code for upload in (slow, *more)] == [200] * 4
         assert client.runtime.gate.body_bytes == 0
-
-
-def test_bodies_of_unknown_length_hold_what_they_have_sent_and_never_more_than_there_is(
-    tiny: Path, jpeg: bytes
-) -> None:
-    release = threading.Event()
-
-    def body(size: int) -> Iterator[bytes]:
-        for _ in range(size // 100_000):
-            yield b"\xff" * 100_000
-        while not release.is_set():
-            yield b""
-
-    with running(tiny, max_body_bytes=1_000_000, max_upload_memory=1_500_000) as client:
-        small = [client.begin("POST", "/predict", content=body(200_000), headers=JPEG) for _ in range(5)]
-        wait_for(lambda: client.runtime.gate.body_bytes == 1_000_000)
-        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
-        assert_problem(client.post("/predict", content=body(800_000), headers=JPEG), 503, "overloaded")
-        assert client.runtime.gate.body_bytes == 1_000_000
-        release.set()
-        for future in small:
-            assert_problem(future.result(20), 415, "unsupported-image")
-        assert client.runtime.gate.body_bytes == 0
+        assert client.runtime.gate.requests == 0
         assert 'rejections_total{reason="upload_memory"} 1.0' in client.get("/metrics").text
+
+
+def test_a_body_takes_its_place_when_it_is_whole(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+    with running(tiny, max_queue_size=1) as client:
+        slow.patch()
+        sending = [Upload(client, jpeg[:100], jpeg[100:]) for _ in range(8)]
+        inside = client.begin("POST", "/predict", content=jpeg, headers=JPEG)
+        assert slow.started.wait(20)
+        late = sending.pop().finish()
+        assert_problem(late, 503, "overloaded")
+        assert int(late.headers["retry-after"]) >= 1
+        slow.go.set()
+        assert inside.result(20).status_code == 200
+        assert [upload.finish().status_code for upload in sending] == [200] * 7
+        assert client.runtime.gate.requests == 0
+
+
+@pytest.mark.parametrize("call", ["service.routes.read_image", "service.classifier.Classifier.prepare"])
+def test_a_timeout_of_the_system_is_not_the_deadline(
+    tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def timed_out(*_: object, **__: object) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    with running(tiny) as client:
+        monkeypatch.setattr(call, timed_out)
+        assert_problem(client.post("/predict", content=jpeg, headers=JPEG), 500, "internal-error")
 
 
 def test_a_passed_deadline_is_504_and_its_work_is_dropped(tiny: Path, slow: Slow, jpeg: bytes) -> None:

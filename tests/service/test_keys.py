@@ -228,3 +228,13 @@ def test_an_idle_bucket_is_full_and_not_fuller() -> None:
     clock.now += 10 * SECOND
     bucket.put_back(1)
     assert [bucket.take(1) for _ in range(3)] == [0, 0, 1]
+
+
+def test_what_is_refused_may_cost_a_fee_and_the_wait_says_so() -> None:
+    clock = Clock()
+    bucket = TokenBucket(60, 4, clock)
+    assert bucket.take(2) == 0
+    assert bucket.take(4, fee=1) == 3
+    assert bucket.take(1, fee=1) == 0
+    clock.now += 4 * SECOND
+    assert bucket.take(4, fee=1) == 0

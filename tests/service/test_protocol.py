@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import h11
+import httptools
 import pytest
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from service.protocol import GuardedProtocol
+from service.protocol import Connection
+from service.request_head import MAX_HEAD_BYTES
 from tests.service.door import wait_for
 from tests.service.listening import Listening, listening, read_to_end
 
@@ -24,6 +25,13 @@ LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 LARGE = b"GET /static/swagger/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+
+
+def head_of(size: int) -> bytes:
+    """A request without a body, of ``size`` bytes."""
+    head = LIVEZ[:-2] + b"A: %s\r\n\r\n"
+    return head % (b"x" * (size - len(head % b"")))
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +89,24 @@ def assert_refused(data: bytes, status: int, kind: str) -> None:
 # What it is built on
 
 
-def test_uvicorn_has_the_hooks_that_the_guard_relies_on() -> None:
+def test_uvicorn_has_the_hooks_that_the_connection_relies_on() -> None:
     config = uvicorn.Config(lambda *_: None, lifespan="off")
-    protocol = H11Protocol(config, ServerState(), {}, _loop=object())  # type: ignore[arg-type]  # never run
-    methods = {name for name in vars(GuardedProtocol) if not name.startswith("_")} - {"settings", "metrics"}
+    protocol = HttpToolsProtocol(config, ServerState(), {}, _loop=object())  # type: ignore[arg-type]  # never run
+    own = {"settings", "metrics", "waiting"}
+    methods = {name for name in vars(Connection) if not name.startswith("_")} - own
     for missing in [name for name in methods if not callable(getattr(protocol, name, None))]:
-        pytest.fail(f"uvicorn {uvicorn.__version__}: H11Protocol.{missing} is gone; see service/protocol.py")
-    attributes = {"conn", "transport", "connections", "app_state", "cycle", "loop", "timeout_keep_alive_task"}
+        pytest.fail(
+            f"uvicorn {uvicorn.__version__}: HttpToolsProtocol.{missing} is gone; see service/protocol.py"
+        )
+    assert callable(protocol._start_asgi_task)
+    assert callable(protocol._unset_keepalive_if_required)
+    attributes = {"app", "connections", "cycle", "flow", "headers", "loop", "parser", "pipeline", "scope"}
+    attributes |= {"server_state", "timeout_keep_alive_task", "transport"}
     assert attributes <= set(vars(protocol)), f"uvicorn {uvicorn.__version__}: see service/protocol.py"
-    assert {"body", "disconnected", "message_event", "response_complete", "waiting_for_100_continue"} <= set(
-        RequestResponseCycle.__init__.__code__.co_names
-    )
-    assert h11.Connection(h11.SERVER).trailing_data == (b"", False)
+    cycle = {"disconnected", "flow", "keep_alive", "message_event", "more_body", "response_complete"}
+    cycle |= {"response_started", "transport", "waiting_for_100_continue"}
+    assert cycle <= set(RequestResponseCycle.__init__.__code__.co_names)
+    assert {"should_upgrade", "should_keep_alive", "feed_data"} <= set(dir(httptools.HttpRequestParser))
 
 
 def test_an_upgrade_that_is_not_offered_is_answered_without_a_word_in_the_log(
@@ -144,10 +158,17 @@ def test_pipelined_requests_are_answered_in_order_and_the_rest_has_no_more_time(
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
         b"hello there\r\n\r\n",
-        b"\r\n\r\n" + LIVEZ,
+        LIVEZ.replace(b"\r\n", b"\n"),  # bare LF: proxies differ in what they make of it (RFC 9112, 2.2)
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n",  # obs-fold (RFC 9112, 5.2)
+        b"A" * 9000 + b" /livez HTTP/1.1\r\nHost: x\r\n\r\n",  # the parser knows methods by name
+        b"BREW /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n" + LIVEZ,  # what follows is not HTTP
         b"GET /livez HTTP/1.1\r\n\r\n",  # no Host
+        b"GET /livez\r\n\r\n",  # HTTP/0.9
         b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-        b"GET /livez HTTP/2.0\r\nHost: x\r\nConnection: close\r\n\r\n",
+        *[b"GET /livez HTTP/%s\r\nHost: x\r\n\r\n" % v + LIVEZ for v in (b"0.9", b"1.2", b"2.0", b"9.9")],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost : x\r\n\r\n",
         b"GET /liv\x00ez HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /livez HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n",
         b"GET /livez HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n",
@@ -157,6 +178,10 @@ def test_pipelined_requests_are_answered_in_order_and_the_rest_has_no_more_time(
         POST + b"Transfer-Encoding:\r\n chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",  # obs-fold
         POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+        POST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\n12345",
+        POST + b"Content-Length: 5, 5\r\n\r\n12345",
+        POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + LIVEZ,
+        POST + b"Transfer-Encoding: identity\r\n\r\n",
         POST + b"Content-Length: -5\r\n\r\n12345",
         POST + b"Content-Length: +5\r\n\r\n12345",
         POST + b"Content-Length: 0x5\r\n\r\n12345",
@@ -170,7 +195,12 @@ def test_pipelined_requests_are_answered_in_order_and_the_rest_has_no_more_time(
         CHUNKED + b"1_0\r\n12345\r\n0\r\n\r\n",
         CHUNKED + b"\r\n12345\r\n0\r\n\r\n",
         CHUNKED + b"5\n12345\n0\n\n" + LIVEZ,
-        CHUNKED + b"F" * 21 + b"\r\n12345",
+        CHUNKED + b"F" * 17 + b"\r\n12345",
+        CHUNKED + b"5 \r\n12345\r\n0\r\n\r\n",
+        CHUNKED + b"5\r\n12345\r\n0\r\nContent-Length: 9\r\n\r\n",  # not a trailer (RFC 9110, 6.5.1)
+        # Trailers and extensions are framing: one bound for all that is neither head nor body.
+        CHUNKED + b"0\r\nA: " + b"x" * 60_000,
+        CHUNKED + b"5;" + b"x" * 60_000,
         CHUNKED + b"5\r\n123456\r\n0\r\n\r\n",
         CHUNKED + b"0\r\nno trailer\r\n\r\n",
         POST + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
@@ -194,8 +224,8 @@ def test_what_is_no_http_is_400(server: Listening, request_: bytes) -> None:
         b"GET /livez HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 4_000_000,
         b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 10_000 + b"\r\n",
         b"GET /" + b"x" * 30_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        CHUNKED + b"0\r\nA: " + b"x" * 60_000,
-        CHUNKED + b"5;" + b"x" * 60_000,
+        b"GET /" + b"x" * MAX_HEAD_BYTES,
+        head_of(MAX_HEAD_BYTES + 1),
     ],
 )
 def test_headers_over_the_limit_are_431(server: Listening, request_: bytes) -> None:
@@ -206,20 +236,23 @@ def test_headers_over_the_limit_are_431(server: Listening, request_: bytes) -> N
 @pytest.mark.parametrize(
     ("request_", "statuses"),
     [
-        (LIVEZ.replace(b"\r\n", b"\n"), [200]),
-        (b"GET /livez HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n", [200]),  # obs-fold
+        (head_of(MAX_HEAD_BYTES), [200]),
+        (b"\r\n\r\n" + LIVEZ, [200]),  # RFC 9112, 2.2
+        (b"GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", [200]),
         (b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", [200]),
         (b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345", [200]),
-        (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", [404]),
-        (b"GET http://x/livez HTTP/1.1\r\nHost: x\r\n\r\n", [404]),
+        (b"GET http://x/livez HTTP/1.1\r\nHost: x\r\n\r\n", [200]),  # RFC 9112, 3.2.2
+        (b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n", [200]),
+        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", [404]),
         (b"GET /%ff%00%zz HTTP/1.1\r\nHost: x\r\n\r\n", [404]),
-        (b"A" * 9000 + b" /livez HTTP/1.1\r\nHost: x\r\n\r\n", [405]),
-        (POST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\n12345", [415]),
+        (POST + UPGRADE + b"Content-Length: 5\r\n\r\n12345" + LIVEZ, [415, 200]),
+        (POST + UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n0\r\n\r\n" + LIVEZ, [415, 200]),
+        (LIVEZ.replace(b"\r\n\r\n", b"\r\n" + UPGRADE + b"\r\n") + LIVEZ, [200, 200]),
         (POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n12345", [100, 415]),
         (CHUNKED + b"5;a=b;c\r\n12345\r\n0\r\n\r\n", [415]),
-        (CHUNKED + b"5\r\n12345\r\n0\r\nContent-Length: 9\r\nX: y\r\n\r\n", [415]),  # trailers
+        (CHUNKED + b"5\r\n12345\r\n0\r\nX-Request-ID: trailer\r\nX: y\r\n\r\n", [415]),  # trailers
         (CHUNKED + (b"200\r\n" + b"x" * 512 + b"\r\n") * 20_000 + b"0\r\n\r\n", [415]),
-        (CHUNKED + b"F" * 20 + b"\r\n12345", [408]),
+        (CHUNKED + b"F" * 16 + b"\r\n12345", [408]),
     ],
 )
 def test_what_is_odd_but_one_thing_is_answered_as_that(
@@ -229,6 +262,52 @@ def test_what_is_odd_but_one_thing_is_answered_as_that(
     found = [status for status, _, _ in answers(data)]
     assert found[: len(statuses)] == statuses
     assert found[len(statuses) :] in ([], [200])  # its connection is closed, or goes on as if nothing was
+
+
+def test_the_limit_on_headers_does_not_depend_on_how_they_arrive(server: Listening) -> None:
+    whole, more = head_of(MAX_HEAD_BYTES), head_of(MAX_HEAD_BYTES + 1)
+    for pieces in ([whole[:1], whole[1:5000], whole[5000:]], [whole[:-1], whole[-1:]]):
+        assert [status for status, _, _ in answers(ask(server, *pieces, LAST, pause=0.02))] == [200, 200]
+    assert_refused(ask(server, more[:9000], more[9000:], pause=0.02), 431, "headers-too-large")
+    body = POST + b"Content-Length: 300000\r\n\r\n" + b"x" * 300_000
+    assert [status for status, _, _ in answers(ask(server, body + whole + LAST))] == [415, 200, 200]
+
+
+def test_garbage_is_refused_after_the_requests_before_it(server: Listening, jpeg: bytes) -> None:
+    good = POST + b"Content-Length: %d\r\n\r\n" % len(jpeg) + jpeg
+    found = answers(ask(server, good + LIVEZ + b"garbage\r\n\r\n"))
+    assert [status for status, _, _ in found] == [200, 200, 400]
+    found = answers(ask(server, good + CHUNKED + b"zz\r\n"))
+    assert [status for status, _, _ in found] == [200, 400]
+
+
+def test_what_follows_a_request_that_ends_the_connection_is_ignored(server: Listening) -> None:
+    for last in (LAST, b"GET /livez HTTP/1.0\r\n\r\n"):
+        assert [status for status, _, _ in answers(ask(server, last + LIVEZ + b"garbage"))] == [200]
+
+
+def test_trailers_are_no_headers(server: Listening) -> None:
+    trailer = b"X-Request-ID: from-a-trailer\r\n"
+    data = ask(server, CHUNKED + b"5\r\n12345\r\n0\r\n" + trailer + b"\r\n" + LAST)
+    assert [status for status, _, _ in answers(data)] == [415, 200]
+    assert b"from-a-trailer" not in data
+
+
+def test_a_client_that_sends_no_more_gets_its_answers(server: Listening, jpeg: bytes) -> None:
+    good = POST + b"Content-Length: %d\r\n\r\n" % len(jpeg) + jpeg
+    for requests, statuses in ((LIVEZ, [200]), (good, [200]), (LIVEZ + good + LIVEZ * 3, [200] * 5)):
+        with server.connect() as connection:
+            connection.sendall(requests)
+            connection.shutdown(socket.SHUT_WR)
+            assert [status for status, _, _ in answers(read_to_end(connection))] == statuses
+
+
+def test_a_client_that_sends_no_more_in_the_middle_of_a_request_is_gone(server: Listening) -> None:
+    for end in (LIVEZ[:-2], POST + b"Content-Length: 9\r\n\r\n1234", CHUNKED + b"5\r\n12"):
+        with server.connect() as connection:
+            connection.sendall(LIVEZ + end)
+            connection.shutdown(socket.SHUT_WR)
+            assert [status for status, _, _ in answers(read_to_end(connection))] == [200]
 
 
 # Slow bodies and clients that are gone
@@ -277,7 +356,7 @@ def test_a_client_that_resets_a_connection_at_rest_leaves_nothing(tiny: Path) ->
 
         def held() -> int:
             gc.collect()
-            found = [thing for thing in gc.get_objects() if isinstance(thing, GuardedProtocol)]
+            found = [thing for thing in gc.get_objects() if isinstance(thing, Connection)]
             return sum(protocol.metrics is server.runtime.metrics for protocol in found)
 
         wait_for(lambda: held() == 0)
