@@ -44,13 +44,19 @@ def sets(thresholds: Sequence[float]) -> PredictionSets:
     return plain.model_copy(update={"thresholds": dict(zip(CODES_OF_CLASSES, thresholds, strict=True))})
 
 
+def favouring(code: str) -> DecisionRule:
+    """A rule that picks ``code`` even where it is improbable."""
+    prior = {other: 0.004 if other == code else 0.166 for other in CODES_OF_CLASSES}
+    return DecisionRule(tau=1.0, prior=prior)
+
+
 @pytest.mark.parametrize(
     ("thresholds", "expected"),
     [
         ([0.1] * 7, ["mel", "nv"]),
         ([0.05] * 7, ["mel", "nv", "bkl", "bcc", "vasc"]),  # a class belongs from its threshold on
         ([0.01, 1, 1, 1, 0.1, 1, 1], ["mel", "akiec"]),  # each class has a threshold of its own
-        ([1.0] * 7, ["mel"]),  # no class reaches its own: the label belongs all the same
+        ([1.0] * 7, ["mel"]),  # no class reaches its own: label and most probable class belong all the same
         ([1, 1, 1, 1, 1, 0.1, 1], ["mel", "nv"]),
         ([0.0] * 7, ["mel", "nv", "bkl", "bcc", "vasc", "akiec", "df"]),
     ],
@@ -84,17 +90,18 @@ def test_the_flag_is_raised_at_the_threshold_and_probabilities_sum_to_1(
         assert sum(said_of_it["probabilities"].values()) == pytest.approx(1.0, abs=1e-12)
 
 
-def test_a_set_holds_the_label_of_the_decision_rule_even_if_improbable(
-    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("threshold", "expected"), [(0.2, ["mel", "nv", "vasc"]), (0.6, ["mel", "vasc"])])
+def test_a_set_holds_the_label_of_the_decision_rule_and_the_most_probable_class(
+    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, threshold: float, expected: list[str]
 ) -> None:
-    prior = {code: 0.004 if code == "vasc" else 0.166 for code in CODES_OF_CLASSES}
-    rule = DecisionRule(tau=1.0, prior=prior)
-    bundle = write_tiny_bundle(tmp_path, decision_rule=rule, prediction_sets=sets([0.2] * 7))
+    bundle = write_tiny_bundle(
+        tmp_path, decision_rule=favouring("vasc"), prediction_sets=sets([threshold] * 7)
+    )
     with running(bundle.path) as client:
         monkeypatch.setattr(Predictor, "run", lambda *_: said(MIXED))
         body = answer(client, jpeg)
     assert body["prediction"]["label"] == "vasc"
-    assert body["prediction_set"]["labels"] == ["mel", "nv", "vasc"]
+    assert body["prediction_set"]["labels"] == expected
 
 
 @pytest.mark.parametrize(("probabilities", "expected"), [(CERTAIN, 0.0), (EVEN, 1.0), (HALVES, 0.3562)])
