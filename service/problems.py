@@ -1,7 +1,7 @@
 """Failures as HTTP answers: ``application/problem+json``, RFC 9457."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI
@@ -15,6 +15,7 @@ from models.errors import DermaserveError
 from service.errors import (
     INTERNAL,
     URN,
+    Fault,
     InvalidRequest,
     Kind,
     Unauthorized,
@@ -23,7 +24,7 @@ from service.errors import (
     kind_of,
 )
 from service.record import Record
-from service.schemas import Problem
+from service.schemas import Problem, RequestFault
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 def problem_of(error: BaseException, request_id: str) -> Problem:
     """``error`` as a client may see it. Failures of our own are logged with their stack trace."""
     _log_failure(error, request_id)
-    return _problem(kind_of(error), detail_of(error), request_id)
+    return _problem(kind_of(error), detail_of(error), request_id, _faults(error))
 
 
 def problem_response(error: BaseException, record: Record) -> Response:
@@ -44,7 +45,7 @@ def problem_response(error: BaseException, record: Record) -> Response:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "ApiKey"
-    return _response(kind_of(error), detail_of(error), record, headers)
+    return _response(kind_of(error), detail_of(error), record, headers, _faults(error))
 
 
 def _log_failure(error: BaseException, request_id: str) -> None:
@@ -60,11 +61,14 @@ def add_problem_handlers(app: FastAPI) -> None:
         return problem_response(error, request.state.record)
 
     async def on_validation(request: Request, error: Exception) -> Response:
-        names = []
-        if isinstance(error, RequestValidationError):
-            names = [".".join(str(part) for part in e["loc"]) for e in error.errors()]
-        detail = f"Not acceptable: {', '.join(names)}. See the API's documentation for what is."
-        return problem_response(InvalidRequest(detail), request.state.record)
+        # Only query parameters are read by FastAPI; their last part of ``loc`` is the name.
+        found = error.errors() if isinstance(error, RequestValidationError) else []
+        faults = [
+            Fault(_EXPECTED.get(e["type"], "The value is not acceptable."), str(e["loc"][-1])) for e in found
+        ]
+        names = ", ".join(str(fault.parameter) for fault in faults)
+        detail = f"Not acceptable: {names}. See the API's documentation for what is."
+        return problem_response(InvalidRequest(detail, faults=faults), request.state.record)
 
     async def on_http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -111,13 +115,31 @@ _HTTP_DETAILS = {
 }
 
 
-def _problem(kind: Kind, detail: str, request_id: str) -> Problem:
+_EXPECTED = {
+    "bool_parsing": "Expected true or false.",
+    "string_too_long": "The value is too long.",
+}
+"""What a parameter should be, by pydantic's type of error."""
+
+
+def _faults(error: BaseException) -> tuple[Fault, ...]:
+    return error.faults if isinstance(error, InvalidRequest) else ()
+
+
+def _problem(kind: Kind, detail: str, request_id: str, faults: Sequence[Fault]) -> Problem:
     return Problem(
-        type=URN + kind.type, title=kind.title, status=kind.status, detail=detail, request_id=request_id
+        type=URN + kind.type,
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        request_id=request_id,
+        errors=[RequestFault(**fault._asdict()) for fault in faults],
     )
 
 
-def _response(kind: Kind, detail: str, record: Record, headers: Mapping[str, str]) -> Response:
+def _response(
+    kind: Kind, detail: str, record: Record, headers: Mapping[str, str], faults: Sequence[Fault] = ()
+) -> Response:
     record.problem = kind.type
-    body = _problem(kind, detail, record.request_id).model_dump_json()
+    body = _problem(kind, detail, record.request_id, faults).model_dump_json()
     return Response(body, status_code=kind.status, headers=dict(headers), media_type=MEDIA_TYPE)

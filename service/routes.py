@@ -3,13 +3,15 @@
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic.json_schema import SkipJsonSchema
 
 from models.errors import DermaserveError
+from models.predictive import predictive_values_of
 from service.answers import prediction_of
 from service.cautions import EMPTY_HEATMAP
 from service.classifier import Classified, Classifier, Prepared
@@ -24,30 +26,40 @@ from service.docs import (
     answer,
     errors,
 )
-from service.errors import URN, DeadlinePassed, InvalidRequest, NoMemory
+from service.errors import DeadlinePassed, InvalidRequest, NoMemory, Unavailable, kind_of
 from service.etag import tagged
 from service.examples import BATCH, MODEL_CARD, PREDICTION
+from service.gradcam import Overlay
 from service.problems import problem_of
 from service.record import Record, Stage, Verdict
 from service.runtime import Runtime
 from service.schemas import (
     BatchPrediction,
+    FlagValue,
     GradCam,
     ImageWarning,
     ModelCard,
     Prediction,
-    Problem,
+    PredictionResult,
+    ProblemResult,
 )
-from service.upload import UploadLimits, announced_size, read_image, read_images
+from service.upload import Part, UploadLimits, announced_size, read_image, read_images
 from service.workers import cancelled_by_disconnect
 
+_EXPLAINED = (
+    "Code of the class to explain, of those in `GET /model`. Default: the label, or, where the flag is "
+    "raised and the label is benign, the most probable malignant class."
+)
+
 GradCamClass = Annotated[
-    str | None,
+    str | SkipJsonSchema[None],
     # No example: it would stand in Swagger UI's form, and not every model has that class.
-    Query(
-        description="Code of the class to explain, of those in `GET /model`; default the predicted one.",
-        max_length=64,
-    ),
+    Query(description=_EXPLAINED, max_length=64),
+]
+
+PredictGradCamClass = Annotated[
+    str | SkipJsonSchema[None],
+    Query(description=f"{_EXPLAINED} Only with `gradcam=true`.", max_length=64),
 ]
 
 
@@ -70,7 +82,9 @@ def build_router(runtime: Runtime) -> APIRouter:
                 ):
                     codes = classifier.manifest.codes
                     if gradcam_class is not None and gradcam_class not in codes:
-                        raise InvalidRequest(f"gradcam_class: expected one of {', '.join(codes)}.")
+                        raise InvalidRequest(
+                            f"gradcam_class: expected one of {', '.join(codes)}.", parameter="gradcam_class"
+                        )
                     _record(request).model = classifier.identity.label
                     yield classifier
         except TimeoutError as error:
@@ -82,6 +96,20 @@ def build_router(runtime: Runtime) -> APIRouter:
     def _deadline(request: Request) -> float:
         return float(request.state.started) + runtime.settings.request_timeout
 
+    @contextmanager
+    def counted() -> Iterator[None]:
+        """Count an image that gets a problem in place of an answer."""
+        try:
+            yield
+        except DermaserveError as error:
+            runtime.metrics.image_problems.labels(kind_of(error).type).inc()
+            raise
+
+    async def decoded(request: Request, classifier: Classifier, data: bytes) -> Prepared:
+        """Decode one image."""
+        with _record(request).stage("decode"), counted():
+            return await classifier.prepare(data, deadline=_deadline(request))
+
     @asynccontextmanager
     async def prepared(request: Request, classifier: Classifier) -> AsyncIterator[Prepared]:
         """Receive and decode one image; from then on the block ends when the client goes away."""
@@ -92,8 +120,7 @@ def build_router(runtime: Runtime) -> APIRouter:
                 data = await read_image(request, limits, reservation)
             record.images = 1
             async with cancelled_by_disconnect(request.receive):
-                with record.stage("decode"):
-                    image = await classifier.prepare(data, deadline=_deadline(request))
+                image = await decoded(request, classifier, data)
                 del data  # the file's bytes are needed no more, long before the answer
                 memory.close()
                 yield image
@@ -101,13 +128,21 @@ def build_router(runtime: Runtime) -> APIRouter:
     async def classified(request: Request, classifier: Classifier, image: Prepared) -> Classified:
         """Queue and classify, and keep for the log what was said, and when."""
         record = _record(request)
-        with record.stage("queue") as queue:
+        with record.stage("queue") as queue, counted():
             found = await classifier.classify(image, deadline=_deadline(request))
             queue.end = found.started
         record.stages.append(Stage("inference", found.started, found.ended))
         decision, codes = found.decision, tuple(caution.code for caution in found.cautions)
         record.verdicts.append(Verdict(decision.label, decision.flag, decision.malignancy, codes))
         return found
+
+    async def explained(
+        request: Request, classifier: Classifier, found: Classified, asked: str | None
+    ) -> tuple[str, Overlay]:
+        """The class to explain and its overlay: the one asked for, or else the decision's."""
+        code = asked or found.decision.explained
+        with _record(request).stage("overlay"), counted():
+            return code, await classifier.overlay(found, code)
 
     @router.post(
         "/predict",
@@ -122,8 +157,10 @@ def build_router(runtime: Runtime) -> APIRouter:
     async def predict(
         request: Request,
         gradcam: Annotated[bool, Query(description="Add an overlay to the answer.")] = False,
-        gradcam_class: GradCamClass = None,
+        gradcam_class: PredictGradCamClass = None,
     ) -> Prediction:
+        if gradcam_class is not None and not gradcam:
+            raise InvalidRequest("gradcam_class: needs gradcam=true.", parameter="gradcam_class")
         async with (
             accepted(request, gradcam_class) as classifier,
             prepared(request, classifier) as image,
@@ -131,9 +168,7 @@ def build_router(runtime: Runtime) -> APIRouter:
             found = await classified(request, classifier, image)
             prediction = prediction_of(classifier.manifest, found, request.state.request_id)
             if gradcam:
-                code = gradcam_class or found.decision.label
-                with _record(request).stage("overlay"):
-                    overlay = await classifier.overlay(found, code)
+                code, overlay = await explained(request, classifier, found, gradcam_class)
                 data = base64.b64encode(overlay.png).decode()
                 prediction.gradcam = GradCam(label=code, data=data)
                 if overlay.empty:
@@ -144,8 +179,9 @@ def build_router(runtime: Runtime) -> APIRouter:
         "/predict/batch",
         tags=["images"],
         summary="Classify several images",
-        description="Results come in the order of the images, each a prediction or a problem: one bad "
-        "image never fails its neighbours. The limit on bytes holds for the whole body.",
+        description="Results come in the order of the images, each a prediction or a problem, as `kind` "
+        "says: one bad image never fails its neighbours. Where the service fails every image, the answer is "
+        "that failure, 500, 503 or 504. The limit on bytes holds for the whole body.",
         operation_id="predictBatch",
         responses={**IMAGE_ERRORS, 200: answer("A result for each image.", BATCH, MODEL_HEADER)},
         openapi_extra=BATCH_BODY,
@@ -156,28 +192,38 @@ def build_router(runtime: Runtime) -> APIRouter:
             # One request must not fill the queue: it has as many images in work as fit into inference.
             turns = asyncio.Semaphore(classifier.images_at_once)
 
-            async def one(images: list[bytes], index: int) -> Prediction | Problem:
+            async def one(parts: list[Part], index: int) -> Prediction | DermaserveError:
                 async with turns:
-                    data, images[index] = images[index], b""
+                    data = parts[index].data
+                    parts[index] = parts[index]._replace(data=b"")
                     try:
-                        with record.stage("decode"):
-                            image = await classifier.prepare(data, deadline=_deadline(request))
+                        if not data:
+                            raise InvalidRequest(
+                                "The part is empty; expected an image.", pointer=f"#/files/{index}"
+                            )
+                        image = await decoded(request, classifier, data)
                         del data
                         found = await classified(request, classifier, image)
                     except DermaserveError as error:
-                        problem = problem_of(error, record.request_id)
-                        record.image_problems.append(problem.type.removeprefix(URN))
-                        return problem
+                        record.image_problems.append(kind_of(error).type)
+                        return error
                     return prediction_of(classifier.manifest, found, record.request_id)
 
             with runtime.gate.reserve(announced_size(request, limits)) as reservation:
                 with record.stage("receive"), runtime.metrics.receiving.time():
-                    images = await read_images(request, limits, reservation)
-                record.images = len(images)
-                runtime.access.recharge(request.state.client, len(images))
+                    parts = await read_images(request, limits, reservation)
+                record.images = len(parts)
+                runtime.access.recharge(request.state.client, len(parts))
                 async with cancelled_by_disconnect(request.receive), asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(one(images, index)) for index in range(len(images))]
-            return BatchPrediction(results=[task.result() for task in tasks])
+                    tasks = [group.create_task(one(parts, index)) for index in range(len(parts))]
+            outcomes = [task.result() for task in tasks]
+            _raise_failure_of_all(outcomes)
+            return BatchPrediction(
+                results=[
+                    _result(outcome, index, parts[index].filename, record.request_id)
+                    for index, outcome in enumerate(outcomes)
+                ]
+            )
 
     @router.post(
         "/gradcam",
@@ -214,9 +260,7 @@ def build_router(runtime: Runtime) -> APIRouter:
             prepared(request, classifier) as image,
         ):
             found = await classified(request, classifier, image)
-            code = gradcam_class or found.decision.label
-            with _record(request).stage("overlay"):
-                overlay = await classifier.overlay(found, code)
+            code, overlay = await explained(request, classifier, found, gradcam_class)
             headers = {"X-Gradcam-Label": code} | ({"X-Gradcam-Empty": "true"} if overlay.empty else {})
             return Response(overlay.png, media_type="image/png", headers=headers)
 
@@ -241,12 +285,35 @@ def build_router(runtime: Runtime) -> APIRouter:
     async def model(request: Request) -> Response:
         classifier = runtime.classifier
         manifest = classifier.manifest
-        facts = {name: getattr(manifest, name) for name in ModelCard.model_fields if name != "provider"}
-        card = ModelCard.model_validate(facts | {"provider": classifier.provider})
+        own = {
+            "provider": classifier.provider,
+            "predictive_values": [FlagValue(**at._asdict()) for at in predictive_values_of(manifest)],
+        }
+        facts = {name: getattr(manifest, name) for name in ModelCard.model_fields if name not in own}
+        card = ModelCard.model_validate(facts | own)
         _record(request).model = classifier.identity.label
         return tagged(request, card.model_dump_json().encode(), "application/json")
 
     return router
+
+
+def _raise_failure_of_all(outcomes: Sequence[Prediction | DermaserveError]) -> None:
+    """Raise if the service has failed every image: the failure with the longest wait, or else the first."""
+    failures = [outcome for outcome in outcomes if isinstance(outcome, DermaserveError)]
+    if len(failures) < len(outcomes) or any(kind_of(failure).status < 500 for failure in failures):
+        return
+    waits = [failure for failure in failures if isinstance(failure, Unavailable)]
+    raise max(waits, key=lambda failure: failure.retry_after) if waits else failures[0]
+
+
+def _result(
+    outcome: Prediction | DermaserveError, index: int, filename: str | None, request_id: str
+) -> PredictionResult | ProblemResult:
+    """One image's row of a batch."""
+    if isinstance(outcome, Prediction):
+        return PredictionResult(**dict(outcome), kind="prediction", index=index, filename=filename)
+    problem = problem_of(outcome, request_id)
+    return ProblemResult(**dict(problem), kind="problem", index=index, filename=filename)
 
 
 def _record(request: Request) -> Record:

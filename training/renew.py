@@ -56,8 +56,8 @@ def renew(folder: Path, data: Path, version: str, *, resamples: int = 1000) -> B
             "prediction_sets": PredictionSets(
                 coverage=coverage,
                 thresholds={code: float(t) for code, t in zip(old.codes, thresholds, strict=True)},
-                measured=sets["measured"],
-                mean_size=sets["size"]["overall"],
+                measured={name: Interval(**found) for name, found in sets["measured"].items()},
+                mean_size=Interval(**sets["size"]["overall"]),
             ),
             "metrics": old.metrics | {PREVALENCE: Interval(**prevalence["test"])},
         }
