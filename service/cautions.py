@@ -115,15 +115,13 @@ def _flag_label_disagree(manifest: Manifest, decision: Decision) -> tuple[Cautio
     if picked.malignant == (decision.flag == "malignant"):
         return ()
     if decision.flag == "malignant":
-        detail = (
-            f"The flag and the label disagree. The label, {picked.name}, is benign: the model picks it of all "
-            "single classes. The flag is raised because the malignant classes together reach its limit, which "
-            "is low on purpose. Go by the flag."
-        )
+        kind, why = "benign", "is raised because the malignant classes together reach its limit, which is low"
+        advice = "on purpose. Go by the flag."
     else:
-        detail = (
-            f"The flag and the label disagree. The label, {picked.name}, is malignant: the model picks it of "
-            "all single classes. The flag is not raised because the malignant classes together stay below its "
-            "limit. Do not take the missing flag as reassurance."
-        )
+        kind, why = "malignant", "is not raised because the malignant classes together stay below its limit."
+        advice = "Do not take the missing flag as reassurance."
+    detail = (
+        f"The flag and the label disagree. The label, {picked.name}, is {kind}: the model picks it of all "
+        f"single classes. The flag {why} {advice}"
+    )
     return (Caution(FLAG_LABEL_DISAGREE, detail),)

@@ -90,12 +90,12 @@ async def read_image(request: Request, limits: UploadLimits, reservation: Reserv
     media_type = _media_type(request)
     if media_type == "multipart/form-data":
         parts = await _read_parts(request, "file", limits, reservation)
+        if not all(part.data for part in parts):
+            raise InvalidRequest("A part named 'file' is empty; expected an image.", pointer="#/file")
         if len(parts) > 1:
             raise InvalidRequest(
                 "Expected one part named 'file', got several; see /predict/batch.", pointer="#/file"
             )
-        if not parts[0].data:
-            raise InvalidRequest("The part named 'file' is empty; expected an image.", pointer="#/file")
         return parts[0].data
     if media_type not in RAW_TYPES:
         raise UnsupportedMediaType(

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
-from models.bundle import DecisionRule, Disagreement, OutOfDistribution, PredictionSets, QualityLimits
+from models.bundle import (
+    DecisionRule,
+    Disagreement,
+    OperatingPoint,
+    OutOfDistribution,
+    PredictionSets,
+    QualityLimits,
+)
 from models.labels import HAM10000_LABELS
 from models.preprocess import decode
 from models.quality import Quality, measure_quality
@@ -131,6 +138,65 @@ def test_each_image_of_a_batch_has_its_own_uncertainty_and_warnings(tmp_path: Pa
     assert [[w["code"] for w in result["warnings"]] for result in results] == [[], ["out_of_distribution"]]
 
 
+BETWEEN = [0.1, 0.05, 0.0, 0.0, 0.2, 0.65, 0.0]  # nv is likeliest, yet 0.35 of it is malignant
+
+
+def flagged_from(threshold: float) -> OperatingPoint:
+    plain = tiny_manifest("rgb", 224, 224, HAM10000_LABELS).operating_point
+    return plain.model_copy(update={"threshold": threshold})
+
+
+def overlays(client: Door, data: bytes, query: str = "") -> tuple[str, str]:
+    """The class that ``/predict`` and ``/gradcam`` explain."""
+    headers = {"content-type": "image/jpeg"}
+    json = client.post(f"/predict?gradcam=true{query}", content=data, headers=headers).json()
+    picture = client.post(f"/gradcam?{query}", content=data, headers=headers)
+    return json["gradcam"]["label"], picture.headers["x-gradcam-label"]
+
+
+def test_a_flagged_image_with_a_benign_label_says_so_and_shows_what_spoke_for_the_flag(
+    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = write_tiny_bundle(tmp_path, operating_point=flagged_from(0.3))
+    with running(bundle.path) as client:
+        monkeypatch.setattr(Predictor, "run", lambda *_: said(BETWEEN))
+        body = answer(client, jpeg)
+        assert (body["malignancy"]["flag"], body["prediction"]["label"]) == ("malignant", "nv")
+        (warning,) = body["warnings"]
+        assert warning["code"] == "flag_label_disagree"
+        assert "Melanocytic nevus, is benign" in warning["detail"]
+        assert overlays(client, jpeg) == ("mel", "mel")
+        assert overlays(client, jpeg, "&gradcam_class=nv") == ("nv", "nv")
+        in_batch = client.post("/predict/batch", files=[("files", jpeg)]).json()["results"][0]
+        assert in_batch["warnings"] == body["warnings"]
+        assert samples(client)["dermaserve_warnings_total code=flag_label_disagree"] >= 2
+
+
+def test_a_flagged_image_with_a_malignant_label_shows_what_spoke_for_the_label(
+    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = write_tiny_bundle(tmp_path, operating_point=flagged_from(0.3), decision_rule=favouring("akiec"))
+    with running(bundle.path) as client:
+        monkeypatch.setattr(Predictor, "run", lambda *_: said(BETWEEN))
+        body = answer(client, jpeg)
+        assert (body["malignancy"]["flag"], body["prediction"]["label"]) == ("malignant", "akiec")
+        assert body["warnings"] == []
+        assert overlays(client, jpeg) == ("akiec", "akiec")
+
+
+def test_a_malignant_label_without_a_flag_says_so(
+    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = write_tiny_bundle(tmp_path, operating_point=flagged_from(0.4), decision_rule=favouring("akiec"))
+    with running(bundle.path) as client:
+        monkeypatch.setattr(Predictor, "run", lambda *_: said(BETWEEN))
+        body = answer(client, jpeg)
+        assert (body["malignancy"]["flag"], body["prediction"]["label"]) == ("benign", "akiec")
+        assert [warning["code"] for warning in body["warnings"]] == ["flag_label_disagree"]
+        assert "is malignant" in body["warnings"][0]["detail"]
+        assert overlays(client, jpeg) == ("akiec", "akiec")
+
+
 @pytest.mark.parametrize(("disagreement", "expected"), [(0.2, []), (0.21, ["members_disagree"])])
 def test_members_that_disagree_more_than_the_bundle_allows_are_warned_of(
     tmp_path: Path,
@@ -142,7 +208,7 @@ def test_members_that_disagree_more_than_the_bundle_allows_are_warned_of(
     threshold = float(np.float32(0.2))  # as training finds it: one of the graph's own figures
     bundle = write_tiny_bundle(tmp_path, disagreement=Disagreement(threshold=threshold, quantile=0.95))
     with running(bundle.path) as client:
-        monkeypatch.setattr(Predictor, "run", lambda *_: said(EVEN, disagreement=disagreement))
+        monkeypatch.setattr(Predictor, "run", lambda *_: said(CERTAIN, disagreement=disagreement))
         assert [warning["code"] for warning in answer(client, jpeg)["warnings"]] == expected
 
 
