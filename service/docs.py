@@ -3,7 +3,7 @@
 from typing import Any
 
 from service.errors import KINDS, URN
-from service.examples import REQUEST_ID, problem
+from service.examples import BATCH, REQUEST_ID, problem
 from service.problems import MEDIA_TYPE
 from service.schemas import Problem
 from service.upload import MAX_IMAGES, RAW_TYPES
@@ -225,6 +225,8 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
     components = document["components"]
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
     components["schemas"] |= {**schema.pop("$defs"), "Problem": schema}
+    batch = document["paths"]["/predict/batch"]["post"]["responses"]["200"]
+    batch["content"]["application/json"]["example"] = BATCH  # with its nulls, which FastAPI leaves out
     components["headers"] = {"X-Request-ID": _REQUEST_ID}
     components["parameters"] = {"X-Request-ID": _REQUEST_ID_PARAMETER}
     for path, operations in document["paths"].items():

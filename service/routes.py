@@ -102,7 +102,7 @@ def build_router(runtime: Runtime) -> APIRouter:
         try:
             yield
         except DermaserveError as error:
-            runtime.metrics.image_problems.labels(kind_of(error).type).inc()
+            runtime.metrics.image_failed(kind_of(error))
             raise
 
     async def decoded(request: Request, classifier: Classifier, data: bytes) -> Prepared:
