@@ -115,13 +115,13 @@ def _flag_label_disagree(manifest: Manifest, decision: Decision) -> tuple[Cautio
     if picked.malignant == (decision.flag == "malignant"):
         return ()
     if decision.flag == "malignant":
-        kind, why = "benign", "is raised because the malignant classes together reach its limit, which is low"
-        advice = "on purpose. Go by the flag."
+        kind, why = "benign", "is raised because the malignant classes together reach a limit that is low on"
+        advice = "purpose. Go by the flag."
     else:
         kind, why = "malignant", "is not raised because the malignant classes together stay below its limit."
         advice = "Do not take the missing flag as reassurance."
     detail = (
-        f"The flag and the label disagree. The label, {picked.name}, is {kind}: the model picks it of all "
-        f"single classes. The flag {why} {advice}"
+        "The flag and the label disagree. The label is the single class that the model picks, here "
+        f"{picked.name}, which is {kind}. The flag {why} {advice}"
     )
     return (Caution(FLAG_LABEL_DISAGREE, detail),)

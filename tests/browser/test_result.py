@@ -91,7 +91,7 @@ def assert_worth(visitor: Visitor, body: dict[str, Any], model: dict[str, Any]) 
     for at in model["predictive_values"]:
         share = at["positive"] if flagged else 1 - at["negative"]
         count = f"{100 * share:.0f} of 100" if 100 * share >= 0.5 else "fewer than 1 of 100"
-        place = f"{100 * at['prevalence']:.0f} of 100 of all lesions are"
+        place = f"{100 * at['prevalence']:.0f} of 100 lesions are malignant"
         assert f"{count} where {place}" in visitor.reads("#flag-worth")
 
 

@@ -164,7 +164,7 @@ def test_a_flagged_image_with_a_benign_label_says_so_and_shows_what_spoke_for_th
         assert (body["malignancy"]["flag"], body["prediction"]["label"]) == ("malignant", "nv")
         (warning,) = body["warnings"]
         assert warning["code"] == "flag_label_disagree"
-        assert "Melanocytic nevus, is benign" in warning["detail"]
+        assert "Melanocytic nevus, which is benign" in warning["detail"]
         assert overlays(client, jpeg) == ("mel", "mel")
         assert overlays(client, jpeg, "&gradcam_class=nv") == ("nv", "nv")
         in_batch = client.post("/predict/batch", files=[("files", jpeg)]).json()["results"][0]
@@ -193,7 +193,7 @@ def test_a_malignant_label_without_a_flag_says_so(
         body = answer(client, jpeg)
         assert (body["malignancy"]["flag"], body["prediction"]["label"]) == ("benign", "akiec")
         assert [warning["code"] for warning in body["warnings"]] == ["flag_label_disagree"]
-        assert "is malignant" in body["warnings"][0]["detail"]
+        assert "which is malignant" in body["warnings"][0]["detail"]
         assert overlays(client, jpeg) == ("akiec", "akiec")
 
 
