@@ -1,7 +1,7 @@
 """Failures as HTTP answers: ``application/problem+json``, RFC 9457."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from fastapi import FastAPI
@@ -17,7 +17,6 @@ from service.errors import (
     URN,
     Fault,
     InvalidRequest,
-    Kind,
     Unauthorized,
     Unavailable,
     detail_of,
@@ -33,25 +32,35 @@ logger = logging.getLogger(__name__)
 
 def problem_of(error: BaseException, request_id: str) -> Problem:
     """``error`` as a client may see it. Failures of our own are logged with their stack trace."""
-    _log_failure(error, request_id)
-    return _problem(kind_of(error), detail_of(error), request_id, _faults(error))
+    kind = kind_of(error)
+    if kind is INTERNAL:
+        extra = {"event": "failure", "fields": {"request_id": request_id}}
+        logger.error("request %s failed", request_id, exc_info=error, extra=extra)
+    faults = error.faults if isinstance(error, InvalidRequest) else ()
+    return Problem(
+        type=URN + kind.type,
+        title=kind.title,
+        status=kind.status,
+        detail=detail_of(error),
+        request_id=request_id,
+        errors=[RequestFault(**fault._asdict()) for fault in faults],
+    )
 
 
 def problem_response(error: BaseException, record: Record) -> Response:
     """``error`` as a complete answer. Failures of our own are logged with their stack trace."""
-    _log_failure(error, record.request_id)
-    headers = {}
+    problem = problem_of(error, record.request_id)
+    headers = {"WWW-Authenticate": "ApiKey"} if isinstance(error, Unauthorized) else {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = "ApiKey"
-    return _response(kind_of(error), detail_of(error), record, headers, _faults(error))
+    return answer_of(problem, record, headers)
 
 
-def _log_failure(error: BaseException, request_id: str) -> None:
-    if kind_of(error) is INTERNAL:
-        extra = {"event": "failure", "fields": {"request_id": request_id}}
-        logger.error("request %s failed", request_id, exc_info=error, extra=extra)
+def answer_of(problem: Problem, record: Record, headers: Mapping[str, str]) -> Response:
+    """``problem`` as a complete answer with ``headers``."""
+    record.problem = problem.type.removeprefix(URN)
+    body = problem.model_dump_json()
+    return Response(body, status_code=problem.status, headers=dict(headers), media_type=MEDIA_TYPE)
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -76,9 +85,15 @@ def add_problem_handlers(app: FastAPI) -> None:
         if "GET" in headers.get("Allow", ""):
             headers["Allow"] += ", HEAD"  # the envelope makes one of the other
         title = HTTPStatus(status).phrase
-        kind = Kind(title.lower().replace(" ", "-"), title, status)
-        detail = _HTTP_DETAILS.get(status, title + ".")
-        return _response(kind, detail, request.state.record, headers)
+        record: Record = request.state.record
+        problem = Problem(
+            type=URN + title.lower().replace(" ", "-"),
+            title=title,
+            status=status,
+            detail=_HTTP_DETAILS.get(status, title + "."),
+            request_id=record.request_id,
+        )
+        return answer_of(problem, record, headers)
 
     app.add_exception_handler(DermaserveError, on_ours)
     app.add_exception_handler(RequestValidationError, on_validation)
@@ -120,26 +135,3 @@ _EXPECTED = {
     "string_too_long": "The value is too long.",
 }
 """What a parameter should be, by pydantic's type of error."""
-
-
-def _faults(error: BaseException) -> tuple[Fault, ...]:
-    return error.faults if isinstance(error, InvalidRequest) else ()
-
-
-def _problem(kind: Kind, detail: str, request_id: str, faults: Sequence[Fault]) -> Problem:
-    return Problem(
-        type=URN + kind.type,
-        title=kind.title,
-        status=kind.status,
-        detail=detail,
-        request_id=request_id,
-        errors=[RequestFault(**fault._asdict()) for fault in faults],
-    )
-
-
-def _response(
-    kind: Kind, detail: str, record: Record, headers: Mapping[str, str], faults: Sequence[Fault] = ()
-) -> Response:
-    record.problem = kind.type
-    body = _problem(kind, detail, record.request_id, faults).model_dump_json()
-    return Response(body, status_code=kind.status, headers=dict(headers), media_type=MEDIA_TYPE)

@@ -5,7 +5,7 @@ import base64
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic.json_schema import SkipJsonSchema
@@ -30,7 +30,7 @@ from service.errors import DeadlinePassed, InvalidRequest, NoMemory, Unavailable
 from service.etag import tagged
 from service.examples import BATCH, MODEL_CARD, PREDICTION
 from service.gradcam import Overlay
-from service.problems import problem_of
+from service.problems import answer_of, problem_of
 from service.record import Record, Stage, Verdict
 from service.runtime import Runtime
 from service.schemas import (
@@ -41,6 +41,7 @@ from service.schemas import (
     ModelCard,
     Prediction,
     PredictionResult,
+    Problem,
     ProblemResult,
 )
 from service.upload import Part, UploadLimits, announced_size, read_image, read_images
@@ -183,16 +184,17 @@ def build_router(runtime: Runtime) -> APIRouter:
         "says: one bad image never fails its neighbours. Where the service fails every image, the answer is "
         "that failure, 500, 503 or 504. The limit on bytes holds for the whole body.",
         operation_id="predictBatch",
+        response_model=BatchPrediction,
         responses={**IMAGE_ERRORS, 200: answer("A result for each image.", BATCH, MODEL_HEADER)},
         openapi_extra=BATCH_BODY,
     )
-    async def predict_batch(request: Request) -> BatchPrediction:
+    async def predict_batch(request: Request) -> BatchPrediction | Response:
         record = _record(request)
         async with accepted(request) as classifier:
             # One request must not fill the queue: it has as many images in work as fit into inference.
             turns = asyncio.Semaphore(classifier.images_at_once)
 
-            async def one(parts: list[Part], index: int) -> Prediction | DermaserveError:
+            async def one(parts: list[Part], index: int) -> Prediction | _Failed:
                 async with turns:
                     data = parts[index].data
                     parts[index] = parts[index]._replace(data=b"")
@@ -206,7 +208,9 @@ def build_router(runtime: Runtime) -> APIRouter:
                         found = await classified(request, classifier, image)
                     except DermaserveError as error:
                         record.image_problems.append(kind_of(error).type)
-                        return error
+                        # Not the error: its stack trace would hold the image until the last one is done.
+                        wait = error.retry_after if isinstance(error, Unavailable) else None
+                        return _Failed(problem_of(error, record.request_id), wait)
                     return prediction_of(classifier.manifest, found, record.request_id)
 
             with runtime.gate.reserve(announced_size(request, limits)) as reservation:
@@ -217,12 +221,13 @@ def build_router(runtime: Runtime) -> APIRouter:
                 async with cancelled_by_disconnect(request.receive), asyncio.TaskGroup() as group:
                     tasks = [group.create_task(one(parts, index)) for index in range(len(parts))]
             outcomes = [task.result() for task in tasks]
-            _raise_failure_of_all(outcomes)
+            if (failure := _failure_of_all(outcomes)) is not None:
+                wait = failure.retry_after
+                headers = {} if wait is None else {"Retry-After": str(wait)}
+                return answer_of(failure.problem, record, headers)
+            pairs = enumerate(zip(outcomes, parts, strict=True))
             return BatchPrediction(
-                results=[
-                    _result(outcome, index, parts[index].filename, record.request_id)
-                    for index, outcome in enumerate(outcomes)
-                ]
+                results=[_result(outcome, index, part.filename) for index, (outcome, part) in pairs]
             )
 
     @router.post(
@@ -297,23 +302,26 @@ def build_router(runtime: Runtime) -> APIRouter:
     return router
 
 
-def _raise_failure_of_all(outcomes: Sequence[Prediction | DermaserveError]) -> None:
-    """Raise if the service has failed every image: the failure with the longest wait, or else the first."""
-    failures = [outcome for outcome in outcomes if isinstance(outcome, DermaserveError)]
-    if len(failures) < len(outcomes) or any(kind_of(failure).status < 500 for failure in failures):
-        return
-    waits = [failure for failure in failures if isinstance(failure, Unavailable)]
-    raise max(waits, key=lambda failure: failure.retry_after) if waits else failures[0]
+class _Failed(NamedTuple):
+    """One image of a batch that got no answer; ``retry_after`` in seconds, if a wait may help."""
+
+    problem: Problem
+    retry_after: int | None
+
+
+def _failure_of_all(outcomes: Sequence[Prediction | _Failed]) -> _Failed | None:
+    """If the service has failed every image, the failure with the longest wait, or else the first."""
+    ours = [o for o in outcomes if isinstance(o, _Failed) and o.problem.status >= 500]
+    return max(ours, key=lambda failed: failed.retry_after or 0) if len(ours) == len(outcomes) else None
 
 
 def _result(
-    outcome: Prediction | DermaserveError, index: int, filename: str | None, request_id: str
+    outcome: Prediction | _Failed, index: int, filename: str | None
 ) -> PredictionResult | ProblemResult:
     """One image's row of a batch."""
     if isinstance(outcome, Prediction):
         return PredictionResult(**dict(outcome), kind="prediction", index=index, filename=filename)
-    problem = problem_of(outcome, request_id)
-    return ProblemResult(**dict(problem), kind="problem", index=index, filename=filename)
+    return ProblemResult(**dict(outcome.problem), kind="problem", index=index, filename=filename)
 
 
 def _record(request: Request) -> Record:
