@@ -17,12 +17,13 @@ CONFIDENCE_BINS = 10
 class PredictionSets(Strict):
     """Which classes are kept in an answer, so that the true one is among them at a stated rate.
 
-    A class belongs to an image's set when its probability reaches the class's threshold, and the
-    predicted label always belongs. Thresholds are those of split conformal prediction,
-    conditional on the class: of each class's own images, at least the share ``coverage`` has it
-    in its set (Vovk, "Conditional validity of inductive conformal predictors", ACML 2012; Sadinle,
-    Lei and Wasserman, "Least ambiguous set-valued classifiers with bounded error levels",
-    JASA 114, 2019). That holds for new images that are exchangeable with the validation images.
+    A class belongs to an image's set when its probability reaches the class's threshold; the
+    predicted label and the most probable class always belong. Thresholds are those of split conformal
+    prediction, conditional on the class and fitted for these sets: of each class's own images, at least
+    the share ``coverage`` has it in its set (Vovk, "Conditional validity of inductive conformal
+    predictors", ACML 2012; Sadinle, Lei and Wasserman, "Least ambiguous set-valued classifiers with
+    bounded error levels", JASA 114, 2019). That holds for new images that are exchangeable with the
+    validation images.
     """
 
     coverage: float = Field(

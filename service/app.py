@@ -108,4 +108,6 @@ class _Documented(FastAPI):
     """FastAPI whose OpenAPI document says what holds for all answers."""
 
     def openapi(self) -> dict[str, Any]:
-        return completed(super().openapi())
+        if self.openapi_schema is None:
+            self.openapi_schema = completed(super().openapi())
+        return self.openapi_schema

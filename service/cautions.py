@@ -9,6 +9,7 @@ from typing import NamedTuple
 from models.bundle import Manifest
 from models.preprocess import Decoded
 from models.quality import Quality
+from service.decision import Decision
 from service.uncertainty import Uncertainty
 
 
@@ -55,8 +56,11 @@ MEMBERS_DISAGREE = Caution(
 )
 EMPTY_HEATMAP = Caution("empty_heatmap", "Nothing in the image spoke for this class: no place is marked.")
 
+FLAG_LABEL_DISAGREE = "flag_label_disagree"
+
 CODES = (
     "low_resolution",
+    FLAG_LABEL_DISAGREE,
     *(
         caution.code
         for caution in (
@@ -77,7 +81,7 @@ CODES = (
 
 
 def cautions(
-    manifest: Manifest, image: Decoded, quality: Quality, uncertainty: Uncertainty
+    manifest: Manifest, image: Decoded, quality: Quality, decision: Decision, uncertainty: Uncertainty
 ) -> tuple[Caution, ...]:
     """The warnings of one image: of its file, of its quality, of its answer."""
     limits = manifest.quality
@@ -95,7 +99,11 @@ def cautions(
         (uncertainty.ood_score > manifest.out_of_distribution.threshold, OUT_OF_DISTRIBUTION),
         (uncertainty.disagreement > manifest.disagreement.threshold, MEMBERS_DISAGREE),
     ]
-    return (*_low_resolution(manifest, image), *(caution for passed, caution in found if passed))
+    return (
+        *_low_resolution(manifest, image),
+        *(caution for passed, caution in found if passed),
+        *_flag_label_disagree(manifest, decision),
+    )
 
 
 def _low_resolution(manifest: Manifest, image: Decoded) -> tuple[Caution, ...]:
@@ -107,3 +115,20 @@ def _low_resolution(manifest: Manifest, image: Decoded) -> tuple[Caution, ...]:
         f"{spec.width} x {spec.height} that the model reads; it was enlarged."
     )
     return (Caution("low_resolution", detail),)
+
+
+def _flag_label_disagree(manifest: Manifest, decision: Decision) -> tuple[Caution, ...]:
+    picked = next(c for c in manifest.classes if c.code == decision.label)
+    if picked.malignant == (decision.flag == "malignant"):
+        return ()
+    if decision.flag == "malignant":
+        kind, why = "benign", "is raised because the malignant classes together reach a limit that is low on"
+        advice = "purpose. Go by the flag."
+    else:
+        kind, why = "malignant", "is not raised because the malignant classes together stay below its limit."
+        advice = "Do not take the missing flag as reassurance."
+    detail = (
+        "The flag and the label disagree. The label is the single class that the model picks, here "
+        f"{picked.name}, which is {kind}. The flag {why} {advice}"
+    )
+    return (Caution(FLAG_LABEL_DISAGREE, detail),)

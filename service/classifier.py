@@ -172,7 +172,7 @@ class Classifier:
             row = await asyncio.wrap_future(self._batcher.submit(image.pixels, deadline=deadline))
         decision = decide(self.manifest, row.probabilities)
         uncertainty = judge(decision.probabilities.values(), row.disagreement, row.ood_score)
-        warnings = cautions(self.manifest, image, quality, uncertainty)
+        warnings = cautions(self.manifest, image, quality, decision, uncertainty)
         self._metrics.predictions.labels(decision.label, decision.flag).inc()
         confidence = max(decision.probabilities.values())
         self._metrics.confidence.observe(confidence)

@@ -17,9 +17,11 @@ class Decision(NamedTuple):
         probabilities: by class code, summing to 1.
         label: code of the class that the decision rule picks.
         prediction_set: codes of the classes that reach their thresholds, by falling probability; the
-            label is always among them.
+            label and the most probable class are always among them.
         malignancy: sum of the malignant classes' probabilities.
         flag: whether that reaches the operating point's threshold.
+        explained: code of the class whose evidence an overlay shows by default: the label, or, where the
+            flag is raised and the label is benign, the most probable malignant class.
     """
 
     probabilities: dict[str, float]
@@ -27,6 +29,7 @@ class Decision(NamedTuple):
     prediction_set: tuple[str, ...]
     malignancy: float
     flag: Literal["malignant", "benign"]
+    explained: str
 
 
 def decide(manifest: Manifest, row: NDArray[np.float32]) -> Decision:
@@ -47,11 +50,16 @@ def decide(manifest: Manifest, row: NDArray[np.float32]) -> Decision:
     malignancy = min(1.0, sum(probabilities[code] for code in manifest.malignant))
     reached = malignancy >= manifest.operating_point.threshold
     flag: Literal["malignant", "benign"] = "malignant" if reached else "benign"
-    return Decision(probabilities, label, _prediction_set(manifest, probabilities, label), malignancy, flag)
+    explained = label
+    if reached and label not in manifest.malignant:
+        explained = max(manifest.malignant, key=probabilities.__getitem__)
+    members = _prediction_set(manifest, probabilities, label)
+    return Decision(probabilities, label, members, malignancy, flag, explained)
 
 
 def _prediction_set(manifest: Manifest, probabilities: dict[str, float], label: str) -> tuple[str, ...]:
-    """Every class that reaches its threshold, and the label: a set is never empty."""
+    """Every class that reaches its threshold, the label, and the most probable class."""
     thresholds = manifest.prediction_sets.thresholds
-    members = [code for code, p in probabilities.items() if p >= thresholds[code] or code == label]
+    always = {label, max(probabilities, key=probabilities.__getitem__)}
+    members = [code for code, p in probabilities.items() if p >= thresholds[code] or code in always]
     return tuple(sorted(members, key=probabilities.__getitem__, reverse=True))

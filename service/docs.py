@@ -4,12 +4,12 @@ from typing import Any
 
 from models.preprocess import ACCEPTED_FORMATS
 from service.errors import KINDS, URN
-from service.examples import REQUEST_ID, problem
+from service.examples import BATCH, REQUEST_ID, problem
 from service.problems import MEDIA_TYPE
 from service.schemas import Problem
 from service.upload import MAX_IMAGES, RAW_TYPES
 
-API_VERSION = "1.2.0"
+API_VERSION = "1.3.0"
 
 TITLE = "dermaserve"
 
@@ -18,12 +18,17 @@ Classifies dermatoscopic images of skin lesions: calibrated class probabilities,
 at a stated operating point, a set of classes meant to hold the true one, warnings of images that the
 model should not be trusted with, and overlays of what spoke for a class.
 
+The flag and the label answer two questions: may it be malignant, and which single class is it? They can
+disagree; the answer then has the warning `flag_label_disagree`, and the overlay shows by default what spoke
+for the most probable malignant class.
+
 **Intended use: research and education. Not a medical device, not for diagnosis.** What the served
 model is for, what it was trained on, how good it was measured to be and where its limits are:
 `GET /model`.
 
-Errors are `application/problem+json` (RFC 9457). Every answer carries `X-Request-ID`: the
-client's own, if it sent one of 1 to 64 letters, digits, `.`, `_` or `-`. Answers of a model carry
+Errors are `application/problem+json` (RFC 9457); `errors` names what is wrong with an invalid request, and
+where. Every answer carries `X-Request-ID`: the client's own, if it sent one of 1 to 64 letters, digits,
+`.`, `_` or `-`. Answers of a model carry
 `X-Model`: its name and version.
 
 Beside what each operation lists, any may answer 400 (no well-formed HTTP/1.1), 405 with `Allow`, 408
@@ -110,6 +115,8 @@ _DETAILS = {
     "deadline-passed": "The deadline passed before the answer was computed.",
 }
 
+_FAULTS = {"invalid-request": [{"detail": _DETAILS["invalid-request"], "pointer": "#/file"}]}
+
 _TITLES = {
     400: "The request is not well-formed HTTP/1.1; the connection is closed.",
     408: "The body, or the headers, came too slowly; the connection is closed.",
@@ -118,7 +125,7 @@ _TITLES = {
     409: "The bundle cannot be served and the old model goes on, or another reload is running.",
     413: "The body is over the byte limit, or the image over the pixel limit.",
     415: "The bytes are no image of an accepted format, or the content type is none that is read.",
-    422: "A truncated or corrupt image, a missing part, or an unknown parameter value.",
+    422: "A truncated or corrupt image, a missing part, or a parameter that is not acceptable.",
     429: "The key's rate or its number of requests at once; `Retry-After` says when to try again.",
     500: "The model gave no usable answer.",
     503: "Queue full, starting or draining; `Retry-After` says when to try again.",
@@ -129,7 +136,7 @@ MODEL_HEADER = {
     "X-Model": {
         "description": "Name and version of the model that answered.",
         "schema": {"type": "string"},
-        "example": "ham10000-ensemble/1.2.0",
+        "example": "ham10000-ensemble/1.2.1",
     }
 }
 
@@ -168,6 +175,15 @@ _REQUEST_ID = {
     "example": REQUEST_ID,
 }
 
+_REQUEST_ID_PARAMETER = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "required": False,
+    "description": "An id of the client's own for this request: 1 to 64 letters, digits, `.`, `_` or `-`. "
+    "Anything else is ignored, and the server makes one.",
+    "schema": {"type": "string"},
+}
+
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 _HEADERS: dict[int, dict[str, Any]] = {
     401: {"WWW-Authenticate": {"description": "`ApiKey`", "schema": {"type": "string"}}},
@@ -190,7 +206,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     for status in statuses:
         kinds = {kind.type: kind for kind in KINDS.values() if kind.status == status}
         examples = {
-            name: {"value": problem(URN + name, kind.title, status, _DETAILS[name])}
+            name: {"value": problem(URN + name, kind.title, status, _DETAILS[name], _FAULTS.get(name))}
             for name, kind in kinds.items()
         }
         content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}}
@@ -204,12 +220,24 @@ IMAGE_ERRORS = errors(400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
 
 
 def completed(document: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document with what holds for all answers: the schema of problems, the request's id."""
-    components = document.setdefault("components", {})
-    components.setdefault("schemas", {}).setdefault("Problem", Problem.model_json_schema())
+    """The OpenAPI document with what holds for all operations.
+
+    That is the schema of problems, the request's id in both directions, and that a key is not needed where
+    the service has none, but for ``/admin``.
+    """
+    components = document["components"]
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+    components["schemas"] |= {**schema.pop("$defs"), "Problem": schema}
+    batch = document["paths"]["/predict/batch"]["post"]["responses"]["200"]
+    batch["content"]["application/json"]["example"] = BATCH  # with its nulls, which FastAPI leaves out
     components["headers"] = {"X-Request-ID": _REQUEST_ID}
-    for operations in document["paths"].values():
+    components["parameters"] = {"X-Request-ID": _REQUEST_ID_PARAMETER}
+    for path, operations in document["paths"].items():
         for operation in operations.values():
+            reference = {"$ref": "#/components/parameters/X-Request-ID"}
+            operation["parameters"] = [*operation.get("parameters", []), reference]
+            if "security" in operation and not path.startswith("/admin/"):
+                operation["security"] = [*operation["security"], {}]
             for response in operation["responses"].values():
                 headers = response.get("headers", {}) | {
                     "X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}

@@ -72,8 +72,40 @@ class UnsupportedMediaType(RequestError):
     """The content type is neither multipart nor an accepted image type."""
 
 
+class Fault(NamedTuple):
+    """One thing that is wrong with a request, and where: as in RFC 9457, section 3.
+
+    Attributes:
+        detail: what is wrong, for people.
+        parameter: name of the query parameter that it is about.
+        pointer: JSON pointer to the part of the body that it is about, as ``#/file`` or ``#/files/3``; ``#``
+            for the body as a whole.
+    """
+
+    detail: str
+    parameter: str | None = None
+    pointer: str | None = None
+
+
 class InvalidRequest(RequestError):
-    """A part is missing or malformed, or a parameter has no such value."""
+    """A part is missing or malformed, or a parameter has no such value.
+
+    Attributes:
+        faults: what is wrong where; may be empty.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        parameter: str | None = None,
+        pointer: str | None = None,
+        faults: Sequence[Fault] = (),
+    ) -> None:
+        """Refuse with ``detail``; where, say ``parameter`` or ``pointer``, or several ``faults``."""
+        super().__init__(detail)
+        one = Fault(detail, parameter, pointer)
+        self.faults = tuple(faults) or ((one,) if parameter or pointer else ())
 
 
 class MalformedRequest(RequestError):

@@ -13,6 +13,8 @@ from prometheus_client import (
 )
 
 from models.bundle import CONFIDENCE_BINS
+from models.errors import ImageError
+from service.errors import KINDS, Kind
 
 _LATENCY = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30)
 _SHORT = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
@@ -56,6 +58,12 @@ class Metrics:
         self.predictions = counter(
             "predictions_total", "Images answered, by predicted class and flag.", "label", "flag"
         )
+        self._image_problems = counter(
+            "image_problems_total", "Images that got a problem in place of an answer.", "problem", "status"
+        )
+        for error, kind in KINDS.items():
+            if issubclass(error, ImageError) or kind.status >= 500:
+                self._image_problems.labels(kind.type, str(kind.status))
         self.confidence = histogram(
             "confidence", "Largest probability of an image, in the bins of the drift reference.", _SHARE
         )
@@ -89,6 +97,10 @@ class Metrics:
         """A request to the template ``route`` was answered with ``status``."""
         self._requests.labels(route, str(status)).inc()
         self._latency.labels(route, str(status)).observe(seconds)
+
+    def image_failed(self, kind: Kind) -> None:
+        """An image, alone or in a batch, got a problem of this kind."""
+        self._image_problems.labels(kind.type, str(kind.status)).inc()
 
     def refused(self, reason: str) -> None:
         """A request, or a connection, was turned away for ``reason``."""

@@ -16,8 +16,8 @@ from models.errors import DermaserveError
 from service.errors import (
     INTERNAL,
     URN,
+    Fault,
     InvalidRequest,
-    Kind,
     ShuttingDown,
     Unauthorized,
     Unavailable,
@@ -25,7 +25,7 @@ from service.errors import (
     kind_of,
 )
 from service.record import Record
-from service.schemas import Problem
+from service.schemas import Problem, RequestFault
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -34,25 +34,35 @@ logger = logging.getLogger(__name__)
 
 def problem_of(error: BaseException, request_id: str) -> Problem:
     """``error`` as a client may see it. Failures of our own are logged with their stack trace."""
-    _log_failure(error, request_id)
-    return _problem(kind_of(error), detail_of(error), request_id)
+    kind = kind_of(error)
+    if kind is INTERNAL:
+        extra = {"event": "failure", "fields": {"request_id": request_id}}
+        logger.error("request %s failed", request_id, exc_info=error, extra=extra)
+    faults = error.faults if isinstance(error, InvalidRequest) else ()
+    return Problem(
+        type=URN + kind.type,
+        title=kind.title,
+        status=kind.status,
+        detail=detail_of(error),
+        request_id=request_id,
+        errors=[RequestFault(**fault._asdict()) for fault in faults],
+    )
 
 
 def problem_response(error: BaseException, record: Record) -> Response:
     """``error`` as a complete answer. Failures of our own are logged with their stack trace."""
-    _log_failure(error, record.request_id)
-    headers = {}
+    problem = problem_of(error, record.request_id)
+    headers = {"WWW-Authenticate": "ApiKey"} if isinstance(error, Unauthorized) else {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = "ApiKey"
-    return _response(kind_of(error), detail_of(error), record, headers)
+    return answer_of(problem, record, headers)
 
 
-def _log_failure(error: BaseException, request_id: str) -> None:
-    if kind_of(error) is INTERNAL:
-        extra = {"event": "failure", "fields": {"request_id": request_id}}
-        logger.error("request %s failed", request_id, exc_info=error, extra=extra)
+def answer_of(problem: Problem, record: Record, headers: Mapping[str, str]) -> Response:
+    """``problem`` as a complete answer with ``headers``."""
+    record.problem = problem.type.removeprefix(URN)
+    body = problem.model_dump_json()
+    return Response(body, status_code=problem.status, headers=dict(headers), media_type=MEDIA_TYPE)
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -62,11 +72,14 @@ def add_problem_handlers(app: FastAPI) -> None:
         return problem_response(error, request.state.record)
 
     async def on_validation(request: Request, error: Exception) -> Response:
-        names = []
-        if isinstance(error, RequestValidationError):
-            names = [".".join(str(part) for part in e["loc"]) for e in error.errors()]
-        detail = f"Not acceptable: {', '.join(names)}. See the API's documentation for what is."
-        return problem_response(InvalidRequest(detail), request.state.record)
+        # Only query parameters are read by FastAPI; their last part of ``loc`` is the name.
+        found = error.errors() if isinstance(error, RequestValidationError) else []
+        faults = [
+            Fault(_EXPECTED.get(e["type"], "The value is not acceptable."), str(e["loc"][-1])) for e in found
+        ]
+        names = ", ".join(str(fault.parameter) for fault in faults)
+        detail = f"Not acceptable: {names}. See the API's documentation for what is."
+        return problem_response(InvalidRequest(detail, faults=faults), request.state.record)
 
     async def on_http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -75,9 +88,15 @@ def add_problem_handlers(app: FastAPI) -> None:
         if "GET" in allowed and "HEAD" not in allowed:
             headers["Allow"] += ", HEAD"  # the envelope makes one of the other
         title = HTTPStatus(status).phrase
-        kind = Kind(title.lower().replace(" ", "-"), title, status)
-        detail = _HTTP_DETAILS.get(status, title + ".")
-        return _response(kind, detail, request.state.record, headers)
+        record: Record = request.state.record
+        problem = Problem(
+            type=URN + title.lower().replace(" ", "-"),
+            title=title,
+            status=status,
+            detail=_HTTP_DETAILS.get(status, title + "."),
+            request_id=record.request_id,
+        )
+        return answer_of(problem, record, headers)
 
     app.add_exception_handler(DermaserveError, on_ours)
     app.add_exception_handler(RequestValidationError, on_validation)
@@ -116,13 +135,8 @@ _HTTP_DETAILS = {
 }
 
 
-def _problem(kind: Kind, detail: str, request_id: str) -> Problem:
-    return Problem(
-        type=URN + kind.type, title=kind.title, status=kind.status, detail=detail, request_id=request_id
-    )
-
-
-def _response(kind: Kind, detail: str, record: Record, headers: Mapping[str, str]) -> Response:
-    record.problem = kind.type
-    body = _problem(kind, detail, record.request_id).model_dump_json()
-    return Response(body, status_code=kind.status, headers=dict(headers), media_type=MEDIA_TYPE)
+_EXPECTED = {
+    "bool_parsing": "Expected true or false.",
+    "string_too_long": "The value is too long.",
+}
+"""What a parameter should be, by pydantic's type of error."""

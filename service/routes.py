@@ -3,13 +3,15 @@
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
-from typing import Annotated
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic.json_schema import SkipJsonSchema
 
 from models.errors import DermaserveError
+from models.predictive import predictive_values_of
 from service.answers import prediction_of
 from service.cautions import EMPTY_HEATMAP
 from service.classifier import Classified, Classifier, Prepared
@@ -24,30 +26,41 @@ from service.docs import (
     answer,
     errors,
 )
-from service.errors import URN, DeadlinePassed, InvalidRequest, NoMemory
+from service.errors import DeadlinePassed, InvalidRequest, NoMemory, Unavailable, kind_of
 from service.etag import tagged
 from service.examples import BATCH, MODEL_CARD, PREDICTION
-from service.problems import problem_of
+from service.gradcam import Overlay
+from service.problems import answer_of, problem_of
 from service.record import Record, Stage, Verdict
 from service.runtime import Runtime
 from service.schemas import (
     BatchPrediction,
+    FlagValue,
     GradCam,
     ImageWarning,
     ModelCard,
     Prediction,
+    PredictionResult,
     Problem,
+    ProblemResult,
 )
-from service.upload import UploadLimits, read_image, read_images
+from service.upload import Part, UploadLimits, read_image, read_images
 from service.workers import cancelled_by_disconnect
 
+_EXPLAINED = (
+    "Code of the class to explain, of those in `GET /model`. Default: the label, or, where the flag is "
+    "raised and the label is benign, the most probable malignant class."
+)
+
 GradCamClass = Annotated[
-    str | None,
+    str | SkipJsonSchema[None],
     # No example: it would stand in Swagger UI's form, and not every model has that class.
-    Query(
-        description="Code of the class to explain, of those in `GET /model`; default the predicted one.",
-        max_length=64,
-    ),
+    Query(description=_EXPLAINED, max_length=64),
+]
+
+PredictGradCamClass = Annotated[
+    str | SkipJsonSchema[None],
+    Query(description=f"{_EXPLAINED} Only with `gradcam=true`.", max_length=64),
 ]
 
 
@@ -67,7 +80,9 @@ def build_router(runtime: Runtime) -> APIRouter:
                 with runtime.access.admit(request.state.client), runtime.use() as classifier:
                     codes = classifier.manifest.codes
                     if gradcam_class is not None and gradcam_class not in codes:
-                        raise InvalidRequest(f"gradcam_class: expected one of {', '.join(codes)}.")
+                        raise InvalidRequest(
+                            f"gradcam_class: expected one of {', '.join(codes)}.", parameter="gradcam_class"
+                        )
                     _record(request).model = classifier.identity.label
                     yield classifier
         except TimeoutError as error:
@@ -81,6 +96,20 @@ def build_router(runtime: Runtime) -> APIRouter:
     def _deadline(request: Request) -> float:
         return float(request.state.started) + runtime.settings.request_timeout
 
+    @contextmanager
+    def counted() -> Iterator[None]:
+        """Count an image that gets a problem in place of an answer."""
+        try:
+            yield
+        except DermaserveError as error:
+            runtime.metrics.image_failed(kind_of(error))
+            raise
+
+    async def decoded(request: Request, classifier: Classifier, data: bytes) -> Prepared:
+        """Decode one image."""
+        with _record(request).stage("decode"), counted():
+            return await classifier.prepare(data, deadline=_deadline(request))
+
     @asynccontextmanager
     async def prepared(request: Request, classifier: Classifier) -> AsyncIterator[Prepared]:
         """Receive and decode one image; from then on the block ends when the client goes away."""
@@ -92,8 +121,7 @@ def build_router(runtime: Runtime) -> APIRouter:
             record.images = 1
             with runtime.gate.admit():
                 async with cancelled_by_disconnect(request.receive):
-                    with record.stage("decode"):
-                        image = await classifier.prepare(data, deadline=_deadline(request))
+                    image = await decoded(request, classifier, data)
                     del data  # the file's bytes are needed no more, long before the answer
                     memory.close()
                     yield image
@@ -101,13 +129,21 @@ def build_router(runtime: Runtime) -> APIRouter:
     async def classified(request: Request, classifier: Classifier, image: Prepared) -> Classified:
         """Queue and classify, and keep for the log what was said, and when."""
         record = _record(request)
-        with record.stage("queue") as queue:
+        with record.stage("queue") as queue, counted():
             found = await classifier.classify(image, deadline=_deadline(request))
             queue.end = found.started
         record.stages.append(Stage("inference", found.started, found.ended))
         decision, codes = found.decision, tuple(caution.code for caution in found.cautions)
         record.verdicts.append(Verdict(decision.label, decision.flag, decision.malignancy, codes))
         return found
+
+    async def explained(
+        request: Request, classifier: Classifier, found: Classified, asked: str | None
+    ) -> tuple[str, Overlay]:
+        """The class to explain and its overlay: the one asked for, or else the decision's."""
+        code = asked or found.decision.explained
+        with _record(request).stage("overlay"), counted():
+            return code, await classifier.overlay(found, code)
 
     @router.post(
         "/predict",
@@ -122,8 +158,10 @@ def build_router(runtime: Runtime) -> APIRouter:
     async def predict(
         request: Request,
         gradcam: Annotated[bool, Query(description="Add an overlay to the answer.")] = False,
-        gradcam_class: GradCamClass = None,
+        gradcam_class: PredictGradCamClass = None,
     ) -> Prediction:
+        if gradcam_class is not None and not gradcam:
+            raise InvalidRequest("gradcam_class: needs gradcam=true.", parameter="gradcam_class")
         async with (
             accepted(request, gradcam_class) as classifier,
             prepared(request, classifier) as image,
@@ -131,9 +169,7 @@ def build_router(runtime: Runtime) -> APIRouter:
             found = await classified(request, classifier, image)
             prediction = prediction_of(classifier.manifest, found, request.state.request_id)
             if gradcam:
-                code = gradcam_class or found.decision.label
-                with _record(request).stage("overlay"):
-                    overlay = await classifier.overlay(found, code)
+                code, overlay = await explained(request, classifier, found, gradcam_class)
                 data = base64.b64encode(overlay.png).decode()
                 prediction.gradcam = GradCam(label=code, data=data)
                 if overlay.empty:
@@ -144,42 +180,57 @@ def build_router(runtime: Runtime) -> APIRouter:
         "/predict/batch",
         tags=["images"],
         summary="Classify several images",
-        description="Results come in the order of the images, each a prediction or a problem: one bad "
-        "image never fails its neighbours. The limit on bytes holds for the whole body.",
+        description="Results come in the order of the images, each a prediction or a problem, as `kind` "
+        "says: one bad image never fails its neighbours. Where the service fails every image, the answer is "
+        "that failure, 500, 503 or 504. The limit on bytes holds for the whole body.",
         operation_id="predictBatch",
+        response_model=BatchPrediction,
         responses={**IMAGE_ERRORS, 200: answer("A result for each image.", BATCH, MODEL_HEADER)},
         openapi_extra=BATCH_BODY,
     )
-    async def predict_batch(request: Request) -> BatchPrediction:
+    async def predict_batch(request: Request) -> BatchPrediction | Response:
         record = _record(request)
         async with accepted(request) as classifier:
             # Batches must not fill the queue: each, and all together, have as many images in work as fit into
             # inference. The batches take turns, and a single image waits behind few of theirs.
             turns = asyncio.Semaphore(classifier.images_at_once)
 
-            async def one(images: list[bytes], index: int) -> Prediction | Problem:
+            async def one(parts: list[Part], index: int) -> Prediction | _Failed:
                 async with turns, classifier.batch_turns:
-                    data, images[index] = images[index], b""
+                    data = parts[index].data
+                    parts[index] = parts[index]._replace(data=b"")
                     try:
-                        with record.stage("decode"):
-                            image = await classifier.prepare(data, deadline=_deadline(request))
+                        if not data:
+                            raise InvalidRequest(
+                                "The part is empty; expected an image.", pointer=f"#/files/{index}"
+                            )
+                        image = await decoded(request, classifier, data)
                         del data
                         found = await classified(request, classifier, image)
                     except DermaserveError as error:
-                        problem = problem_of(error, record.request_id)
-                        record.image_problems.append(problem.type.removeprefix(URN))
-                        return problem
+                        record.image_problems.append(kind_of(error).type)
+                        # Not the error: its stack trace would hold the image until the last one is done.
+                        wait = error.retry_after if isinstance(error, Unavailable) else None
+                        return _Failed(problem_of(error, record.request_id), wait)
                     return prediction_of(classifier.manifest, found, record.request_id)
 
             with runtime.gate.reserve() as reservation:
                 with record.stage("receive"), runtime.metrics.receiving.time():
-                    images = await read_images(request, limits, reservation)
-                record.images = len(images)
-                runtime.access.recharge(request.state.client, len(images))
+                    parts = await read_images(request, limits, reservation)
+                record.images = len(parts)
+                runtime.access.recharge(request.state.client, len(parts))
                 with runtime.gate.admit():
                     async with cancelled_by_disconnect(request.receive), asyncio.TaskGroup() as group:
-                        tasks = [group.create_task(one(images, index)) for index in range(len(images))]
-            return BatchPrediction(results=[task.result() for task in tasks])
+                        tasks = [group.create_task(one(parts, index)) for index in range(len(parts))]
+            outcomes = [task.result() for task in tasks]
+            if (failure := _failure_of_all(outcomes)) is not None:
+                wait = failure.retry_after
+                headers = {} if wait is None else {"Retry-After": str(wait)}
+                return answer_of(failure.problem, record, headers)
+            pairs = enumerate(zip(outcomes, parts, strict=True))
+            return BatchPrediction(
+                results=[_result(outcome, index, part.filename) for index, (outcome, part) in pairs]
+            )
 
     @router.post(
         "/gradcam",
@@ -216,9 +267,7 @@ def build_router(runtime: Runtime) -> APIRouter:
             prepared(request, classifier) as image,
         ):
             found = await classified(request, classifier, image)
-            code = gradcam_class or found.decision.label
-            with _record(request).stage("overlay"):
-                overlay = await classifier.overlay(found, code)
+            code, overlay = await explained(request, classifier, found, gradcam_class)
             headers = {"X-Gradcam-Label": code} | ({"X-Gradcam-Empty": "true"} if overlay.empty else {})
             return Response(overlay.png, media_type="image/png", headers=headers)
 
@@ -243,12 +292,38 @@ def build_router(runtime: Runtime) -> APIRouter:
     async def model(request: Request) -> Response:
         classifier = runtime.classifier
         manifest = classifier.manifest
-        facts = {name: getattr(manifest, name) for name in ModelCard.model_fields if name != "provider"}
-        card = ModelCard.model_validate(facts | {"provider": classifier.provider})
+        own = {
+            "provider": classifier.provider,
+            "predictive_values": [FlagValue(**at._asdict()) for at in predictive_values_of(manifest)],
+        }
+        facts = {name: getattr(manifest, name) for name in ModelCard.model_fields if name not in own}
+        card = ModelCard.model_validate(facts | own)
         _record(request).model = classifier.identity.label
         return tagged(request, card.model_dump_json().encode(), "application/json")
 
     return router
+
+
+class _Failed(NamedTuple):
+    """One image of a batch that got no answer; ``retry_after`` in seconds, if a wait may help."""
+
+    problem: Problem
+    retry_after: int | None
+
+
+def _failure_of_all(outcomes: Sequence[Prediction | _Failed]) -> _Failed | None:
+    """If the service has failed every image, the failure with the longest wait, or else the first."""
+    ours = [o for o in outcomes if isinstance(o, _Failed) and o.problem.status >= 500]
+    return max(ours, key=lambda failed: failed.retry_after or 0) if len(ours) == len(outcomes) else None
+
+
+def _result(
+    outcome: Prediction | _Failed, index: int, filename: str | None
+) -> PredictionResult | ProblemResult:
+    """One image's row of a batch."""
+    if isinstance(outcome, Prediction):
+        return PredictionResult(**dict(outcome), kind="prediction", index=index, filename=filename)
+    return ProblemResult(**dict(outcome.problem), kind="problem", index=index, filename=filename)
 
 
 def _record(request: Request) -> Record:

@@ -1,8 +1,9 @@
 """The JSON of every answer, as the API contract states it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from models.bundle import (
     ClassInfo,
@@ -56,8 +57,8 @@ class PredictionSet(BaseModel):
     )
     labels: list[str] = Field(
         min_length=1,
-        description="Codes by falling probability. The predicted label is always among them: a set that "
-        "would be empty by its thresholds holds the label alone.",
+        description="Codes by falling probability. The predicted label and the most probable class are "
+        "always among them, whether or not they reach their thresholds.",
     )
 
 
@@ -91,8 +92,8 @@ class ImageWarning(BaseModel):
     code: str = Field(
         description="Of the file: `low_resolution`, `multiple_frames`, `burned_in_annotation`, "
         "`color_profile_ignored`. Of the picture: `blurred`, `under_exposed`, `over_exposed`, "
-        "`low_contrast`. Of the answer: `out_of_distribution`, `members_disagree`, `empty_heatmap`. "
-        "More may come.",
+        "`low_contrast`. Of the answer: `out_of_distribution`, `members_disagree`, "
+        "`flag_label_disagree`, `empty_heatmap`. More may come.",
         examples=["blurred"],
     )
     detail: str = Field(description="What was seen and what to do, for people.")
@@ -123,6 +124,30 @@ class Prediction(BaseModel):
     gradcam: GradCam | None = Field(description="Null unless asked for.")
 
 
+def _absent(value: object) -> bool:
+    """For members that an answer leaves out where they have nothing to say."""
+    return not value
+
+
+class RequestFault(BaseModel):
+    """One thing that is wrong with a request, and where."""
+
+    detail: str = Field(examples=["Expected true or false."])
+    parameter: str | SkipJsonSchema[None] = Field(
+        default=None,
+        exclude_if=_absent,
+        description="The query parameter that it is about.",
+        examples=["gradcam_class"],
+    )
+    pointer: str | SkipJsonSchema[None] = Field(
+        default=None,
+        exclude_if=_absent,
+        description="The part of the body that it is about, as a JSON pointer: `#/file`, `#/files/3`, or "
+        "`#` for the whole body.",
+        examples=["#/files/3"],
+    )
+
+
 class Problem(BaseModel):
     """An error, as RFC 9457 (`application/problem+json`)."""
 
@@ -131,12 +156,51 @@ class Problem(BaseModel):
     status: int = Field(examples=[422])
     detail: str = Field(examples=["The JPEG image is truncated or damaged and cannot be decoded."])
     request_id: str
+    errors: list[RequestFault] = Field(
+        default_factory=list,
+        exclude_if=_absent,
+        description="What is wrong where, of an invalid request; absent where there is nothing to name.",
+    )
+
+
+_Index = Annotated[int, Field(ge=0, description="Position of the image in the request, from 0 on.")]
+_Filename = Annotated[
+    str | None, Field(description="The part's file name as it was sent, for the client alone; else null.")
+]
+
+
+class PredictionResult(Prediction):
+    """One image of a batch that got an answer."""
+
+    kind: Literal["prediction"]
+    index: _Index
+    filename: _Filename
+
+
+class ProblemResult(Problem):
+    """One image of a batch that got none."""
+
+    kind: Literal["problem"]
+    index: _Index
+    filename: _Filename
 
 
 class BatchPrediction(BaseModel):
     """One result for each image, in the order sent."""
 
-    results: list[Prediction | Problem]
+    results: list[Annotated[PredictionResult | ProblemResult, Field(discriminator="kind")]]
+
+
+class FlagValue(BaseModel):
+    """What the flag is worth where the share `prevalence` of all lesions is malignant."""
+
+    prevalence: float = Field(ge=0, le=1, description="Share of all lesions that are malignant.")
+    positive: float | None = Field(
+        ge=0, le=1, description="Share of the flagged lesions that are malignant; null where none is flagged."
+    )
+    negative: float | None = Field(
+        ge=0, le=1, description="Share of the others that are benign; null where all are flagged."
+    )
 
 
 class ModelCard(BaseModel):
@@ -157,6 +221,11 @@ class ModelCard(BaseModel):
     )
     decision_rule: DecisionRule
     operating_point: OperatingPoint
+    predictive_values: list[FlagValue] = Field(
+        description="What the flag is worth: first at the prevalence of the test part, where the bundle "
+        "states it, last at 5 %. By Bayes' theorem from the sensitivity and specificity in `metrics`, or "
+        "else of the operating point."
+    )
     prediction_sets: PredictionSets
     out_of_distribution: OutOfDistribution
     disagreement: Disagreement
@@ -176,7 +245,7 @@ class Reloaded(BaseModel):
     """Which model served before the reload, and which does from it on."""
 
     old: ModelName = Field(examples=[{"name": "ham10000-ensemble", "version": "1.0.0"}])
-    new: ModelName = Field(examples=[{"name": "ham10000-ensemble", "version": "1.2.0"}])
+    new: ModelName = Field(examples=[{"name": "ham10000-ensemble", "version": "1.2.1"}])
 
 
 class Alive(BaseModel):

@@ -35,6 +35,18 @@ _MAX_PART_HEADERS = 8
 _MAX_PART_HEADER_BYTES = 1024
 
 
+class Part(NamedTuple):
+    """One image of a batch.
+
+    Attributes:
+        data: the file; may be empty.
+        filename: as the client sent it, else None. It may name a patient: it goes back to the client alone.
+    """
+
+    data: bytes
+    filename: str | None
+
+
 class UploadLimits(NamedTuple):
     """What a body may be.
 
@@ -65,10 +77,14 @@ async def read_image(request: Request, limits: UploadLimits, reservation: Reserv
     """
     media_type = _media_type(request)
     if media_type == "multipart/form-data":
-        images = await _read_parts(request, "file", limits, reservation)
-        if len(images) > 1:
-            raise InvalidRequest("Expected one part named 'file', got several; see /predict/batch.")
-        return images[0]
+        parts = await _read_parts(request, "file", limits, reservation)
+        if not all(part.data for part in parts):
+            raise InvalidRequest("A part named 'file' is empty; expected an image.", pointer="#/file")
+        if len(parts) > 1:
+            raise InvalidRequest(
+                "Expected one part named 'file', got several; see /predict/batch.", pointer="#/file"
+            )
+        return parts[0].data
     if media_type not in RAW_TYPES:
         raise UnsupportedMediaType(
             f"Send multipart/form-data with a part named 'file', or one of {', '.join(RAW_TYPES)}."
@@ -76,14 +92,14 @@ async def read_image(request: Request, limits: UploadLimits, reservation: Reserv
     data = io.BytesIO()
     await _receive(request, limits, reservation, data.write)
     if not data.tell():
-        raise InvalidRequest("The body is empty; expected an image.")
+        raise InvalidRequest("The body is empty; expected an image.", pointer="#")
     return data.getvalue()  # not a copy
 
 
-async def read_images(request: Request, limits: UploadLimits, reservation: Reservation) -> list[bytes]:
+async def read_images(request: Request, limits: UploadLimits, reservation: Reservation) -> list[Part]:
     """The images of a batch: the multipart parts ``files``, in order.
 
-    Takes and raises the same as ``read_image``.
+    Takes and raises the same as ``read_image``, but a part may be empty: that is its own problem.
     """
     if _media_type(request) != "multipart/form-data":
         raise UnsupportedMediaType("Send multipart/form-data with parts named 'files'.")
@@ -94,7 +110,7 @@ def _media_type(request: Request) -> str:
     headers = request.headers
     if headers.get("content-length") == "0" or not {"content-length", "transfer-encoding"} & set(headers):
         # Without a body there is no content type to complain about.
-        raise InvalidRequest("The body is empty; expected an image.")
+        raise InvalidRequest("The body is empty; expected an image.", pointer="#")
     if any(encoding.lower() != "identity" for encoding in headers.getlist("content-encoding")):
         raise UnsupportedMediaType("Compressed bodies (Content-Encoding) are not accepted.")
     return headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -102,8 +118,8 @@ def _media_type(request: Request) -> str:
 
 async def _read_parts(
     request: Request, name: str, limits: UploadLimits, reservation: Reservation
-) -> list[bytes]:
-    """Contents of all parts called ``name``; at least one, at most ``MAX_IMAGES``."""
+) -> list[Part]:
+    """All parts called ``name``; at least one, at most ``MAX_IMAGES``."""
     _, options = parse_options_header(request.headers["content-type"])
     parts = _Parts(name)
     try:
@@ -122,18 +138,17 @@ async def _read_parts(
             max_header_size=_MAX_PART_HEADER_BYTES,
         )
         if not options.get(b"boundary"):
-            raise InvalidRequest("The multipart content type has no boundary.")
+            raise InvalidRequest("The multipart content type has no boundary.", pointer="#")
         body = _PreambleSkipper(options[b"boundary"], parser.write)
         await _receive(request, limits, reservation, body.write)
     except FormParserError as error:
-        raise InvalidRequest("The multipart body is malformed.") from error
+        raise InvalidRequest("The multipart body is malformed.", pointer="#") from error
     if not parts.complete:
-        raise InvalidRequest("The multipart body ends too early.")
+        raise InvalidRequest("The multipart body ends too early.", pointer="#")
     if not parts.found:
-        raise InvalidRequest(f"The multipart body has no part named '{name}'.")
-    if not all(part.tell() for part in parts.found):
-        raise InvalidRequest(f"A part named '{name}' is empty; expected an image.")
-    return [part.getvalue() for part in parts.found]  # not copies
+        raise InvalidRequest(f"The multipart body has no part named '{name}'.", pointer=f"#/{name}")
+    names = parts.filenames
+    return [Part(part.getvalue(), name) for part, name in zip(parts.found, names, strict=True)]  # not copies
 
 
 class _Parts:
@@ -141,6 +156,7 @@ class _Parts:
 
     def __init__(self, name: str) -> None:
         self.found: list[io.BytesIO] = []
+        self.filenames: list[str | None] = []
         self.complete = False
         self._name = name.encode()
         self._count = 0
@@ -152,7 +168,7 @@ class _Parts:
     def begin(self) -> None:
         self._count += 1
         if self._count > _MAX_PARTS:
-            raise InvalidRequest(f"The multipart body has more than {_MAX_PARTS} parts.")
+            raise InvalidRequest(f"The multipart body has more than {_MAX_PARTS} parts.", pointer="#")
         self._field = self._value = self._disposition = b""
 
     def header_field(self, data: bytes, start: int, end: int) -> None:
@@ -171,8 +187,11 @@ class _Parts:
         self._wanted = options.get(b"name") == self._name
         if self._wanted:
             if len(self.found) == MAX_IMAGES:
-                raise InvalidRequest(f"More than {MAX_IMAGES} images in one request.")
+                pointer = f"#/{self._name.decode()}"
+                raise InvalidRequest(f"More than {MAX_IMAGES} images in one request.", pointer=pointer)
             self.found.append(io.BytesIO())
+            filename = options.get(b"filename")
+            self.filenames.append(None if filename is None else filename.decode("utf-8", "replace"))
 
     def data(self, data: bytes, start: int, end: int) -> None:
         if self._wanted:

@@ -59,7 +59,14 @@ def test_every_original_is_answered_as_the_contract_says(
         prior = manifest.decision_rule.prior
         rule = {c: p / prior[c] ** manifest.decision_rule.tau for c, p in body["probabilities"].items()}
         assert body["prediction"]["label"] == max(rule, key=lambda code: rule[code])
-        assert body["gradcam"]["label"] == body["prediction"]["label"]
+        label, flagged = body["prediction"]["label"], body["malignancy"]["flag"] == "malignant"
+        benign = label not in manifest.malignant
+        suspect = max(manifest.malignant, key=lambda code: body["probabilities"][code])
+        assert body["gradcam"]["label"] == (suspect if flagged and benign else label)
+        codes = [warning["code"] for warning in body["warnings"]]
+        assert ("flag_label_disagree" in codes) == (flagged == benign)
+        likeliest = max(body["probabilities"], key=lambda code: body["probabilities"][code])
+        assert {label, likeliest} <= set(body["prediction_set"]["labels"])
 
 
 def test_the_overlay_lies_on_the_square_that_the_model_saw(client: Door, originals: list[Path]) -> None:

@@ -8,6 +8,14 @@ gives smaller sets, but reaches its coverage on naevi at the expense of the rare
 within the validation part of the first model, at 0.90 it held 0.68 of melanomas and 0.48 of akiec,
 against 0.90 each with one threshold per class.
 
+Two classes belong to every set, whatever their probability: the label, which the decision rule picks,
+and the most probable class. The thresholds are fitted for these sets, not for the sets without the two:
+a class that belongs anyway has the score 0, as if its probability were 1. The sets of a smaller
+threshold still hold those of a larger one, and of such a nested family the conformal quantile covers
+like any other (Gupta, Kuchibhotla and Ramdas, "Nested conformal prediction and quantile out-of-bag
+ensemble methods", Pattern Recognition 127, 2022). Thresholds that do not know of the two classes would
+cover more than was asked for, with larger sets.
+
 The guarantee: of new images of a class, drawn like its n validation images, the set holds the class
 in at least the share ``coverage`` on average over such validation parts. For one given part the
 share spreads around that, by about 0.02 at n = 160 and 0.07 at n = 17.
@@ -20,17 +28,22 @@ from training.resampling import lesion_weights, mean_interval
 from training.scores import Predictions
 
 
-def fit_prediction_sets(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> np.ndarray:
+def fit_prediction_sets(
+    probabilities: np.ndarray, labels: np.ndarray, decided: np.ndarray, coverage: float
+) -> np.ndarray:
     """Thresholds ``[K]``: class c is in the set where its probability is at least threshold c.
 
     A threshold is the largest at which ``⌈(n + 1) · coverage⌉`` of the class's n images are
-    covered. Where that is more than n, at 0.90 with 8 images or fewer, no threshold can give the
-    guarantee but 0: such a class is always in the set. Rounded down to six decimals, so that the
-    last digits of a float32 graph do not exclude the image that set the threshold.
+    covered by ``prediction_sets``. Where that is more than n, at 0.90 with 8 images or fewer, no
+    threshold can give the guarantee but 0: such a class is always in the set. Where so many have the
+    class as label or as most probable class, the threshold is 1: it is in no other set. Rounded down
+    to six decimals, so that the last digits of a float32 graph do not exclude the image that set the
+    threshold.
 
     Args:
         probabilities: float ``[N, K]`` on validation.
         labels: int ``[N]``.
+        decided: int ``[N]``, the decision rule's class.
         coverage: share of the images of each class whose set must hold it, above 0 and below 1.
 
     Raises:
@@ -38,9 +51,10 @@ def fit_prediction_sets(probabilities: np.ndarray, labels: np.ndarray, coverage:
     """
     if not 0 < coverage < 1:
         raise DermaserveError(f"coverage: expected a share above 0 and below 1, got {coverage:g}")
+    scores = np.where(_always(probabilities, decided), 1.0, probabilities)
     thresholds = np.zeros(probabilities.shape[1])
     for c in range(len(thresholds)):
-        falling = np.sort(probabilities[labels == c, c])[::-1]
+        falling = np.sort(scores[labels == c, c])[::-1]
         needed = int(np.ceil((len(falling) + 1) * coverage - 1e-9))
         if needed <= len(falling):
             thresholds[c] = np.floor(falling[needed - 1] * 1e6) / 1e6
@@ -48,13 +62,19 @@ def fit_prediction_sets(probabilities: np.ndarray, labels: np.ndarray, coverage:
 
 
 def prediction_sets(probabilities: np.ndarray, thresholds: np.ndarray, decided: np.ndarray) -> np.ndarray:
-    """Which classes are in each image's set, bool ``[N, K]``; the decided class ``[N]`` always is.
+    """Which classes are in each image's set, bool ``[N, K]``.
 
-    A set without the answer itself would be no help to its reader; adding it can only raise coverage.
+    Those that reach their thresholds ``[K]``, the class ``decided`` ``[N]`` and the most probable one: a
+    reader would not understand a set that lacks the answer or what is likeliest.
     """
-    inside = probabilities >= thresholds
-    inside[np.arange(len(decided)), decided] = True
-    return np.asarray(inside)
+    return np.asarray((probabilities >= thresholds) | _always(probabilities, decided))
+
+
+def _always(probabilities: np.ndarray, decided: np.ndarray) -> np.ndarray:
+    """Bool ``[N, K]``: the classes that belong to a set whatever the thresholds are."""
+    classes = np.arange(probabilities.shape[1])
+    most_probable = probabilities.argmax(axis=1)
+    return np.asarray((classes == decided[:, None]) | (classes == most_probable[:, None]))
 
 
 def measure_prediction_sets(
@@ -106,7 +126,10 @@ def cross_fitted_sets(
     for current in range(folds):
         held = fold == current
         thresholds = fit_prediction_sets(
-            predictions.probabilities[~held], predictions.labels[~held], coverage
+            predictions.probabilities[~held],
+            predictions.labels[~held],
+            predictions.decided[~held],
+            coverage,
         )
         inside[held] = prediction_sets(predictions.probabilities[held], thresholds, predictions.decided[held])
     return inside

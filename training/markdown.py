@@ -16,6 +16,19 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str
     return [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}", *lines, ""]
 
 
+def replace_section(text: str, lines: Sequence[str]) -> str:
+    """``text`` with ``lines``, of which the first is a heading ``## …``, for its section of that heading.
+
+    Raises:
+        ValueError: there is no such section.
+    """
+    before, heading, after = f"\n{text}".partition(f"\n{lines[0]}\n")
+    if not heading:
+        raise ValueError(f"no section {lines[0]}")
+    _, following, rest = after.partition("\n## ")
+    return "\n".join([before, *lines]).removeprefix("\n") + following + rest
+
+
 def figure(found: Interval | Mapping[str, float] | None) -> str:
     """A figure with its interval, as ``0.812 [0.780, 0.841]``; a dash where there is none."""
     if found is None:

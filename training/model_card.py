@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from models.bundle import Manifest
+from models.predictive import predictive_values_of
 from training.export import Parity
-from training.markdown import figure, table
+from training.markdown import NONE, figure, table
 from training.report import subgroup_section
 
 _SHOWN = {
@@ -25,11 +26,22 @@ _COMBINATIONS = {
 }
 
 
-def write_model_card(path: Path, manifest: Manifest, parity: Parity) -> None:
-    """Write ``MODEL_CARD.md`` for ``manifest``."""
+_AGREEMENT = "- The ONNX graph agrees with Keras within "
+
+
+def write_model_card(path: Path, manifest: Manifest, parity: Parity | None) -> None:
+    """Write ``MODEL_CARD.md`` for ``manifest``; without ``parity``, what the card there says of it stays."""
+    if parity is None:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        agreement = next(line for line in lines if line.startswith(_AGREEMENT))
+    else:
+        agreement = (
+            f"{_AGREEMENT}{max(parity.probabilities.values()):.1e} (probabilities) "
+            f"and {parity.heatmaps:.1e} (normalised heatmaps against Grad-CAM by automatic differentiation)."
+        )
     sections = (
         [f"# {manifest.name} {manifest.version}", "", f"**{manifest.intended_use}**", ""],
-        _model(manifest, parity),
+        _model(manifest, agreement),
         _decisions(manifest),
         _data(manifest),
         _metrics(manifest),
@@ -43,7 +55,7 @@ def write_model_card(path: Path, manifest: Manifest, parity: Parity) -> None:
     path.write_text("\n".join(line for section in sections for line in section), encoding="utf-8")
 
 
-def _model(manifest: Manifest, parity: Parity) -> list[str]:
+def _model(manifest: Manifest, agreement: str) -> list[str]:
     spec = manifest.input
     members = [
         f"{m.name} (weight {m.weight:.3g}, temperature {m.temperature:.3g}, {m.parameters / 1e6:.1f} million "
@@ -60,8 +72,7 @@ def _model(manifest: Manifest, parity: Parity) -> list[str]:
         f"{'square' if spec.height == spec.width else 'rectangle'} of the upload.",
         f"- Recipe `{manifest.recipe}`, exported {manifest.created} from revision `{manifest.git_revision}`, "
         f"trained at {revisions}.",
-        f"- The ONNX graph agrees with Keras within {max(parity.probabilities.values()):.1e} (probabilities) "
-        f"and {parity.heatmaps:.1e} (normalised heatmaps against Grad-CAM by automatic differentiation).",
+        agreement,
         "",
     ]
 
@@ -83,6 +94,23 @@ def _decisions(manifest: Manifest) -> list[str]:
         f"on validation data for a sensitivity of {point.target_sensitivity:.2f}. There: sensitivity "
         f"{figure(point.sensitivity)}, specificity {figure(point.specificity)}.",
         "",
+        *_flag(manifest),
+    ]
+
+
+def _flag(manifest: Manifest) -> list[str]:
+    return [
+        "What a flag is worth depends on how many lesions are malignant. The first line is the test part, "
+        "where it is stated; the last is a place where few are, as in screening. From sensitivity and "
+        "specificity by Bayes' theorem:",
+        "",
+        *table(
+            ("malignant of 100 lesions", "malignant of 100 flagged", "malignant of 100 not flagged"),
+            [
+                (_hundred(at.prevalence), _hundred(at.positive), _hundred(at.missed))
+                for at in predictive_values_of(manifest)
+            ],
+        ),
     ]
 
 
@@ -122,9 +150,10 @@ def _prediction_sets(manifest: Manifest) -> list[str]:
         "## Prediction sets",
         "",
         "Every answer comes with a set of classes: those whose probability reaches the class's threshold, "
-        f"and the label. The thresholds were fitted on validation data so that at least {sets.coverage:.0%} "
-        f"of the images of each class have it in their set. On the test part a set holds "
-        f"{figure(sets.mean_size)} classes on average.",
+        "the label, and the most probable class. The thresholds were fitted for these sets, on validation "
+        f"data, so that at least {sets.coverage:.0%} of the images of each class have it in their set. A "
+        "class with the threshold 1 is in a set only as label or as most probable class. On the test part a "
+        f"set holds {figure(sets.mean_size)} classes on average.",
         "",
         *table(
             ("class", "threshold", "coverage on the test part"),
@@ -161,6 +190,10 @@ def _cautions(manifest: Manifest) -> list[str]:
         "validation images is in `manifest.json`, to compare a service's answers with.",
         "",
     ]
+
+
+def _hundred(share: float | None) -> str:
+    return NONE if share is None else f"{100 * share:.1f}"
 
 
 def _percent(share: float) -> str:

@@ -59,7 +59,7 @@ def write_report(
         *_members(metrics),
         _fitted(run, calibration),
         "",
-        *_prediction_sets(metrics["prediction_sets"], test.codes),
+        *prediction_set_section(metrics["prediction_sets"], test.codes),
         *subgroup_section([Subgroup(**group) for group in metrics["subgroups"]]),
         "## Plots",
         "",
@@ -141,13 +141,14 @@ def _fitted(run: Run, calibration: Calibration) -> str:
     )
 
 
-def _prediction_sets(sets: Mapping[str, Any], codes: Sequence[str]) -> list[str]:
+def prediction_set_section(sets: Mapping[str, Any], codes: Sequence[str]) -> list[str]:
+    """The lines on prediction sets, as ``measure_sets`` measured them on the test part."""
     return [
         "## Prediction sets",
         "",
         f"Split conformal prediction with a threshold for each class, fitted for a coverage of {COVERAGE:g} "
-        "in every class; the decided label always belongs. Coverage: share of the images whose set holds "
-        "their diagnosis. Size: mean number of classes in a set.",
+        "in every class; the decided label and the most probable class always belong. Coverage: share of "
+        "the images whose set holds their diagnosis. Size: mean number of classes in a set.",
         "",
         *table(
             ("diagnosis", "coverage", "size"),

@@ -37,11 +37,27 @@ def rescore(folder: Path, data: Path, *, resamples: int = 1000) -> dict[str, Any
         DataError: the data set has not all of the test images.
     """
     bundle = load_bundle(folder)
-    rows = _test_rows(bundle, data)
+    predictions = predictions_of(bundle, data, "test")
+    sets = bundle.manifest.prediction_sets
+    thresholds = np.array([sets.thresholds[code] for code in predictions.codes])
+    return {
+        "test": bootstrap(predictions, resamples=resamples),
+        "prediction_sets": measure_prediction_sets(predictions, thresholds, resamples=resamples),
+    }
+
+
+def predictions_of(bundle: Bundle, data: Path, part: str) -> Predictions:
+    """The answers of the bundle's graph to the images of ``part`` of its split, found in ``data``.
+
+    Raises:
+        BundleError: the bundle holds no split, or its classes are of no known task.
+        DataError: the data set has not all of the images.
+    """
     manifest = bundle.manifest
+    rows = _rows(bundle, data, part)
     task = next((task for task in TASKS if classes_of(task).codes == manifest.codes), None)
     if task is None:
-        raise BundleError(f"{folder}: its classes {', '.join(manifest.codes)} are of no known task")
+        raise BundleError(f"{bundle.path}: its classes {', '.join(manifest.codes)} are of no known task")
     classes = classes_of(task)
     chunks = [
         run_graph(bundle.model_path, _decode(bundle, rows[start : start + _CHUNK]), batch_size=8)
@@ -50,7 +66,7 @@ def rescore(folder: Path, data: Path, *, resamples: int = 1000) -> dict[str, Any
     probabilities = np.concatenate([chunk["probabilities"] for chunk in chunks]).astype(np.float64)
     probabilities /= probabilities.sum(axis=1, keepdims=True)  # as the service does
     prior = np.array([manifest.decision_rule.prior[code] for code in manifest.codes])
-    predictions = Predictions(
+    return Predictions(
         probabilities=probabilities,
         decided=decide(probabilities, prior, manifest.decision_rule.tau),
         labels=classes.indices([row.dx for row in rows]),
@@ -59,23 +75,18 @@ def rescore(folder: Path, data: Path, *, resamples: int = 1000) -> dict[str, Any
         malignant=np.array([c.malignant for c in manifest.classes]),
         threshold=manifest.operating_point.threshold,
     )
-    thresholds = np.array([manifest.prediction_sets.thresholds[code] for code in manifest.codes])
-    return {
-        "test": bootstrap(predictions, resamples=resamples),
-        "prediction_sets": measure_prediction_sets(predictions, thresholds, resamples=resamples),
-    }
 
 
-def _test_rows(bundle: Bundle, data: Path) -> list[Row]:
+def _rows(bundle: Bundle, data: Path, part: str) -> list[Row]:
     file = bundle.path / SPLIT_NAME
     if SPLIT_NAME not in bundle.manifest.files:
         raise BundleError(f"{file}: the bundle holds no split; export it again")
     with file.open(newline="", encoding="utf-8") as stream:
-        wanted = {record["image_id"] for record in csv.DictReader(stream) if record["part"] == "test"}
+        wanted = {record["image_id"] for record in csv.DictReader(stream) if record["part"] == part}
     rows = [row for row in read_dataset(data) if row.image_id in wanted]
     if len(rows) < len(wanted):
         missing = wanted - {row.image_id for row in rows}
-        raise DataError(f"{data}: {len(missing)} test images of the bundle are missing, as {min(missing)}")
+        raise DataError(f"{data}: {len(missing)} {part} images of the bundle are missing, as {min(missing)}")
     return rows
 
 

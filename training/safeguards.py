@@ -87,7 +87,9 @@ def fit_safeguards(
         pixels: training images, uint8 ``[T, H, W, C]``.
     """
     outliers = OutOfDistribution.fit(known.features, [pooled.shape[1] for pooled in known.pooled])
-    thresholds = fit_prediction_sets(validation.probabilities, validation.labels, COVERAGE)
+    thresholds = fit_prediction_sets(
+        validation.probabilities, validation.labels, validation.decided, COVERAGE
+    )
     return Safeguards(
         outliers=outliers,
         set_thresholds={code: float(t) for code, t in zip(validation.codes, thresholds, strict=True)},

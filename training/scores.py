@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.predictive import PREVALENCE
 from training.resampling import interval, lesion_weights
 
 _ECE_BINS = 15
@@ -136,6 +137,7 @@ def _malignancy(predictions: Predictions, weights: np.ndarray) -> dict[str, np.n
     score = predictions.probabilities[:, predictions.malignant].sum(axis=1)
     flagged = score >= predictions.threshold
     return {
+        PREVALENCE: weights @ sick / weights.sum(axis=1),
         "malignancy_sensitivity": _ratio(weights @ (flagged & sick), weights @ sick),
         "malignancy_specificity": _ratio(weights @ (~flagged & ~sick), weights @ ~sick),
         "malignancy_auc": _auc(score, sick, weights),

@@ -45,7 +45,11 @@ def add(commands: Any) -> None:
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="default: DERMASERVE_BUNDLE")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="default: DERMASERVE_DEVICE")
     parser.add_argument(
-        "--gradcam", type=Path, metavar="DIR", help="write an overlay of each prediction into DIR"
+        "--gradcam",
+        type=Path,
+        metavar="DIR",
+        help="write an overlay of each image into DIR: of the label, or, where the flag is raised and the "
+        "label is benign, of the most probable malignant class",
     )
     parser.set_defaults(command=_predict)
 

@@ -44,7 +44,7 @@ async def score(
         settings: the same limits hold as for requests.
         paths: files.
         write: called once for each; what it raises ends the run.
-        overlays: folder for a picture of what spoke for each prediction.
+        overlays: folder for a picture of each image, of the class that an overlay explains by default.
 
     Raises:
         OutputError: an overlay cannot be written.
@@ -115,7 +115,7 @@ class _Scorer:
         prediction = prediction_of(classifier.manifest, found, request_id="")
         name, png = None, b""
         if self._overlays:
-            overlay = await classifier.overlay(found, found.decision.label)
+            overlay = await classifier.overlay(found, found.decision.explained)
             if overlay.empty:
                 prediction.warnings.append(ImageWarning(**EMPTY_HEATMAP._asdict()))
             name, png = _overlay_name(path), overlay.png

@@ -6,8 +6,8 @@ const COARSE = 100; // px; a smaller model input is shown as the squares that it
 
 /** The pixels of `file`, upright; null where the browser cannot read its format, such as TIFF or DICOM. */
 export function readable(file) {
-  // As the service: turned as the camera says, which is the default here, and without colour profiles.
-  return createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => null);
+  // As the service does: turned as the camera says and converted to sRGB, both the default here.
+  return createImageBitmap(file).catch(() => null);
 }
 
 /** Draw `bitmap`, whole and as the model's `input` cuts it. It may be null, and is closed. */

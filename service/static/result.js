@@ -1,18 +1,19 @@
 // What the service says, of an image and of its model, as the reader sees it.
 
 import { showOriginal, showOverlay } from "./pictures.js";
-import { factWords, flagWords, percent, pickWords, setWords, warningTitle } from "./words.js";
+import { factWords, flagWords, percent, pickWords, setWords, shownWords, warningTitle } from "./words.js";
 
 const get = (id) => document.getElementById(id);
 const NOTHING_MARKED = "empty_heatmap"; // said at the picture, which it is about
+const DISAGREE = "flag_label_disagree"; // said at the flag
 
 /** Show all of `answer`; `bitmap` is from `readable`, `model` holds the facts of `GET /model`. */
 export function showResult(answer, bitmap, model) {
   const byCode = new Map(model.classes.map((entry) => [entry.code, entry]));
   const probability = ({ code }) => answer.probabilities[code];
   const sorted = [...model.classes].sort((a, b) => probability(b) - probability(a));
-  showWarnings(answer.warnings.filter(({ code }) => code !== NOTHING_MARKED));
-  showFlag(answer.malignancy, model);
+  showWarnings(answer.warnings.filter(({ code }) => ![NOTHING_MARKED, DISAGREE].includes(code)));
+  showFlag(answer, model);
   get("pick").textContent = pickWords(answer.prediction, sorted[0].code === answer.prediction.label);
   get("bars").replaceChildren(...sorted.map((entry) => bar(entry, answer)));
   const kept = answer.prediction_set.labels;
@@ -40,6 +41,7 @@ export function showExplanation(answer, model) {
   const { name } = model.classes.find(({ code }) => code === label);
   const empty = answer.warnings.find(({ code }) => code === NOTHING_MARKED);
   showOverlay(answer.gradcam, name, empty?.detail);
+  get("shown").textContent = shownWords(name, isForTheFlag(answer, model) ? answer.prediction.name : "");
   get("class").value = get("class").dataset.shown = label;
 }
 
@@ -57,12 +59,22 @@ function showWarnings(warnings) {
   get("warning-list").replaceChildren(...warnings.map(({ detail }) => make("li", detail)));
 }
 
-function showFlag(malignancy, model) {
-  const { title, figures, meaning } = flagWords(malignancy, model);
+/** Whether the overlay explains a malignant class because the flag is raised over a benign label. */
+function isForTheFlag({ gradcam, malignancy, prediction, probabilities }, model) {
+  const malignant = model.classes.filter((entry) => entry.malignant).map(({ code }) => code);
+  const likeliest = Math.max(...malignant.map((code) => probabilities[code]));
+  return malignancy.flag === "malignant" && !malignant.includes(prediction.label)
+    && malignant.includes(gradcam.label) && probabilities[gradcam.label] === likeliest;
+}
+
+function showFlag({ malignancy, warnings }, model) {
+  const { title, figures, meaning, worth } = flagWords(malignancy, model);
+  get("flag-disagree").textContent = warnings.find(({ code }) => code === DISAGREE)?.detail ?? "";
   get("flag").dataset.flag = malignancy.flag;
   get("flag-title").textContent = title;
   get("flag-figures").textContent = figures;
   get("flag-meaning").textContent = meaning;
+  get("flag-worth").textContent = worth;
   get("flag-fill").style.width = `${100 * malignancy.probability}%`;
   get("flag-mark").style.left = `${100 * malignancy.threshold}%`;
   get("malignant-names").textContent =

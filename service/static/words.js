@@ -24,7 +24,7 @@ function apart(one, other) {
 }
 
 /**
- * The flag of an answer: title, figures, meaning; `model` is the answer of `GET /model`.
+ * The flag of an answer: title, figures, meaning, worth; `model` is the answer of `GET /model`.
  *
  * Misses and false alarms are those of the test part, where the bundle has them: on the images that
  * the threshold was chosen on, which the operating point tells of, they look better than they are.
@@ -41,6 +41,7 @@ export function flagWords({ flag, probability, threshold }, model) {
       meaning: "This is no diagnosis of cancer. It means: have a specialist look at the lesion. The limit is "
         + "low on purpose, so that little is missed: when the model was checked, "
         + `${ofHundred(1 - specificity.value)} benign lesions were flagged as well.`,
+      worth: worthWords(model, "flagged lesions", ({ positive }) => positive),
     };
   }
   return {
@@ -50,7 +51,26 @@ export function flagWords({ flag, probability, threshold }, model) {
       + `${ofHundred(1 - sensitivity.value)} malignant lesions were missed like this. It knows `
       + `${model.classes.length} classes only, and takes anything else for one of them. If a lesion is new, changes, `
       + "bleeds or worries anyone, have a specialist look at it, whatever this page says.",
+    worth: worthWords(model, "lesions that are not flagged", ({ negative }) => negative === null ? null : 1 - negative),
   };
+}
+
+/** How many of the lesions like this one are malignant, at each prevalence that `GET /model` tells. */
+function worthWords(model, lesions, malignant) {
+  const checked = model.metrics.malignancy_prevalence?.value;
+  const known = model.predictive_values.filter((at) => malignant(at) !== null);
+  if (known.length === 0) return "";
+  const shares = known.map((at) => `${ofHundred(malignant(at))} where ${ofHundred(at.prevalence)} lesions are `
+    + `malignant${at.prevalence === checked ? ", as when the model was checked" : ""}`);
+  return `Malignant among ${lesions}: ${shares.join("; ")}.`;
+}
+
+/** Which class the overlay is about; `picked` names the benign label where it is shown for the flag. */
+export function shownWords(name, picked) {
+  const shown = `Shown: what spoke for ${name}`;
+  if (!picked) return `${shown}.`;
+  return `${shown}, the most probable malignant class, because the image is flagged. The class picked is `
+    + `${picked}: choose it above to see what spoke for it.`;
 }
 
 /** Which class the decision rule picked, and why that may not be the longest bar. */

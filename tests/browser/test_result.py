@@ -58,6 +58,9 @@ def assert_shows(visitor: Visitor, body: dict[str, Any], model: dict[str, Any]) 
     figure = {"malignant": "specificity", "benign": "sensitivity"}[body["malignancy"]["flag"]]
     measured = model["metrics"].get(f"malignancy_{figure}", model["operating_point"][figure])["value"]
     assert f"{100 * (1 - measured):.0f} of 100" in visitor.reads("#flag-meaning")
+    assert_worth(visitor, body, model)
+    bridge = [w["detail"] for w in body["warnings"] if w["code"] == "flag_label_disagree"]
+    assert visitor.reads("#flag-disagree") == "".join(bridge)
     pick = f"{body['prediction']['name']} ({percent(body['prediction']['probability'])})"
     assert pick in visitor.reads("#pick")
     listed = [item.text.removesuffix(" ▲ malignant") for item in visitor.find_all("#set-list li")]
@@ -68,11 +71,28 @@ def assert_shows(visitor: Visitor, body: dict[str, Any], model: dict[str, Any]) 
     ]
     assert all(names[code] in visitor.reads("#set-meaning") for code in longer)
     assert ("although the bar is longer" in visitor.reads("#set-meaning")) == bool(longer)
-    details = [w["detail"] for w in body["warnings"] if w["code"] != "empty_heatmap"]
+    elsewhere = ("empty_heatmap", "flag_label_disagree")  # at the picture, at the flag
+    details = [w["detail"] for w in body["warnings"] if w["code"] not in elsewhere]
     assert [item.text for item in visitor.find_all("#warning-list li")] == details
     assert visitor.sees("#warnings") == bool(details)
     assert overlay(visitor) == base64.b64decode(body["gradcam"]["data"])
     assert visitor.js("return document.getElementById('class').value") == body["gradcam"]["label"]
+    shown = visitor.reads("#shown")
+    assert shown.startswith(f"Shown: what spoke for {names[body['gradcam']['label']]}")
+    for_the_flag = body["gradcam"]["label"] != body["prediction"]["label"]
+    assert ("because the image is flagged" in shown) == for_the_flag
+    assert (f"The class picked is {body['prediction']['name']}" in shown) == for_the_flag
+
+
+def assert_worth(visitor: Visitor, body: dict[str, Any], model: dict[str, Any]) -> None:
+    """How many of the lesions with this flag are malignant is told, at each prevalence."""
+    flagged = body["malignancy"]["flag"] == "malignant"
+    assert model["predictive_values"][-1]["prevalence"] == 0.05
+    for at in model["predictive_values"]:
+        share = at["positive"] if flagged else 1 - at["negative"]
+        count = f"{100 * share:.0f} of 100" if 100 * share >= 0.5 else "fewer than 1 of 100"
+        place = f"{100 * at['prevalence']:.0f} of 100 lesions are malignant"
+        assert f"{count} where {place}" in visitor.reads("#flag-worth")
 
 
 def opened(path: Path) -> Image.Image:
@@ -113,6 +133,30 @@ def test_a_real_image_gets_the_numbers_of_the_api(visitor: Visitor, server: Proc
     visitor.drop(path)
     visitor.wait_for_result()
     assert_shows(visitor, answered(server, path), httpx.get(f"{server.url}/model").json())
+
+
+def test_a_flag_over_a_benign_class_is_bridged_in_words_and_in_the_picture(
+    visitor: Visitor, server: Process, ham10000: Path
+) -> None:
+    """Of the real lesions the first that is flagged although the class picked is benign."""
+    model = httpx.get(f"{server.url}/model").json()
+    for path in sorted(ham10000.glob("originals/*.jpg")):
+        body = answered(server, path)
+        if "flag_label_disagree" in [warning["code"] for warning in body["warnings"]]:
+            break
+    else:
+        pytest.fail("no original is flagged over a benign class")
+    malignant = [entry["code"] for entry in model["classes"] if entry["malignant"]]
+    assert body["malignancy"]["flag"] == "malignant"
+    assert body["gradcam"]["label"] == max(malignant, key=body["probabilities"].__getitem__)
+    visitor.visit(server.url)
+    visitor.choose(path)
+    visitor.wait_for_result()
+    assert_shows(visitor, body, model)
+    assert "disagree" in visitor.reads("#flag-disagree")
+    visitor.find(f"#class option[value={body['prediction']['label']}]").click()
+    visitor.wait_for(lambda: "because the image is flagged" not in visitor.reads("#shown"))
+    assert visitor.reads("#shown") == f"Shown: what spoke for {body['prediction']['name']}."
 
 
 def test_warnings_come_first(visitor: Visitor, server: Process, lesion: Path, tmp_path: Path) -> None:

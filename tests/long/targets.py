@@ -60,11 +60,11 @@ def parsing(data: bytes) -> str:
     limit = 10_000_000
     try:
         with Gate(max_requests=1, max_body_bytes=limit).reserve() as reservation:
-            images = asyncio.run(read_images(request, UploadLimits(limit, 0, 60), reservation))
+            parts = asyncio.run(read_images(request, UploadLimits(limit, 0, 60), reservation))
     except RequestError as error:
         return type(error).__name__
-    assert images
-    assert all(image in data for image in images)
+    assert parts
+    assert all(part.data in data for part in parts)
     return "parts"
 
 

@@ -98,7 +98,7 @@ def _try_everything(client: Any, jpeg: bytes) -> None:
     assert isinstance(multipart, models.Prediction)
     assert multipart.probabilities.to_dict() == raw.probabilities.to_dict()
     assert set(raw.probabilities.to_dict()) == {entry.code for entry in card.classes}
-    assert multipart.gradcam.label == multipart.prediction.label
+    assert multipart.gradcam.label in multipart.probabilities.to_dict()
     assert raw.gradcam is None
 
     overlay = _part("api.images.gradcam").sync(client=client, body=_file(jpeg), gradcam_class="mel")
@@ -107,7 +107,11 @@ def _try_everything(client: Any, jpeg: bytes) -> None:
     batch = _part("api.images.predict_batch").sync(
         client=client, body=models.PredictBatchBody([_file(jpeg), _file(b"no image")])
     )
-    assert [type(result).__name__ for result in batch.results] == ["Prediction", "Problem"]
+    assert [type(result).__name__ for result in batch.results] == ["PredictionResult", "ProblemResult"]
+    assert [(result.index, result.filename) for result in batch.results] == [
+        (0, "lesion.jpg"),
+        (1, "lesion.jpg"),
+    ]
     assert batch.results[0].probabilities.to_dict() == raw.probabilities.to_dict()
 
     refused = predict(client=client, body=_file(b"no image"))

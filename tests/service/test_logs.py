@@ -135,7 +135,8 @@ def test_a_failure_of_ours_leaves_its_stack_trace_in_one_field(
     assert all("RuntimeError: two\nlines" in line["exception"] for line in found)
     single, batch = requests(caplog)
     assert (single["status"], single["problem"]) == (500, "internal-error")
-    assert (batch["status"], batch["image_problems"]) == (200, {"internal-error": 1})
+    assert (batch["status"], batch["image_problems"]) == (500, {"internal-error": 1})
+    assert batch["problem"] == "internal-error"
 
 
 def test_clients_cannot_forge_lines_or_fields(server: Process, jpeg: bytes) -> None:

@@ -11,7 +11,8 @@ import pytest
 from service.__main__ import main
 from service.cautions import CODES
 from service.commands.openapi import openapi_text
-from tests.service.door import Door
+from service.examples import MODEL_CARD
+from tests.service.door import Door, running
 
 COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
 
@@ -108,8 +109,68 @@ def test_every_operation_is_described(client: Door) -> None:
         assert set(operation["tags"]) <= tags
         assert operation["summary"]
         assert operation["description"]
-        assert all(parameter["description"] for parameter in operation.get("parameters", []))
+        parameters = [p for p in operation["parameters"] if "$ref" not in p]
+        parameters += document["components"]["parameters"].values()
+        assert all(parameter["description"] for parameter in parameters)
         assert all(answer["description"] for answer in operation["responses"].values())
+
+
+def test_the_example_of_the_model_is_the_one_that_ships(shipped_bundle: Path) -> None:
+    with running(shipped_bundle) as client:
+        served = client.get("/model").json()
+    assert _differences(MODEL_CARD, served, "model") == []
+
+
+def _differences(example: Any, served: Any, where: str) -> list[str]:
+    """Where an example, which may leave members out and rounds, says something else."""
+    if isinstance(example, dict):
+        parts = [(f"{where}.{key}", value, served.get(key)) for key, value in example.items()]
+    elif isinstance(example, list) and example and isinstance(example[0], dict) and "factor" in example[0]:
+        names = [(group["factor"], group["value"]) for group in served]
+        parts = [(where, g, served[names.index((g["factor"], g["value"]))]) for g in example]
+    elif isinstance(example, list) and where != "model.limits":
+        parts = [(f"{where}.{i}", *pair) for i, pair in enumerate(zip(example, served, strict=True))]
+    elif isinstance(example, float):
+        return [] if example == pytest.approx(served, rel=0.006, abs=1e-3) else [f"{where}: {served}"]
+    else:  # texts may be shortened
+        same = isinstance(example, str | list) or example == served
+        return [] if same and type(example) is type(served) else [f"{where}: {served}"]
+    return [line for place, left, right in parts for line in _differences(left, right, place)]
+
+
+def test_a_key_is_optional_but_for_administration(client: Door) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    keyed = {path: next(iter(item.values())).get("security") for path, item in paths.items()}
+    assert keyed.pop("/admin/reload") == [{"ApiKey": []}]
+    assert keyed.pop("/livez") is keyed.pop("/readyz") is None
+    assert all(security == [{"ApiKey": []}, {}] for security in keyed.values())
+
+
+def test_every_operation_takes_a_request_id(client: Door) -> None:
+    document = client.get("/openapi.json").json()
+    (shared,) = document["components"]["parameters"].values()
+    assert (shared["name"], shared["in"]) == ("X-Request-ID", "header")
+    for path, method in ROUTES:
+        parameters = document["paths"][path][method]["parameters"]
+        assert parameters.count({"$ref": "#/components/parameters/X-Request-ID"}) == 1
+
+
+def test_parameters_have_plain_schemas(client: Door) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for path in ("/predict", "/gradcam"):
+        schemas = {p["name"]: p["schema"] for p in paths[path]["post"]["parameters"] if "name" in p}
+        assert schemas["gradcam_class"]["type"] == "string"
+        assert "anyOf" not in schemas["gradcam_class"]
+
+
+def test_results_of_a_batch_are_told_apart_by_a_member(client: Door) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    items = schemas["BatchPrediction"]["properties"]["results"]["items"]
+    assert items["discriminator"]["propertyName"] == "kind"
+    for kind, reference in items["discriminator"]["mapping"].items():
+        schema = schemas[reference.rpartition("/")[2]]
+        assert schema["properties"]["kind"]["const"] == kind
+        assert {"kind", "index", "filename"} <= set(schema["required"])
 
 
 def test_image_routes_offer_a_file_and_a_raw_body(client: Door) -> None:

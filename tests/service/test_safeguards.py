@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
-from models.bundle import DecisionRule, Disagreement, OutOfDistribution, PredictionSets, QualityLimits
+from models.bundle import (
+    DecisionRule,
+    Disagreement,
+    OperatingPoint,
+    OutOfDistribution,
+    PredictionSets,
+    QualityLimits,
+)
 from models.labels import HAM10000_LABELS
 from models.preprocess import decode
 from models.quality import Quality, measure_quality
@@ -44,13 +51,19 @@ def sets(thresholds: Sequence[float]) -> PredictionSets:
     return plain.model_copy(update={"thresholds": dict(zip(CODES_OF_CLASSES, thresholds, strict=True))})
 
 
+def favouring(code: str) -> DecisionRule:
+    """A rule that picks ``code`` even where it is improbable."""
+    prior = {other: 0.004 if other == code else 0.166 for other in CODES_OF_CLASSES}
+    return DecisionRule(tau=1.0, prior=prior)
+
+
 @pytest.mark.parametrize(
     ("thresholds", "expected"),
     [
         ([0.1] * 7, ["mel", "nv"]),
         ([0.05] * 7, ["mel", "nv", "bkl", "bcc", "vasc"]),  # a class belongs from its threshold on
         ([0.01, 1, 1, 1, 0.1, 1, 1], ["mel", "akiec"]),  # each class has a threshold of its own
-        ([1.0] * 7, ["mel"]),  # no class reaches its own: the label belongs all the same
+        ([1.0] * 7, ["mel"]),  # no class reaches its own: label and most probable class belong all the same
         ([1, 1, 1, 1, 1, 0.1, 1], ["mel", "nv"]),
         ([0.0] * 7, ["mel", "nv", "bkl", "bcc", "vasc", "akiec", "df"]),
     ],
@@ -84,17 +97,18 @@ def test_the_flag_is_raised_at_the_threshold_and_probabilities_sum_to_1(
         assert sum(said_of_it["probabilities"].values()) == pytest.approx(1.0, abs=1e-12)
 
 
-def test_a_set_holds_the_label_of_the_decision_rule_even_if_improbable(
-    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("threshold", "expected"), [(0.2, ["mel", "nv", "vasc"]), (0.6, ["mel", "vasc"])])
+def test_a_set_holds_the_label_of_the_decision_rule_and_the_most_probable_class(
+    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, threshold: float, expected: list[str]
 ) -> None:
-    prior = {code: 0.004 if code == "vasc" else 0.166 for code in CODES_OF_CLASSES}
-    rule = DecisionRule(tau=1.0, prior=prior)
-    bundle = write_tiny_bundle(tmp_path, decision_rule=rule, prediction_sets=sets([0.2] * 7))
+    bundle = write_tiny_bundle(
+        tmp_path, decision_rule=favouring("vasc"), prediction_sets=sets([threshold] * 7)
+    )
     with running(bundle.path) as client:
         monkeypatch.setattr(Predictor, "run", lambda *_: said(MIXED))
         body = answer(client, jpeg)
     assert body["prediction"]["label"] == "vasc"
-    assert body["prediction_set"]["labels"] == ["mel", "nv", "vasc"]
+    assert body["prediction_set"]["labels"] == expected
 
 
 @pytest.mark.parametrize(("probabilities", "expected"), [(CERTAIN, 0.0), (EVEN, 1.0), (HALVES, 0.3562)])
@@ -124,6 +138,65 @@ def test_each_image_of_a_batch_has_its_own_uncertainty_and_warnings(tmp_path: Pa
     assert [[w["code"] for w in result["warnings"]] for result in results] == [[], ["out_of_distribution"]]
 
 
+BETWEEN = [0.1, 0.05, 0.0, 0.0, 0.2, 0.65, 0.0]  # nv is likeliest, yet 0.35 of it is malignant
+
+
+def flagged_from(threshold: float) -> OperatingPoint:
+    plain = tiny_manifest("rgb", 224, 224, HAM10000_LABELS).operating_point
+    return plain.model_copy(update={"threshold": threshold})
+
+
+def overlays(client: Door, data: bytes, query: str = "") -> tuple[str, str]:
+    """The class that ``/predict`` and ``/gradcam`` explain."""
+    headers = {"content-type": "image/jpeg"}
+    json = client.post(f"/predict?gradcam=true{query}", content=data, headers=headers).json()
+    picture = client.post(f"/gradcam?{query}", content=data, headers=headers)
+    return json["gradcam"]["label"], picture.headers["x-gradcam-label"]
+
+
+def test_a_flagged_image_with_a_benign_label_says_so_and_shows_what_spoke_for_the_flag(
+    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = write_tiny_bundle(tmp_path, operating_point=flagged_from(0.3))
+    with running(bundle.path) as client:
+        monkeypatch.setattr(Predictor, "run", lambda *_: said(BETWEEN))
+        body = answer(client, jpeg)
+        assert (body["malignancy"]["flag"], body["prediction"]["label"]) == ("malignant", "nv")
+        (warning,) = body["warnings"]
+        assert warning["code"] == "flag_label_disagree"
+        assert "Melanocytic nevus, which is benign" in warning["detail"]
+        assert overlays(client, jpeg) == ("mel", "mel")
+        assert overlays(client, jpeg, "&gradcam_class=nv") == ("nv", "nv")
+        in_batch = client.post("/predict/batch", files=[("files", jpeg)]).json()["results"][0]
+        assert in_batch["warnings"] == body["warnings"]
+        assert samples(client)["dermaserve_warnings_total code=flag_label_disagree"] >= 2
+
+
+def test_a_flagged_image_with_a_malignant_label_shows_what_spoke_for_the_label(
+    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = write_tiny_bundle(tmp_path, operating_point=flagged_from(0.3), decision_rule=favouring("akiec"))
+    with running(bundle.path) as client:
+        monkeypatch.setattr(Predictor, "run", lambda *_: said(BETWEEN))
+        body = answer(client, jpeg)
+        assert (body["malignancy"]["flag"], body["prediction"]["label"]) == ("malignant", "akiec")
+        assert body["warnings"] == []
+        assert overlays(client, jpeg) == ("akiec", "akiec")
+
+
+def test_a_malignant_label_without_a_flag_says_so(
+    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = write_tiny_bundle(tmp_path, operating_point=flagged_from(0.4), decision_rule=favouring("akiec"))
+    with running(bundle.path) as client:
+        monkeypatch.setattr(Predictor, "run", lambda *_: said(BETWEEN))
+        body = answer(client, jpeg)
+        assert (body["malignancy"]["flag"], body["prediction"]["label"]) == ("benign", "akiec")
+        assert [warning["code"] for warning in body["warnings"]] == ["flag_label_disagree"]
+        assert "which is malignant" in body["warnings"][0]["detail"]
+        assert overlays(client, jpeg) == ("akiec", "akiec")
+
+
 @pytest.mark.parametrize(("disagreement", "expected"), [(0.2, []), (0.21, ["members_disagree"])])
 def test_members_that_disagree_more_than_the_bundle_allows_are_warned_of(
     tmp_path: Path,
@@ -135,7 +208,7 @@ def test_members_that_disagree_more_than_the_bundle_allows_are_warned_of(
     threshold = float(np.float32(0.2))  # as training finds it: one of the graph's own figures
     bundle = write_tiny_bundle(tmp_path, disagreement=Disagreement(threshold=threshold, quantile=0.95))
     with running(bundle.path) as client:
-        monkeypatch.setattr(Predictor, "run", lambda *_: said(EVEN, disagreement=disagreement))
+        monkeypatch.setattr(Predictor, "run", lambda *_: said(CERTAIN, disagreement=disagreement))
         assert [warning["code"] for warning in answer(client, jpeg)["warnings"]] == expected
 
 

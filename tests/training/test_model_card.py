@@ -53,10 +53,22 @@ def test_a_card_has_every_part_of_the_manifest(tmp_path: Path) -> None:
     for code in manifest.codes:
         assert f"| {code} | 0.1000 | 0.500 [0.400, 0.600] |" in found["Prediction sets"]
     assert "1.500 [1.400, 1.600] classes" in found["Prediction sets"]
+    assert "the label, and the most probable class" in found["Prediction sets"]
     assert "distance from skin above 1" in found["When an answer comes with a caution"]
     assert "- Knows seven diagnoses." in found["Limits"]
     assert "Somebody, 2026" in found["Licence and citation"]
     assert "2.5e-06" in found["Model"]
+
+
+def test_a_card_says_how_many_of_the_flagged_are_malignant(tmp_path: Path) -> None:
+    figures = {"sensitivity": 0.9, "specificity": 0.6, "prevalence": 0.2}
+    metrics = {f"malignancy_{name}": Interval(value=v, low=v, high=v) for name, v in figures.items()}
+    found = _sections(_card(tmp_path, _manifest(metrics=metrics)))["Classes and decisions"]
+    assert "| 20.0 | 36.0 | 4.0 |" in found  # 0.18 of 0.18 + 0.32, and 0.02 of 0.02 + 0.48
+    assert "| 5.0 | 10.6 | 0.9 |" in found
+    without = _sections(_card(tmp_path, _manifest(metrics={})))["Classes and decisions"]
+    assert "| 20.0 |" not in without
+    assert "| 5.0 | 8.7 | 1.0 |" in without  # of the operating point's 0.9 and 0.5
 
 
 def test_tables_keep_their_number_of_columns(tmp_path: Path) -> None:

@@ -131,6 +131,30 @@ def test_a_bundle_scores_again_as_its_run_did(run: Path, dataset: Path) -> None:
         assert line in again.stdout
 
 
+def test_a_bundle_is_renewed_from_its_graph_as_its_run_made_it(
+    run: Path, dataset: Path, tmp_path: Path
+) -> None:
+    """What a change of the sets' rule needs: no training, and nothing of the run's folder."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(run / "bundle", folder)
+    done = _training(
+        "evaluate", "--bundle", folder, "--data", dataset, "--renew", "9.8.7", "--resamples", "50"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    before, after = load_bundle(run / "bundle").manifest, load_bundle(folder).manifest
+    assert (after.version, f"{after.name} 9.8.7" in after.citation) == ("9.8.7", True)
+    assert after.files["model.onnx"] == before.files["model.onnx"]
+    fitted, again = before.prediction_sets, after.prediction_sets
+    assert again.thresholds == pytest.approx(fitted.thresholds, abs=1e-3)
+    assert again.measured["overall"].value == pytest.approx(fitted.measured["overall"].value, abs=0.05)
+    assert after.metrics == before.metrics
+    card, old_card = ((bundle / "MODEL_CARD.md").read_text() for bundle in (folder, run / "bundle"))
+    assert card.startswith(f"# {after.name} 9.8.7\n")
+    agreement = next(line for line in old_card.splitlines() if "agrees with Keras" in line)
+    assert agreement in card.splitlines()
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
 def test_a_bundle_is_not_scored_on_other_images(run: Path, tmp_path: Path) -> None:
     other = write_dataset(tmp_path / "HAM", lesions=3)
     done = _training("evaluate", "--bundle", run / "bundle", "--data", other)

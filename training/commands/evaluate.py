@@ -33,6 +33,11 @@ def add(commands: Any) -> None:
         help="a bundle, scored on the test part of its own split; needs --data",
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="the data set, for --bundle")
+    parser.add_argument(
+        "--renew",
+        metavar="VERSION",
+        help="for --bundle: fit its prediction sets anew, and write it again as this version of the model",
+    )
     parser.set_defaults(command=evaluate)
 
 
@@ -60,6 +65,10 @@ def _evaluate_bundle(options: argparse.Namespace) -> None:
 
     if not options.data:
         raise RecipeError("--bundle needs --data, the folder of the data set it was trained on")
+    if options.renew:
+        from training.renew import renew
+
+        renew(options.bundle, options.data, options.renew, resamples=options.resamples)
     metrics = rescore(options.bundle, options.data, resamples=options.resamples)
     print_metrics(metrics["test"], metrics["prediction_sets"]["measured"])
 
