@@ -162,13 +162,20 @@ class Settings(BaseSettings):
         default=DEFAULT_MAX_PIXELS,
         ge=1,
         le=HIGHEST_MAX_PIXELS,
-        description="largest width x height of an image, else 413; and of all being decoded at one time",
+        description="largest width x height of an image, else 413",
     )
     decode_workers: int = Field(
         default_factory=usable_cpus,
         ge=1,
         le=256,
-        description="threads that decode images and draw overlays; default: usable cores",
+        description="processes that decode images, threads that draw overlays; default: usable cores",
+    )
+    decode_timeout: float = Field(
+        default=5.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="seconds of processor time that decoding one image may take, else 422",
     )
     drain_pause: Seconds = Field(
         default=5.0,
