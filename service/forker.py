@@ -16,6 +16,7 @@ from service.decoder_process import LONGEST, NUMBER, ORDER, READY, REPLY
 
 _NO_PROCESS = -1
 _CLOSE_SECONDS = 5
+_BUFFER = 1024 * 1024  # bytes; the system may allow fewer. A typical file goes in one piece.
 
 
 class Order(NamedTuple):
@@ -134,6 +135,8 @@ class Forker:
         ours, theirs = socket.socketpair()
         try:
             ours.setblocking(False)
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
             with theirs:
                 number = await self._call(0, [theirs.fileno()])
             if number == _NO_PROCESS:
