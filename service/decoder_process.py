@@ -19,7 +19,6 @@ closed. What it parses is hostile until decoded. Therefore:
 import ctypes
 import gc
 import json
-import logging
 import os
 import resource
 import signal
@@ -27,7 +26,6 @@ import socket
 import struct
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -36,11 +34,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, _imaging
 
 from models.errors import ImageError
 from models.preprocess import decode
 from models.quality import measure_quality
+from service.codecs import prepare_codecs
 from service.memory import return_large_blocks
 
 ORDER = struct.Struct("!IQdQ")
@@ -77,14 +75,23 @@ def main() -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
-    _prepare()
+    prepare_codecs()
+    return_large_blocks()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     gc.freeze()  # no collection writes into pages that are shared with the forks
-    with suppress(BrokenPipeError, ConnectionResetError):  # the service is gone
+    forked: set[int] = set()
+    with suppress(ConnectionError):  # the service is gone
         control.send(NUMBER.pack(READY))
         while message := _receive(control):
             number, descriptors = message
-            control.send(NUMBER.pack(_fork(control, descriptors[0]) if descriptors else _end(number)))
+            if descriptors:
+                forked.add(answer := _fork(control, descriptors[0]))
+            else:
+                answer = _end(number)
+                forked.discard(number)
+            control.send(NUMBER.pack(answer))
+    for number in forked - {-1}:  # what they work on, nobody waits for
+        _end(number)
 
 
 def _receive(control: socket.socket) -> tuple[int, list[int]] | None:
@@ -111,20 +118,6 @@ def _end(number: int) -> int:
     """Kill a process unless it has ended; its number is its own until then, as nobody else waits for it."""
     os.kill(number, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
-
-
-def _prepare() -> None:
-    """Load all codecs, not on a client's time, and make them silent."""
-    with suppress(ModuleNotFoundError):  # the extra "dicom" is not installed
-        import models.dicom  # noqa: F401
-    Image.init()
-    warnings.simplefilter("ignore")
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
-    logging.disable()
-    libtiff = ctypes.CDLL(_imaging.__file__)  # a library's symbols include those of what it is linked to
-    if hasattr(libtiff, "TIFFSetErrorHandler"):  # not where Pillow was built without it
-        libtiff.TIFFSetErrorHandler(None)
-    return_large_blocks()
 
 
 def _serve(connection: socket.socket) -> None:

@@ -97,6 +97,7 @@ _DETAILS = {
     "unsupported-media-type": "Send multipart/form-data with a part named 'file', or one of image/jpeg, …",
     "unsupported-image": "The data is not an image of an accepted format (JPEG, PNG, WEBP, TIFF, BMP, "
     "DICOM).",
+    "image-too-costly": "Decoding the image takes more than 5 s of processor time.",
     "corrupt-image": "The JPEG image is truncated or damaged and cannot be decoded.",
     "invalid-request": "The multipart body has no part named 'file'.",
     "internal-error": "The request could not be processed. Quote the request_id when you report this.",
