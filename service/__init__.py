@@ -14,7 +14,8 @@ Where to look, along the way of a request::
     gate                      how many requests and bytes are let in
     upload                    body to image files
     classifier                image file to what the model says of it, by way of:
-      workers budget          threads to decode in, and the pixels that they may take together
+      decoder forker          image file to pixels, in processes that can be killed
+      decoder_process codecs  what runs in those
       batcher predictor       single images to batches; ONNX Runtime
       decision uncertainty    label, set and flag; how sure
       cautions gradcam png    warnings; overlay
@@ -25,7 +26,7 @@ and beside it::
 
     settings cpus             what can be set
     runtime slot served       life of the server; the model in use and its exchange
-    loader codecs memory      a bundle to a model that answers; image libraries; memory given back
+    loader memory workers     a bundle to a model that answers; memory given back; threads
     logs metrics tracing      what an operator sees
     drift                     predictions against the bundle's reference
     docs examples             what OpenAPI says beyond types

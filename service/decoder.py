@@ -19,8 +19,8 @@ import json
 import signal
 import time
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, TypeVar
 
 from models import errors
 from models.errors import CorruptImage, ImageError, ImageTooCostly
@@ -38,6 +38,8 @@ BYTES_PER_PIXEL = 17
 """Bytes that a pixel of the largest image takes at most, see ``models.preprocess``."""
 
 _CLOSE_SECONDS = 5
+
+T = TypeVar("T")
 
 
 class ImageDecoder:
@@ -87,7 +89,7 @@ class ImageDecoder:
             MemoryError: there is none for a process.
         """
         if not self._idle:
-            await self._finish(self._add())
+            await asyncio.shield(self._begin(self._add()))
 
     async def decode(
         self, data: bytes, *, height: int, width: int, color: Color, deadline: float
@@ -112,11 +114,10 @@ class ImageDecoder:
         except _ShortOfMemory as error:
             left = max(0.01, self._timeout - error.spent)
         order = order._replace(seconds=left, memory=SMALL + BYTES_PER_PIXEL * self._max_pixels)
-        async with self._large:
-            try:
-                return _result(await self._attempt(order, deadline), wanted)
-            except _ShortOfMemory:
-                raise ImageTooCostly("Decoding the image takes more memory than an image may.") from None
+        try:
+            return _result(await self._attempt(order, deadline, large=True), wanted)
+        except _ShortOfMemory:
+            raise ImageTooCostly("Decoding the image takes more memory than an image may.") from None
 
     async def close(self) -> None:
         """End all processes."""
@@ -129,8 +130,11 @@ class ImageDecoder:
             forker, self._forker = self._forker, None
             await asyncio.wrap_future(in_thread(forker.close))
 
-    async def _attempt(self, order: Order, deadline: float) -> Answer:
-        async with self._free:
+    async def _attempt(self, order: Order, deadline: float, *, large: bool = False) -> Answer:
+        with ExitStack() as turns:
+            for turn in (self._large, self._free) if large else (self._free,):
+                await turn.acquire()
+                turns.callback(turn.release)
             if time.monotonic() >= deadline:
                 raise DeadlinePassed("The deadline passed before the image was decoded.")
             with self._watched(), self._metrics.decoding.time():
@@ -138,12 +142,12 @@ class ImageDecoder:
                 try:
                     answer = await process.decode(order)
                 except BaseException as error:
-                    # It is dead, or nobody waits for it any more. It must have ended before another begins:
-                    # their number bounds the memory.
+                    # It is dead, or nobody waits for it any more. Its turns are over when it has ended,
+                    # not before: they bound the memory.
                     cancelled = isinstance(error, asyncio.CancelledError)
-                    status = await self._finish(self._end(process, cancelled=cancelled))
+                    ending = self._begin(self._end(process, turns.pop_all(), cancelled=cancelled))
                     if isinstance(error, EOFError | ConnectionError):
-                        raise self._death(status) from None
+                        raise self._death(await asyncio.shield(ending)) from None
                     raise
                 self._idle.append(process)
                 return answer
@@ -154,30 +158,33 @@ class ImageDecoder:
                 process = self._idle.pop()
                 if process.lives():
                     return process
-                await self._finish(self._end(process))
-            await self._finish(self._add())
+                self._begin(self._end(process, ExitStack()))
+            await asyncio.shield(self._begin(self._add()))
 
     async def _add(self) -> None:
-        """Fork a process, in a new forker where that has died."""
-        for last in (False, True):
-            self.start()
-            if self._forker is None:
-                raise RuntimeError("start() begins a forker")
-            try:
-                self._idle.append(await self._forker.fork())
-                return
-            except (EOFError, ConnectionError) as error:
-                forker, self._forker = self._forker, None
-                await asyncio.wrap_future(in_thread(forker.close))
-                if last:
-                    raise RuntimeError("the process that decodes images could not be started") from error
-
-    async def _end(self, process: Process, *, cancelled: bool = False) -> int:
-        """Kill a process; its exit status, negative for a signal."""
+        """Fork a process, by a new forker where the old one has died."""
         try:
-            status = await process.end()
-        except (EOFError, ConnectionError):  # it has died, and its processes with it
-            status = -signal.SIGKILL
+            for _ in range(2):
+                if self._forker is None:
+                    self._forker = Forker()
+                forker = self._forker
+                with suppress(EOFError, ConnectionError):
+                    self._idle.append(await forker.fork())
+                    return
+                if self._forker is forker:
+                    self._forker = None
+                await asyncio.wrap_future(in_thread(forker.close))
+        except OSError as error:  # no descriptors, or no process numbers
+            raise MemoryError("no process could be started") from error
+        raise RuntimeError("the process that decodes images cannot be started")
+
+    async def _end(self, process: Process, turns: ExitStack, *, cancelled: bool = False) -> int:
+        """Kill a process, then give back its ``turns``; its exit status, negative for a signal."""
+        with turns:
+            try:
+                status = await process.end()
+            except (EOFError, OSError):  # its forker has died, and it with that
+                status = -signal.SIGKILL
         reasons = {-signal.SIGPROF: "timeout", -signal.SIGKILL: "killed"}
         self._metrics.decoder_ended("cancelled" if cancelled else reasons.get(status, "crashed"))
         return status
@@ -192,17 +199,22 @@ class ImageDecoder:
             return MemoryError("a process that decoded an image was killed")
         return CorruptImage("The image is damaged: its decoder crashed.")
 
-    async def _finish(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Do ``work`` to its end, whether the caller is cancelled or not."""
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Do ``work`` to its end, whether its caller is cancelled or not."""
 
-        async def watched() -> Any:
+        async def watched() -> T:
             with self._watched():
                 return await work
 
         task = asyncio.create_task(watched())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to the caller; else asyncio logs it where that was cancelled
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
