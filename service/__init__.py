@@ -15,7 +15,7 @@ Where to look, along the way of a request::
     upload                    body to image files
     classifier                image file to what the model says of it, by way of:
       decoder forker          image file to pixels, in processes that can be killed
-      decoder_process codecs  what runs in those
+      decoder_process         what these run
       batcher predictor       single images to batches; ONNX Runtime
       decision uncertainty    label, set and flag; how sure
       cautions gradcam png    warnings; overlay
@@ -26,7 +26,8 @@ and beside it::
 
     settings cpus             what can be set
     runtime slot served       life of the server; the model in use and its exchange
-    loader memory workers     a bundle to a model that answers; memory given back; threads
+    loader                    a bundle to a model that answers
+    codecs memory workers     image libraries; memory given back; threads
     logs metrics tracing      what an operator sees
     drift                     predictions against the bundle's reference
     docs examples             what OpenAPI says beyond types

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
@@ -36,20 +36,24 @@ def named(pid: int, name: str) -> bool:
 
 
 class Decoders:
-    """Those of the process ``pid``, but for those that ``before`` knows: of another server in it."""
+    """Those of the process ``pid``, but for ``others``: of another server in it."""
 
-    def __init__(self, pid: int, before: "Decoders | None" = None) -> None:
+    def __init__(self, pid: int, others: Sequence[int] = ()) -> None:
         self._pid = pid
-        self._before = before.all if before is not None else []
+        self._others = others
 
     @property
     def all(self) -> list[int]:
         """The forker, and what it has forked."""
-        return [pid for pid in tree(self._pid)[1:] if pid not in (self._before or []) and lives(pid)]
+        return [pid for pid in tree(self._pid)[1:] if pid not in self._others and lives(pid)]
 
     @property
     def decoding(self) -> list[int]:
         return [pid for pid in self.all if named(pid, "decoder")]
+
+    def begun(self) -> None:
+        """Wait until one that decodes is there, and bears its name."""
+        wait_for(lambda: bool(self.decoding))
 
     @property
     def forker(self) -> int:
@@ -57,16 +61,16 @@ class Decoders:
         return forker
 
     def send(self, number: int) -> None:
-        """Signal those that decode; at least one is there."""
-        assert self.decoding
+        """Signal those that decode."""
+        self.begun()
         for pid in self.decoding:
             os.kill(pid, number)
 
     @contextmanager
     def stopped(self, *, forker: bool = False) -> Iterator[None]:
         """What is sent meanwhile waits for as long as the block, or until it is killed."""
+        self.begun()
         pids = [*self.decoding, *([self.forker] if forker else [])]
-        assert pids
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:

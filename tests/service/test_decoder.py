@@ -115,9 +115,9 @@ def test_an_image_that_takes_too_long_is_422_and_its_process_is_replaced(
         assert "0.03 s of processor time" in refused.json()["detail"]
         assert server.predict(jpeg).status_code == 200
         assert server.exits("timeout") == 1
-        batch = [("files", large), ("files", jpeg), ("files", large)]
+        batch = [("files", large), ("files", jpeg)]
         results = httpx.post(server.url + "/predict/batch", files=batch, timeout=60).json()["results"]
-        assert [result.get("status") for result in results] == [422, None, 422]
+        assert [result.get("status") for result in results] == [422, None]
     finally:
         server.end()
 

@@ -120,9 +120,9 @@ def test_no_memory_for_an_image_is_503_and_says_nothing_against_the_image(
     def none_left(*_: object, **__: object) -> None:
         raise error
 
-    before = Decoders(os.getpid())
+    others = Decoders(os.getpid()).all
     with running(tiny) as client:
-        Decoders(os.getpid(), before).send(signal.SIGKILL)  # another is needed
+        Decoders(os.getpid(), others).send(signal.SIGKILL)  # another is needed
         with monkeypatch.context() as patched:
             patched.setattr(call, none_left)
             refused = client.post(path, content=jpeg, headers=JPEG)
