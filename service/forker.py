@@ -122,7 +122,7 @@ class Forker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,
+                process_group=0,
             )
 
     async def fork(self) -> Process:

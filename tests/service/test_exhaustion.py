@@ -122,7 +122,9 @@ def test_no_memory_for_an_image_is_503_and_says_nothing_against_the_image(
 
     others = Decoders(os.getpid()).all
     with running(tiny) as client:
-        Decoders(os.getpid(), others).send(signal.SIGKILL)  # another is needed
+        decoders = Decoders(os.getpid(), others)
+        decoders.send(signal.SIGKILL)  # another is needed
+        wait_for(lambda: not decoders.decoding)
         with monkeypatch.context() as patched:
             patched.setattr(call, none_left)
             refused = client.post(path, content=jpeg, headers=JPEG)
