@@ -148,7 +148,7 @@ class Settings(BaseSettings):
         gt=0,
         le=86_400,
         allow_inf_nan=False,
-        description="seconds of one inference after which /readyz and /livez fail, to be restarted",
+        description="seconds of one inference, or of decoding one image, after which /readyz and /livez fail",
     )
     max_body_bytes: int = Field(
         default=20_000_000, ge=1024, le=1_000_000_000, description="largest request body in bytes; else 413"
