@@ -4,6 +4,7 @@ DermaserveError
 ├── ImageError              an uploaded or training image cannot be used
 │   ├── UnsupportedImage    the bytes are no image of an accepted format
 │   ├── ImageTooLarge       more pixels than the limit, decided before decoding
+│   ├── ImageTooCostly      decoding takes more time or memory than an image may
 │   └── CorruptImage        an accepted format, but truncated or damaged
 └── BundleError             a model bundle is incomplete, altered or inconsistent
 
@@ -27,6 +28,10 @@ class UnsupportedImage(ImageError):
 
 class ImageTooLarge(ImageError):
     """The image has more pixels than the limit; nothing of it was decoded."""
+
+
+class ImageTooCostly(ImageError):
+    """Decoding the image takes more time or memory than an image may."""
 
 
 class CorruptImage(ImageError):

@@ -14,7 +14,8 @@ Where to look, along the way of a request::
     gate                      how many requests and bytes are let in
     upload                    body to image files
     classifier                image file to what the model says of it, by way of:
-      workers budget          threads to decode in, and the pixels that they may take together
+      decoder forker          image file to pixels, in processes that can be killed
+      decoder_process         what these run
       batcher predictor       single images to batches; ONNX Runtime
       decision uncertainty    label, set and flag; how sure
       cautions gradcam png    warnings; overlay
@@ -27,7 +28,8 @@ and beside it::
     service_links             variables of Kubernetes that are no settings
     standard_streams          standard input, output and error that are closed at the start
     runtime slot served       life of the server; the model in use and its exchange
-    loader codecs memory      a bundle to a model that answers; image libraries; memory given back
+    loader                    a bundle to a model that answers
+    codecs memory workers     image libraries; memory given back; threads
     logs metrics tracing      what an operator sees
     drift                     predictions against the bundle's reference
     docs examples             what OpenAPI says beyond types

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.preprocess import Decoded, decode
-from models.quality import Quality, measure_quality
+from models.preprocess import Decoded
+from models.quality import Quality
 from service.batcher import Batcher
-from service.budget import Budget
 from service.cautions import EMPTY_HEATMAP, Caution, cautions
 from service.decision import Decision, decide
+from service.decoder import ImageDecoder
 from service.drift import Drift
-from service.errors import DeadlinePassed, InferenceFailed, NoMemory
+from service.errors import InferenceFailed, NoMemory
 from service.gradcam import Overlay, draw_overlay
 from service.loader import Loaded
 from service.metrics import Metrics
@@ -94,19 +94,19 @@ class Classifier:
         loaded: Loaded,
         settings: Settings,
         *,
+        decoder: ImageDecoder,
         workers: Workers,
         metrics: Metrics,
-        pixels: Budget,
         stuck_after: float,
     ) -> None:
         """Start the threads of inference.
 
         Args:
             loaded: the bundle, and its batches.
-            settings: the limit on pixels and the window of drift.
-            workers: threads to decode and draw in.
+            settings: the window of drift.
+            decoder: decodes for all models.
+            workers: threads to draw in.
             metrics: told of every image.
-            pixels: what all images may take that are being decoded, whichever model they are for.
             stuck_after: seconds of one inference after which this is not ``alive``.
         """
         bundle, predictor = loaded.bundle, loaded.predictor
@@ -118,16 +118,7 @@ class Classifier:
         self.drift = Drift(manifest.drift_reference, window=settings.drift_window)
         self._workers = workers
         self._metrics = metrics
-        # One largest image or many small ones: memory does not grow with the number of threads.
-        self._pixels = pixels
-        spec = manifest.input
-        self._decode = partial(
-            decode,
-            height=spec.height,
-            width=spec.width,
-            color=spec.color,
-            max_pixels=settings.max_pixels,
-        )
+        self._decoder = decoder
         self._batcher: Batcher[NDArray[np.uint8], Row] = Batcher(
             partial(_run, predictor),
             workers=loaded.inference_workers,
@@ -140,22 +131,26 @@ class Classifier:
     @property
     def alive(self) -> bool:
         """Whether images are still being worked on."""
-        return self._batcher.alive
+        return self._batcher.alive and self._decoder.alive
 
     async def prepare(self, data: bytes, *, deadline: float) -> Prepared:
-        """Decode one image file and measure its quality, in a thread.
+        """Decode one image file and measure its quality, in another process.
 
         Args:
             data: the whole file.
             deadline: on the clock of ``time.monotonic``; decoding does not begin after it.
 
         Raises:
-            ImageError: it cannot be used.
+            ImageError: it cannot be used, or takes more than an image may.
             NoMemory: there is none for it.
             DeadlinePassed: it could not begin in time.
         """
+        spec = self.manifest.input
         with self._memory():
-            return await self._workers.run(self._timed_prepare, data, deadline)
+            image, quality = await self._decoder.decode(
+                data, height=spec.height, width=spec.width, color=spec.color, deadline=deadline
+            )
+        return Prepared(image, quality)
 
     async def classify(self, prepared: Prepared, *, deadline: float) -> Classified:
         """Queue one image and decide on what the model says.
@@ -210,16 +205,6 @@ class Classifier:
     def _timed_overlay(self, pixels: NDArray[np.uint8], heatmap: NDArray[np.float32]) -> Overlay:
         with self._metrics.overlaying.time():
             return draw_overlay(pixels, heatmap)
-
-    def _timed_prepare(self, data: bytes, deadline: float) -> Prepared:
-        start = time.monotonic()
-        if start >= deadline:
-            raise DeadlinePassed("The deadline passed before the image was decoded.")
-        try:
-            image = self._decode(data, admit=partial(self._pixels.take, deadline=deadline))
-            return Prepared(image, measure_quality(image.pixels))
-        finally:
-            self._metrics.decoding.observe(time.monotonic() - start)
 
 
 def _run(predictor: "Predictor", images: Sequence[NDArray[np.uint8]]) -> list[Row]:

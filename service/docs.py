@@ -105,6 +105,7 @@ _DETAILS = {
     "image-too-large": "The image is 20000 x 20000 pixels; at most 64,000,000 pixels are accepted.",
     "unsupported-media-type": "Send multipart/form-data with a part named 'file', or one of image/jpeg, …",
     "unsupported-image": f"The data is not an image of an accepted format ({', '.join(ACCEPTED_FORMATS)}).",
+    "image-too-costly": "Decoding the image takes more than 5 s of processor time.",
     "corrupt-image": "The JPEG image is truncated or damaged and cannot be decoded.",
     "invalid-request": "The multipart body has no part named 'file'.",
     "internal-error": "The request could not be processed. Quote the request_id when you report this.",

@@ -37,7 +37,7 @@ operator, who has no other way to know, name files: of settings, bundles and out
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from models.errors import CorruptImage, DermaserveError, ImageTooLarge, UnsupportedImage
+from models.errors import CorruptImage, DermaserveError, ImageTooCostly, ImageTooLarge, UnsupportedImage
 
 
 class SettingsError(DermaserveError):
@@ -216,6 +216,7 @@ KINDS: dict[type[Exception], Kind] = {
     UnsupportedMediaType: Kind("unsupported-media-type", "Unsupported content type", 415),
     UnsupportedImage: Kind("unsupported-image", "Not an image of an accepted format", 415),
     CorruptImage: Kind("corrupt-image", "Image is truncated or damaged", 422),
+    ImageTooCostly: Kind("image-too-costly", "Image takes too much to decode", 422),
     InvalidRequest: Kind("invalid-request", "Invalid request", 422),
     HeadersTooLarge: Kind("headers-too-large", "Request headers too large", 431),
     RateLimited: Kind("rate-limited", "Too many requests of this client", 429),

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from models.bundle import Bundle, load_bundle
-from service.codecs import prepare_codecs
 from service.cpus import usable_cpus
 from service.settings import Settings
 
@@ -53,7 +52,6 @@ def load(bundle: Bundle, settings: Settings) -> Loaded:
     workers = settings.inference_workers or (1 if predictor.on_gpu else cores + 1)
     max_batch_size = settings.max_batch_size or (32 if predictor.on_gpu else 1)
     predictor.warm_up(max_batch_size)
-    prepare_codecs()
     timeout = settings.batch_timeout
     if timeout is None:
         timeout = 0.005 if predictor.on_gpu else 0.0

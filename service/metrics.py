@@ -91,6 +91,11 @@ class Metrics:
         self.decoding = histogram(
             "decode_duration_seconds", "Decoding, cropping and measuring one image.", _SHORT
         )
+        self._decoders = counter(
+            "decoder_exits_total", "Decoding processes that were killed or died, by reason.", "reason"
+        )
+        for reason in ("timeout", "killed", "crashed", "cancelled"):
+            self._decoders.labels(reason)
         self.overlaying = histogram("overlay_duration_seconds", "Drawing one overlay.", _SHORT)
 
     def request(self, route: str, status: int, seconds: float) -> None:
@@ -105,6 +110,10 @@ class Metrics:
     def refused(self, reason: str) -> None:
         """A request, or a connection, was turned away for ``reason``."""
         self.rejections.labels(reason).inc()
+
+    def decoder_ended(self, reason: str) -> None:
+        """A process that decodes images was killed, or died, for ``reason``."""
+        self._decoders.labels(reason).inc()
 
     def queue_depth(self, depth: int) -> None:
         """``depth`` images wait for inference."""

@@ -149,7 +149,7 @@ class Settings(BaseSettings):
         gt=0,
         le=86_400,
         allow_inf_nan=False,
-        description="seconds of one inference after which /readyz and /livez fail, to be restarted",
+        description="seconds of one inference, or of decoding one image, after which /readyz and /livez fail",
     )
     max_body_bytes: int = Field(
         default=20_000_000, ge=1024, le=1_000_000_000, description="largest request body in bytes; else 413"
@@ -163,13 +163,20 @@ class Settings(BaseSettings):
         default=DEFAULT_MAX_PIXELS,
         ge=1,
         le=HIGHEST_MAX_PIXELS,
-        description="largest width x height of an image, else 413; and of all being decoded at one time",
+        description="largest width x height of an image, else 413",
     )
     decode_workers: int = Field(
         default_factory=usable_cpus,
         ge=1,
         le=256,
-        description="threads that decode images and draw overlays; default: usable cores",
+        description="processes that decode images, threads that draw overlays; default: usable cores",
+    )
+    decode_timeout: float = Field(
+        default=5.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="seconds of processor time that decoding one image may take, else 422",
     )
     drain_pause: Seconds = Field(
         default=5.0,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-from service.budget import Budget
 from service.classifier import Classifier
+from service.decoder import ImageDecoder
 from service.loader import Loaded, load, verify
 from service.memory import return_free_pages
 from service.metrics import Metrics
@@ -36,7 +36,13 @@ class ModelSlot:
         self._metrics = metrics
         self.turn = asyncio.Lock()
         self._workers = Workers(settings.decode_workers)
-        self._pixels = Budget(settings.max_pixels)
+        self._decoder = ImageDecoder(
+            processes=settings.decode_workers,
+            max_pixels=settings.max_pixels,
+            timeout=settings.decode_timeout,
+            metrics=metrics,
+            stuck_after=settings.stuck_after,
+        )
         self._served: Served | None = None
         self._retiring: asyncio.Task[None] | None = None
         self._show_metrics()
@@ -68,12 +74,14 @@ class ModelSlot:
             Exception: whatever keeps the model from loading; the one before goes on.
         """
         start = time.monotonic()
+        self._decoder.start()  # the codecs are loaded while the model is
         # Two models are in memory during an exchange, never three.
         if self._retiring is not None:
             await asyncio.wait([self._retiring])
         now = self.classifier
         known = now.identity.digest if now is not None and now.alive else None
         loaded = await asyncio.wrap_future(in_thread(_open, self._settings, known))
+        await self._decoder.ready()
         check()
         if loaded is None:
             logger.info("The bundle is the one being served: verified, not loaded again.")
@@ -103,15 +111,16 @@ class ModelSlot:
             await asyncio.wait([self._retiring], timeout=left())
         if self._served is not None:
             await asyncio.wrap_future(in_thread(self._served.classifier.close, left()))
+        await self._decoder.close()
 
     def _serve(self, loaded: Loaded) -> None:
         """Give ``loaded`` to every request from here on."""
         classifier = Classifier(
             loaded,
             self._settings,
+            decoder=self._decoder,
             workers=self._workers,
             metrics=self._metrics,
-            pixels=self._pixels,
             stuck_after=self._settings.stuck_after,
         )
         old, self._served = self._served, Served(classifier)

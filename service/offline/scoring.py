@@ -12,9 +12,9 @@ from pathlib import Path
 
 from models.errors import DermaserveError
 from service.answers import prediction_of
-from service.budget import Budget
 from service.cautions import EMPTY_HEATMAP
 from service.classifier import Classifier
+from service.decoder import ImageDecoder
 from service.errors import INTERNAL, OutputError, kind_of
 from service.loader import Loaded
 from service.metrics import Metrics
@@ -71,7 +71,7 @@ async def score(
         for task in begun:
             task.cancel()
         await asyncio.gather(*begun, return_exceptions=True)
-        scorer.close()
+        await scorer.close()
 
 
 class _Scorer:
@@ -79,15 +79,23 @@ class _Scorer:
 
     def __init__(self, loaded: Loaded, settings: Settings, *, overlays: bool) -> None:
         self._workers = Workers(settings.decode_workers)
+        metrics = Metrics()
+        self._decoder = ImageDecoder(
+            processes=settings.decode_workers,
+            max_pixels=settings.max_pixels,
+            timeout=settings.decode_timeout,
+            metrics=metrics,
+            stuck_after=_NEVER,
+        )
         self._classifier = Classifier(
             loaded,
             settings,
+            decoder=self._decoder,
             workers=self._workers,
-            metrics=Metrics(),
-            pixels=Budget(settings.max_pixels),
+            metrics=metrics,
             stuck_after=_NEVER,
         )
-        # So many files' bytes are in memory: one being decoded by each thread, one read meanwhile.
+        # So many files' bytes are in memory: one being decoded by each process, one read meanwhile.
         self._reading = asyncio.Semaphore(settings.decode_workers + 1)
         self._max_bytes = settings.max_body_bytes
         self._overlays = overlays
@@ -121,9 +129,10 @@ class _Scorer:
             name, png = _overlay_name(path), overlay.png
         return Scored(path_text(path), prediction, name), png
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let the batch in work end: a process that leaves ONNX Runtime at work may crash."""
         self._classifier.close(timeout=60)
+        await self._decoder.close()
 
 
 def _overlay_name(path: str) -> str:

@@ -1,12 +1,10 @@
-"""Inference and decoding that wait until they are told to go on."""
+"""Inference that waits until it is told to go on."""
 
 import threading
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL.ImageFile import ImageFile
 
 from service.predictor import Outputs, Predictor
 
@@ -35,19 +33,3 @@ class Slow:
 
     def patch(self) -> None:
         self._monkeypatch.setattr(Predictor, "run", self._run)
-
-
-class Decoding:
-    """Makes Pillow wait until it is released."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go = threading.Event()
-        self.images: dict[int, ImageFile] = {}  # Pillow loads an image more than once
-        real = ImageFile.load
-
-        def load(image: ImageFile) -> Any:
-            self.images[id(image)] = image
-            assert self.go.wait(20)
-            return real(image)
-
-        monkeypatch.setattr(ImageFile, "load", load)

@@ -1,44 +1,32 @@
 """Short of memory, of time to decode in, or of an inference that ends: the process goes on answering."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
-from PIL import Image
 
 from tests.service.conftest import JPEG, assert_problem
+from tests.service.decoders import Decoders
 from tests.service.door import running, wait_for
-from tests.service.slow import Decoding, Slow
+from tests.service.slow import Slow
 
 
-def test_what_is_too_late_when_its_turn_comes_is_not_decoded(
+def test_an_image_that_waits_for_room_to_decode_gives_up_at_the_deadline(
     tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoding = Decoding(monkeypatch)
-    with running(tiny, request_timeout=2, decode_workers=1) as client:
-        late = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
-        late.append(client.begin("POST", "/predict/batch", files=[("files", jpeg)] * 3))
-        for future in late:
-            assert_problem(future.result(20), 504, "deadline-passed")
-        decoding.go.set()
-        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
-    assert len(decoding.images) == 2  # the first, and the last
-
-
-def test_a_thread_that_waits_for_room_to_decode_gives_up_at_the_deadline(
-    tiny: Path, jpeg: bytes, lesion: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    decoding = Decoding(monkeypatch)
-    pixels = lesion.width * lesion.height
-    with running(tiny, request_timeout=2, decode_workers=3, max_pixels=pixels) as client:
+    monkeypatch.setattr("service.decoder.SMALL", 0)  # every image is a large one
+    with running(tiny, request_timeout=0.5) as client:
+        turn = client.runtime._slot._decoder._large
+        client.call(turn.acquire())
         late = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
         for future in late:
             assert_problem(future.result(20), 504, "deadline-passed")
-        wait_for(lambda: "decode_duration_seconds_count 2.0" in client.get("/metrics").text)
-        decoding.go.set()
+        client.loop.call_soon_threadsafe(turn.release)
         assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
-    assert len(decoding.images) == 2
+        assert 'decoder_exits_total{reason="cancelled"} 0.0' in client.get("/metrics").text
 
 
 def test_a_batch_that_memory_is_too_short_for_is_halved(tiny: Path, slow: Slow, jpeg: bytes) -> None:
@@ -119,23 +107,27 @@ def test_a_hanging_inference_fails_both_probes_until_it_ends(tiny: Path, slow: S
 
 
 @pytest.mark.parametrize(
-    ("call", "error"),
+    ("path", "call", "error"),
     [
-        ("PIL.ImageFile.ImageFile.load", MemoryError()),
-        ("service.routes.read_image", MemoryError()),
-        ("service.workers.threading.Thread.start", RuntimeError("can't start new thread")),
+        ("/predict", "service.forker.socket.socketpair", OSError(24, "Too many open files")),
+        ("/predict", "service.routes.read_image", MemoryError()),
+        ("/gradcam", "service.workers.threading.Thread.start", RuntimeError("can't start new thread")),
     ],
 )
 def test_no_memory_for_an_image_is_503_and_says_nothing_against_the_image(
-    call: str, error: Exception, tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+    path: str, call: str, error: Exception, tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_left(*_: object, **__: object) -> None:
         raise error
 
+    others = Decoders(os.getpid()).all
     with running(tiny) as client:
+        decoders = Decoders(os.getpid(), others)
+        decoders.send(signal.SIGKILL)  # another is needed
+        wait_for(lambda: not decoders.decoding)
         with monkeypatch.context() as patched:
             patched.setattr(call, none_left)
-            refused = client.post("/predict", content=jpeg, headers=JPEG)
+            refused = client.post(path, content=jpeg, headers=JPEG)
         assert_problem(refused, 503, "overloaded")
         assert int(refused.headers["retry-after"]) >= 1
-        assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
+        assert client.post(path, content=jpeg, headers=JPEG).status_code == 200

@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from tests.service.conftest import JPEG
+from tests.service.decoders import Decoders
 from tests.service.door import wait_for
 from tests.service.process import ROOT, Process, process
 
@@ -245,13 +246,7 @@ def test_debug_logs_hold_no_tags_of_images(tmp_path: Path, tiny: Path, lesion: I
 
 
 def test_work_that_does_not_end_does_not_hold_the_exit(tmp_path: Path, tiny: Path, jpeg: bytes) -> None:
-    program = (
-        "import sys, time, service.classifier as c\n"
-        "c.decode = lambda data, **_: print('decoding', flush=True) or time.sleep(300)\n"
-        "from service.__main__ import main\n"
-        "sys.exit(main([]))"
-    )
-    with process(tmp_path, tiny, program=program, DRAIN_PAUSE=0, SHUTDOWN_GRACE=1) as server:
+    with process(tmp_path, tiny, DRAIN_PAUSE=0, SHUTDOWN_GRACE=1) as server:
         server.wait_ready()
 
         def hang() -> None:
@@ -259,10 +254,11 @@ def test_work_that_does_not_end_does_not_hold_the_exit(tmp_path: Path, tiny: Pat
                 httpx.post(server.url + "/predict", content=jpeg, headers=JPEG, timeout=60)
 
         client = threading.Thread(target=hang)
-        client.start()
-        wait_for(lambda: "decoding" in server.output())
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0, server.output()
+        with Decoders(server.process.pid).stopped():
+            client.start()
+            wait_for(lambda: "requests_in_progress 1.0" in httpx.get(server.url + "/metrics").text)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(30) == 0, server.output()
         client.join(20)
 
 

@@ -1,0 +1,114 @@
+"""The processes that decode, as the system shows them: found, stopped, killed, measured."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread
+
+from tests.service.door import wait_for
+
+
+def tree(pid: int) -> list[int]:
+    """``pid`` and all that descend from it; none where it has ended."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:
+        return []
+    return [pid, *(process for child in children for process in tree(child))]
+
+
+def lives(pid: int) -> bool:
+    """Whether it runs: not ended, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def named(pid: int, name: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == name
+    except OSError:
+        return False
+
+
+class Decoders:
+    """Those of the process ``pid``, but for ``others``: of another server in it."""
+
+    def __init__(self, pid: int, others: Sequence[int] = ()) -> None:
+        self._pid = pid
+        self._others = others
+
+    @property
+    def all(self) -> list[int]:
+        """The forker, and what it has forked."""
+        return [pid for pid in tree(self._pid)[1:] if pid not in self._others and lives(pid)]
+
+    @property
+    def decoding(self) -> list[int]:
+        return [pid for pid in self.all if named(pid, "decoder")]
+
+    def begun(self) -> None:
+        """Wait until one that decodes is there, and bears its name."""
+        wait_for(lambda: bool(self.decoding))
+
+    @property
+    def forker(self) -> int:
+        (forker,) = set(self.all) - set(self.decoding)
+        return forker
+
+    def send(self, number: int) -> None:
+        """Signal those that decode."""
+        self.begun()
+        for pid in self.decoding:
+            os.kill(pid, number)
+
+    @contextmanager
+    def stopped(self, *, forker: bool = False) -> Iterator[None]:
+        """What is sent meanwhile waits for as long as the block, or until it is killed."""
+        self.begun()
+        pids = [*self.decoding, *([self.forker] if forker else [])]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def peak_memory(pid: int) -> Iterator[Callable[[], int]]:
+    """The most bytes that the process and its descendants have held at one time within the block."""
+    peak = 0
+    done = Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.01):
+            peak = max(peak, sum(proportional(each) for each in tree(pid)))
+
+    thread = Thread(target=watch)
+    thread.start()
+    try:
+        yield lambda: peak
+    finally:
+        done.set()
+        thread.join()
+
+
+def proportional(pid: int) -> int:
+    """Resident bytes, those of shared pages divided by the number of sharers."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    wait_for(lambda: not any(lives(pid) for pid in pids))
