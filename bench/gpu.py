@@ -200,8 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bundle = load_bundle(options.bundle)
         spec = bundle.manifest.input
         files = read_images(prepare_images(options.out / "images")["600x450"])[:64]
-        shape = {"height": spec.height, "width": spec.width}
-        pixels = np.stack([decode(data, color=spec.color, **shape).pixels for data in files])
+        height, width, color = spec.height, spec.width, spec.color
+        pixels = np.stack([decode(d, height=height, width=width, color=color).pixels for d in files])
         model = onnx.load(bundle.model_path)
         facts = describe_machine() | {"card": "none: a rehearsal" if options.rehearse else describe_card()}
         text = "\n".join([f"- {name}: {value}" for name, value in facts.items()]) + "\n\n"
