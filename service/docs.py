@@ -48,11 +48,11 @@ _IMAGE_PART = {"contentType": ", ".join(RAW_TYPES)}
 IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The image, as a multipart part named `file` or as the raw body. Colours are converted "
-        "from an embedded ICC profile to sRGB. A damaged file is refused with 422 where its format shows the "
-        "damage. A JPEG of one scan is also refused if its compressed data ends before the picture or goes on "
-        "after it. Damage to other JPEGs, WebP, TIFF and BMP may pass unnoticed and change the answer: "
-        "check files in transit. DICOM "
+        "description": "The image, as a multipart part named `file` or as the raw body. Colours are "
+        "converted from an embedded ICC profile to sRGB. A damaged file is refused with 422 where its format "
+        "shows the damage; a JPEG of one scan also if its compressed data ends before the picture or goes on "
+        "after it. Damage to other JPEGs, WebP, TIFF and BMP may pass unnoticed and change the answer: check "
+        "files in transit. DICOM "
         "(`application/dicom`): secondary captures and photographs of 8 bits a sample, uncompressed or as "
         "JPEG; where the server has the extra for it, else 415.",
         "content": {
