@@ -58,8 +58,11 @@ _IMAGE_PART = {"contentType": ", ".join(RAW_TYPES)}
 IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The image, as a multipart part named `file` or as the raw body."
-        + _DICOM * ("DICOM" in ACCEPTED_FORMATS),
+        "description": "The image, as a multipart part named `file` or as the raw body. Colours are "
+        "converted from an embedded ICC profile to sRGB. A damaged file is refused with 422 where its format "
+        "shows the damage; a JPEG of one scan also if its compressed data ends before the picture or goes on "
+        "after it. Damage to other JPEGs, WebP, TIFF and BMP may pass unnoticed and change the answer: check "
+        "files in transit." + _DICOM * ("DICOM" in ACCEPTED_FORMATS),
         "content": {
             "multipart/form-data": {
                 "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}},

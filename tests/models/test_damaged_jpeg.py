@@ -103,6 +103,11 @@ def test_padding_and_what_follows_the_end_are_no_damage(more: bytes) -> None:
     np.testing.assert_array_equal(decode(data[:-2] + more + END).pixels, decode(data).pixels)
 
 
+def test_a_picture_of_a_few_bytes_with_a_picture_behind_it_is_no_damage() -> None:
+    tiny = encoded(Image.new("L", (8, 8), 90), "JPEG")
+    assert decode(tiny + encoded(LESION, "JPEG")).width == 8
+
+
 def test_a_preview_before_or_behind_the_picture_is_no_damage() -> None:
     small = encoded(LESION.resize((60, 45)), "JPEG")
     exif = Image.Exif()

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.profiles import grey_profile
 from tests.service.conftest import JPEG, assert_problem, encoded
 from tests.service.door import Door
 
@@ -91,6 +92,16 @@ def test_animated_webp_is_answered_from_its_first_frame_with_a_warning(client: D
     still = client.post("/predict", content=encoded(frames[0], "PNG"), headers=PNG).json()
     assert [w["code"] for w in body["warnings"]] == ["multiple_frames"]
     assert body["probabilities"] == still["probabilities"]
+
+
+def test_a_colour_profile_of_another_kind_of_picture_is_ignored_with_a_warning(
+    client: Door, lesion: Image.Image
+) -> None:
+    plain = client.post("/predict", content=encoded(lesion, "PNG"), headers=PNG).json()
+    data = encoded(lesion, "PNG", icc_profile=grey_profile(2.2))
+    body = client.post("/predict", content=data, headers=PNG).json()
+    assert body["warnings"][0]["code"] == "color_profile_ignored"
+    assert body["probabilities"] == plain["probabilities"]
 
 
 def test_rotated_photo_gets_the_answer_of_the_upright_one(client: Door, lesion: Image.Image) -> None:
