@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -301,7 +302,7 @@ def test_large_images_of_every_format_are_answered_and_damaged_ones_refused(
     server: Server, format_: str
 ) -> None:
     colours = Image.linear_gradient("L").resize((3000, 3000)).convert("RGBA" if format_ == "PNG" else "RGB")
-    options = {"WEBP": {"method": 0}, "TIFF": {"compression": "tiff_lzw"}}.get(format_, {})
+    options: dict[str, Any] = {"WEBP": {"method": 0}, "TIFF": {"compression": "tiff_lzw"}}.get(format_, {})
     if format_ == "BMP":
         colours = colours.resize((2000, 2000))
     data = encoded(colours, format_, **options)
