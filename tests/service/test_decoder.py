@@ -302,10 +302,10 @@ def test_large_images_of_every_format_are_answered_and_damaged_ones_refused(
     server: Server, format_: str
 ) -> None:
     colours = Image.linear_gradient("L").resize((3000, 3000)).convert("RGBA" if format_ == "PNG" else "RGB")
-    options: dict[str, Any] = {"WEBP": {"method": 0}, "TIFF": {"compression": "tiff_lzw"}}.get(format_, {})
+    known: dict[str, dict[str, Any]] = {"WEBP": {"method": 0}, "TIFF": {"compression": "tiff_lzw"}}
     if format_ == "BMP":
         colours = colours.resize((2000, 2000))
-    data = encoded(colours, format_, **options)
+    data = encoded(colours, format_, **known.get(format_, {}))
     assert server.predict(data).status_code == 200
     refused = server.predict(data[: len(data) // 2])
     assert refused.status_code == 422
