@@ -110,15 +110,13 @@ class ImageDecoder:
         wanted = {"height": height, "width": width, "color": color, "max_pixels": self._max_pixels}
         pixel_bytes = height * width * (3 if color == "rgb" else 1)
         order = Order(json.dumps(wanted).encode(), data, pixel_bytes, self._timeout, SMALL)
-        try:
-            return _result(await self._attempt(order, deadline), wanted)
-        except _ShortOfMemory as error:
-            left = max(0.01, self._timeout - error.spent)
-        order = order._replace(seconds=left, memory=SMALL + BYTES_PER_PIXEL * self._max_pixels)
-        try:
-            return _result(await self._attempt(order, deadline, large=True), wanted)
-        except _ShortOfMemory:
-            raise ImageTooCostly("Decoding the image takes more memory than an image may.") from None
+        answer = await self._attempt(order, deadline)
+        # Some codecs call a file damaged where they lack memory, WebP's for one.
+        if "short_of_memory" in answer.found or answer.found.get("refused") == CorruptImage.__name__:
+            left = max(0.01, self._timeout - float(answer.found["spent"]))
+            order = order._replace(seconds=left, memory=SMALL + BYTES_PER_PIXEL * self._max_pixels)
+            answer = await self._attempt(order, deadline, large=True)
+        return _result(answer, wanted)
 
     async def close(self) -> None:
         """End all processes."""
@@ -227,18 +225,11 @@ class ImageDecoder:
             del self._since[key]
 
 
-class _ShortOfMemory(Exception):
-    """Decoding took more than it was allowed; ``spent`` are seconds of processor time."""
-
-    def __init__(self, spent: float) -> None:
-        self.spent = spent
-
-
 def _result(answer: Answer, wanted: dict[str, Any]) -> tuple[Decoded, Quality]:
     """What an answer says, or the exception that it stands for."""
     found, pixels = answer
     if "short_of_memory" in found:
-        raise _ShortOfMemory(float(found["short_of_memory"]))
+        raise ImageTooCostly("Decoding the image takes more memory than an image may.")
     if "refused" in found:
         kind = getattr(errors, found["refused"])
         if not issubclass(kind, ImageError):

@@ -51,8 +51,8 @@ REPLY = struct.Struct("!II")
 """Before an answer: bytes of the JSON and of the pixels that follow.
 
 The JSON is one of ``{"image": ..., "quality": ...}``, the fields of ``Decoded`` but for the pixels and
-those of ``Quality``; ``{"refused": ..., "detail": ...}``, an ``ImageError``; ``{"short_of_memory": ...}``,
-with the seconds of processor time that were spent; ``{"failed": ...}``, any other exception.
+those of ``Quality``; ``{"refused": ..., "detail": ...}``, an ``ImageError``; ``{"short_of_memory": true}``;
+``{"failed": ...}``, any other exception. Each has ``"spent"``, the seconds of processor time.
 """
 
 LONGEST = 4096
@@ -148,12 +148,13 @@ def _answer(
         found: dict[str, Any] = {"image": facts, "quality": quality._asdict()}
         pixels = np.ascontiguousarray(image.pixels)
     except MemoryError:
-        found = {"short_of_memory": time.process_time() - start}
+        found = {"short_of_memory": True}
     except ImageError as error:
         found = {"refused": type(error).__name__, "detail": str(error)[:1000]}
     except Exception as error:
         # The text may quote the file: only where it was raised.
         found = {"failed": _where(error)}
+    found["spent"] = time.process_time() - start
     return json.dumps(found).encode(), pixels.reshape(-1).data
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -294,6 +295,21 @@ def test_large_images_wait_for_one_another_and_hold_up_no_small_one(
         assert [future.result().status_code for future in futures] == [200] * 6
     finally:
         server.end()
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
+def test_large_images_of_every_format_are_answered_and_damaged_ones_refused(
+    server: Server, format_: str
+) -> None:
+    colours = Image.linear_gradient("L").resize((3000, 3000)).convert("RGBA" if format_ == "PNG" else "RGB")
+    known: dict[str, dict[str, Any]] = {"WEBP": {"method": 0}, "TIFF": {"compression": "tiff_lzw"}}
+    if format_ == "BMP":
+        colours = colours.resize((2000, 2000))
+    data = encoded(colours, format_, **known.get(format_, {}))
+    assert server.predict(data).status_code == 200
+    refused = server.predict(data[: len(data) // 2])
+    assert refused.status_code == 422
+    assert refused.json()["type"] == "urn:dermaserve:problem:corrupt-image"
 
 
 def test_ended_processes_are_no_zombies(server: Server, jpeg: bytes) -> None:

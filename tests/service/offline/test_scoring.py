@@ -16,6 +16,7 @@ from service.__main__ import main
 from service.offline import scoring
 from service.offline.files import read_file
 from service.offline.rows import Csv
+from tests.service import costly
 from tests.service.conftest import encoded
 from tests.service.door import Door
 from tests.service.offline.conftest import near, table
@@ -235,3 +236,20 @@ def test_few_files_are_in_memory_at_a_time(
     assert main(["predict", str(many), "--output", str(tmp_path / "out.csv")]) == 0
     assert begun == 60
     assert most <= 2 * 3 + 2 * 2
+
+
+def test_files_that_cost_too_much_get_their_rows_and_stop_nothing(
+    many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DERMASERVE_DECODE_TIMEOUT", "0.5")
+    monkeypatch.setenv("DERMASERVE_MAX_PIXELS", "10000000")
+    (many / "10-scans.jpg").write_bytes(costly.scans(3000, 3000, 5000))
+    (many / "20-strips.tif").write_bytes(costly.strips(9_990_000))
+    output = tmp_path / "out.csv"
+    assert main(["predict", str(many), "--output", str(output)]) == 1
+    rows = table(output)
+    assert len(rows) == 62
+    assert [Path(row["path"]).name for row in rows if row["status"] != "ok"] == [
+        "10-scans.jpg",
+        "20-strips.tif",
+    ]
