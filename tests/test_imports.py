@@ -37,6 +37,7 @@ HOMES = {
         "service/listener.py",
         "service/protocol.py",
         "service/request_cycle.py",
+        "service/request_cycle.py",
     ),
     "prometheus_client": ("service/metrics.py", "service/operations.py"),
     "PIL": ("models/preprocess.py", "service/gradcam.py", "service/codecs.py", "training/"),
