@@ -5,10 +5,12 @@ Importing it loads neither TensorFlow nor Keras, and ONNX Runtime only once a bu
 Where to look, along the way of a request::
 
     server listener           the process: listeners, signals, draining; the port for operations
-    protocol                  connections: bounds that uvicorn has not
+    protocol                  connections: timeouts, a cap, refusals; by way of:
+      request_head            what a request's head must be
+      request_cycle           a request on its way to the application
     app                       puts together what follows
     middleware record         around every request: id, log line, metrics, trace
-    doorkeeper cors origins   refused whatever is asked for; pages of other origins
+    cors origins              pages of other origins
     access keys rate          API keys, roles, rates
     routes operations pages   what is asked for: images and model; probes, metrics, reload; pages
     gate                      how many requests and bytes are let in

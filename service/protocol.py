@@ -8,13 +8,14 @@ A connection ends in one of three ways:
 - It is closed when the answer that ends it has been sent and the request was read to its end.
 - It lingers when the client may still be sending: the sending side is closed, and what arrives is dropped for
   a moment. Closing at once would destroy the answer on its way.
-- It is aborted when its client takes too long, or when there are too many connections and it is the one that
-  has waited for its client the longest.
+- It is aborted when its client takes too long, or when there are too many connections and its client is the
+  slowest.
 
 Written for uvicorn 0.54; ``test_uvicorn_has_the_hooks_that_the_connection_relies_on`` names what it uses.
 """
 
 import asyncio
+import itertools
 import logging
 import time
 from contextlib import suppress
@@ -28,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from models.errors import DermaserveError
 from service.cors import cors_headers
 from service.errors import HeadersTooLarge, HeadersTooSlow, MalformedRequest, Overloaded
+from service.gate import upload_rate
 from service.logs import log_request
 from service.metrics import Metrics
 from service.middleware import complete_headers, new_request_id
@@ -56,12 +58,13 @@ class Connection(HttpToolsProtocol):
 
     Attributes:
         waiting: connections of the same listener that wait for their clients: to ask, to go on with their
-            headers, to read an answer or to hang up. The one that has waited the longest comes first.
+            headers, to read an answer or to hang up; with the time of ``time.monotonic`` since when. The one
+            that has waited the longest comes first.
     """
 
     settings: Settings
     metrics: Metrics
-    waiting: "dict[Connection, None]"
+    waiting: "dict[Connection, float]"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -86,14 +89,14 @@ class Connection(HttpToolsProtocol):
     # Events of the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Count the connection. Over the limit, end the one that has waited for its client the longest."""
+        """Count the connection. Over the limit, end the one whose client is the slowest."""
         super().connection_made(transport)
         self.metrics.connections.inc()
         # Whatever is not sent at once counts as unread, not only what is over 64 KiB.
         transport.set_write_buffer_limits(high=0)
         if len(self.connections) > self.settings.max_connections:
             self.metrics.refused("connections")
-            self._most_dispensable()._drop()
+            self._slowest()._drop()
         self._look_at_state()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -205,8 +208,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The end of a request."""
         if self._newest is not None and self._again is None:
-            self._newest.more_body = False
-            self._newest.message_event.set()
+            self._newest.complete()
 
     # Events of the application
 
@@ -311,7 +313,7 @@ class Connection(HttpToolsProtocol):
                 self._timer.cancel()
                 self._timer = None
         if idle or self._ended or self.flow.write_paused:
-            self.waiting.setdefault(self)
+            self.waiting.setdefault(self, time.monotonic())
         else:
             self.waiting.pop(self, None)
 
@@ -325,12 +327,12 @@ class Connection(HttpToolsProtocol):
         logger.info("A client that did not take its answer was cut off.")
         self.transport.abort()
 
-    def _most_dispensable(self) -> "Connection":
-        """The connection that has waited the longest for its client, else the slowest upload, else this."""
-        if self.waiting:
-            return next(iter(self.waiting))
+    def _slowest(self) -> "Connection":
+        """The connection whose client is the slowest, be it to ask, to send or to read; else this one."""
         others = cast("set[Connection]", self.connections)
         rates = {other._answering.rate: other for other in others if other._answering and other._uploading()}
+        for other, since in itertools.islice(self.waiting.items(), 1):
+            rates[upload_rate(0, since)] = other
         return rates[min(rates)] if rates else self
 
     def _drop(self) -> None:

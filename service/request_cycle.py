@@ -9,6 +9,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.gate import upload_rate
 
+# To wake the application for every segment would cost more than all else that is done with it.
+_ENOUGH = 131_072  # bytes
+_SOON = 0.05  # seconds after the first of fewer
+
 
 class Cycle(RequestResponseCycle):
     """One request and its answer."""
@@ -31,6 +35,7 @@ class Cycle(RequestResponseCycle):
         self._parts: list[bytes] = []
         self._size = 0
         self._received = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def rate(self) -> float:
@@ -42,8 +47,16 @@ class Cycle(RequestResponseCycle):
         self._parts.append(body)
         self._size += len(body)
         self._received += len(body)
-        self.message_event.set()
+        if self._size >= _ENOUGH:
+            self.message_event.set()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_SOON, self.message_event.set)
         return self._size
+
+    def complete(self) -> None:
+        """The body has arrived."""
+        self.more_body = False
+        self.message_event.set()
 
     def disconnect(self) -> None:
         """Tell the application that its client is gone."""
@@ -61,6 +74,9 @@ class Cycle(RequestResponseCycle):
                 self.flow.resume_reading()
             await self.message_event.wait()
             self.message_event.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)

@@ -111,7 +111,10 @@ class Settings(BaseSettings):
         description="seconds an image may wait for its batch to fill; default 0 on a CPU, 0.005 on a GPU",
     )
     max_queue_size: int = Field(
-        default=128, ge=1, le=100_000, description="image requests in progress at once; more get 503"
+        default=128,
+        ge=1,
+        le=100_000,
+        description="image requests in progress at once, their bodies whole; more get 503",
     )
     request_timeout: float = Field(
         default=30.0,
@@ -124,7 +127,7 @@ class Settings(BaseSettings):
         default=512,
         ge=1,
         le=100_000,
-        description="connections at once; of more, 16 are answered for probes only, all others get 503",
+        description="connections at once; for one more the slowest client's is closed, be it idle or sending",
     )
     header_timeout: float = Field(
         default=10.0,
@@ -157,7 +160,8 @@ class Settings(BaseSettings):
     max_upload_memory: int = Field(
         default=160_000_000,
         ge=1024,
-        description="bytes that all bodies being received or decoded may take together; more get 503",
+        description="bytes that all bodies being received or decoded may take together, as far as they have "
+        "arrived; beyond it the slowest upload gets 503",
     )
     max_pixels: int = Field(
         default=DEFAULT_MAX_PIXELS,

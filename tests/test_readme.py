@@ -90,7 +90,11 @@ def upload_in_work(server: Process) -> Iterator[None]:
     head = f"POST /predict HTTP/1.1\r\nHost: a\r\nX-API-Key: {CLINIC}\r\n"
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(f"{head}Content-Type: image/jpeg\r\nContent-Length: 9\r\n\r\n".encode())
-        wait_for(lambda: metric(server, "dermaserve_requests_in_progress") == 1)
+        again: dict[str, Any] = {
+            "headers": {"X-API-Key": CLINIC, "Content-Type": "image/jpeg"},
+            "content": b"x",
+        }
+        wait_for(lambda: httpx.post(f"{server.url}/predict", **again).status_code == 429)
         yield
 
 
@@ -105,8 +109,8 @@ def test_an_example_gets_its_answers_and_waits_when_told_to(
     language: str, folder: Path, keyed: Process
 ) -> None:
     refused = 'dermaserve_rejections_total{reason="concurrency"}'
-    before = metric(keyed, refused)
     with upload_in_work(keyed):
+        before = metric(keyed, refused)
         example = start(language, folder, keyed, CLINIC)
         wait_for(lambda: metric(keyed, refused) > before or example.poll() is not None, 60)
     out, errors = example.communicate(timeout=60)

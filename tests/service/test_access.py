@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service import keys
 from service.access import Access
 from service.keys import line_of, new_token
 from tests.service.conftest import JPEG, assert_problem
@@ -215,6 +217,31 @@ def test_hanging_up_reads_the_file_at_once(keyed: Keyed) -> None:
     write(keyed.path, line_of("south", SOUTH))
     keyed.door.call(keyed.door.runtime.access.reload())
     assert keyed.door.get("/model", headers=sent(SOUTH)).status_code == 200
+
+
+def test_a_key_file_that_cannot_be_read_now_holds_up_nobody(
+    keyed: Keyed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = threading.Event()
+    real = keys.read_keys
+
+    def hanging(path: Path) -> tuple[keys.Key, ...]:
+        assert answers.wait(20)
+        return real(path)
+
+    monkeypatch.setattr(keys, "read_keys", hanging)
+    monkeypatch.setattr(keys, "_READ_SECONDS", 0.05)
+    write(keyed.path, line_of("south", SOUTH))
+    try:
+        assert [keyed.status(token) for token in (NORTH, SOUTH, NORTH)] == [200, 401, 200]
+        assert keyed.door.get("/livez").status_code == 200
+    finally:
+        answers.set()
+    wait_for(lambda: keyed.status(SOUTH) == 200)
+    assert keyed.status(NORTH) == 401
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert "is not read within" in errors[0]
 
 
 def broken(path: Path) -> None:

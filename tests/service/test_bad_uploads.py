@@ -164,8 +164,10 @@ def test_other_content_types_are_415(client: Door, jpeg: bytes, content_type: st
 
 
 def test_compressed_bodies_are_415(client: Door, jpeg: bytes) -> None:
-    response = client.post("/predict", content=jpeg, headers=JPEG | {"content-encoding": "gzip"})
-    assert_problem(response, 415, "unsupported-media-type")
+    for encodings in (["gzip"], ["identity", "gzip"], ["identity, gzip"]):
+        headers = [*JPEG.items(), *(("content-encoding", encoding) for encoding in encodings)]
+        response = client.post("/predict", content=jpeg, headers=headers)
+        assert_problem(response, 415, "unsupported-media-type")
 
 
 def test_the_claimed_image_type_does_not_matter(client: Door, jpeg: bytes) -> None:

@@ -60,9 +60,8 @@ class Hostile:
                 connections = [connection for connection in connections if self._lives(connection)]
                 while len(connections) < CONNECTIONS and budget >= len(self._head) + 100:
                     budget -= len(self._head) + 100  # 100: the handshake's packets
-                    connection = stack.enter_context(
-                        socket.create_connection(("127.0.0.1", self._server.port), timeout=20)
-                    )
+                    connection = socket.create_connection(("127.0.0.1", self._server.port), timeout=20)
+                    stack.enter_context(connection)
                     connection.setblocking(False)
                     self._send(connection, self._head)
                     connections.append(connection)

@@ -93,13 +93,14 @@ def test_head_is_get_without_the_body(client: Door, path: str) -> None:
     ("POST", "/model", {"GET", "HEAD"}),
     ("TRACE", "/livez", {"GET", "HEAD"}),
     ("BREW", "/livez", {"GET", "HEAD"}),
+    ("POST", "/static/page.css", {"GET", "HEAD"}),
 ])  # fmt: skip
 def test_other_methods_are_told_which_ones_there_are(
     client: Door, method: str, path: str, allowed: set[str]
 ) -> None:
     response = client.request(method, path)
     assert response.status_code == 405
-    assert set(response.headers["allow"].split(", ")) == allowed
+    assert sorted(response.headers["allow"].split(", ")) == sorted(allowed)
     if method != "HEAD":
         assert_problem(response, 405, "method-not-allowed")
 

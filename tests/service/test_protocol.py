@@ -310,6 +310,25 @@ def test_a_client_that_sends_no_more_in_the_middle_of_a_request_is_gone(server: 
             assert [status for status, _, _ in answers(read_to_end(connection))] == [200]
 
 
+def test_pages_of_other_origins_can_read_refusals_too(tiny: Path) -> None:
+    origin = b"Origin: https://clinic.example\r\n"
+    with listening(tiny, cors_origins="https://clinic.example", max_connections=1) as server:
+        data = ask(server, POST + origin + b"Transfer-Encoding: gzip, chunked\r\n\r\n")
+        assert_refused(data, 400, "malformed-request")
+        assert answers(data)[0][1]["access-control-allow-origin"] == "https://clinic.example"
+        data = ask(server, POST + b"Origin: https://other.example\r\nTransfer-Encoding: x, chunked\r\n\r\n")
+        assert "access-control-allow-origin" not in answers(data)[0][1]
+
+
+def test_the_time_of_a_request_begins_with_its_first_byte(tiny: Path) -> None:
+    with listening(tiny, request_timeout=1, header_timeout=20, min_upload_rate=0) as server:
+        head = POST + b"Content-Length: 10\r\n\r\n"
+        begin = time.monotonic()
+        data = ask(server, head[:10], head[10:], pause=1.2)
+        assert_refused(data, 504, "deadline-passed")
+        assert time.monotonic() - begin < 2  # no second more from the end of its headers
+
+
 # Slow bodies and clients that are gone
 
 

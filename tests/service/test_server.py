@@ -20,7 +20,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.service.conftest import JPEG
+from tests.service.conftest import JPEG, assert_problem
 from tests.service.decoders import Decoders
 from tests.service.door import wait_for
 from tests.service.process import ROOT, Process, process
@@ -249,9 +249,10 @@ def test_work_that_does_not_end_does_not_hold_the_exit(tmp_path: Path, tiny: Pat
     with process(tmp_path, tiny, DRAIN_PAUSE=0, SHUTDOWN_GRACE=1) as server:
         server.wait_ready()
 
+        answers: list[httpx.Response] = []
+
         def hang() -> None:
-            with contextlib.suppress(httpx.TransportError):
-                httpx.post(server.url + "/predict", content=jpeg, headers=JPEG, timeout=60)
+            answers.append(httpx.post(server.url + "/predict", content=jpeg, headers=JPEG, timeout=60))
 
         client = threading.Thread(target=hang)
         with Decoders(server.process.pid).stopped():
@@ -260,6 +261,9 @@ def test_work_that_does_not_end_does_not_hold_the_exit(tmp_path: Path, tiny: Pat
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(30) == 0, server.output()
         client.join(20)
+    (answer,) = answers
+    assert_problem(answer, 503, "not-ready")
+    assert int(answer.headers["retry-after"]) >= 1
 
 
 def test_answering_loads_neither_tensorflow_nor_keras(tiny: Path) -> None:
