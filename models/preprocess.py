@@ -7,8 +7,6 @@ drift apart; everything numeric after it (scaling, normalisation) is inside the 
 import io
 import math
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -41,14 +39,11 @@ _PILLOW_FORMATS = list(ACCEPTED_FORMATS)
 if find_spec("pydicom") is not None:  # the optional extra `dicom`
     ACCEPTED_FORMATS["DICOM"] = "application/dicom"
 
-_BYTES_PER_PIXEL = 17  # at most, while it is decoded, see below
+BYTES_PER_PIXEL = 17
+"""Bytes that a pixel takes at most while it is decoded: 9 as PNG or BMP, 13 as JPEG or TIFF, 17 as WEBP."""
 
 DEFAULT_MAX_PIXELS = 64_000_000
-"""Pixel limit unless the caller sets one: above any camera in clinical use.
-
-While it is decoded, a pixel takes up to 9 bytes as PNG or BMP, 13 as JPEG or TIFF and 17 as WEBP: at
-this limit 1.1 GB. Who decodes in several threads bounds their sum with ``admit``.
-"""
+"""Pixel limit unless the caller sets one: above any camera in clinical use. Such an image takes 1.1 GB."""
 
 HIGHEST_MAX_PIXELS = 89_000_000
 """No limit may be set above this: Pillow's own guard against decompression bombs begins there."""
@@ -91,7 +86,6 @@ class _Target(NamedTuple):
     width: int
     color: Color
     max_pixels: int
-    admit: Callable[[int], AbstractContextManager[None]]
 
     def check_size(self, columns: int, rows: int) -> None:
         """Raise ImageTooLarge for a size over the limit."""
@@ -108,7 +102,6 @@ def decode(
     width: int = 224,
     color: Color = "rgb",
     max_pixels: int = DEFAULT_MAX_PIXELS,
-    admit: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> Decoded:
     """Decode ``data`` and cut the largest centred ``width:height`` rectangle, scaled to size.
 
@@ -123,7 +116,6 @@ def decode(
         width: columns of the result.
         color: ``"rgb"`` (3 channels) or ``"grey"`` (1 channel, ITU-R 601-2 luma).
         max_pixels: largest ``width x height`` that is decoded.
-        admit: called with the number of pixels; what it gives is held while they are in memory.
 
     Raises:
         UnsupportedImage: no accepted format.
@@ -131,7 +123,7 @@ def decode(
         CorruptImage: truncated or damaged; see ``models.jpeg`` for what is noticed of JPEGs.
         MemoryError: there is none for it, which says nothing of the file.
     """
-    target = _Target(height, width, color, max_pixels, admit)
+    target = _Target(height, width, color, max_pixels)
     # What precedes this mark in a DICOM file is free, and may look like another format.
     return _decode_dicom(data, target) if data[128:132] == b"DICM" else _decode_file(data, target)
 
@@ -154,38 +146,35 @@ def _decode_file(
     # Phones write JPEGs with an embedded preview; Pillow calls these MPO. The preview is no frame.
     preview = image.format == "MPO"
     format_ = "JPEG" if preview else str(image.format)
-    with target.admit(columns * rows):
-        try:
-            # Not n_frames: for that, Pillow walks all pages of a TIFF, each against all before it.
-            several_frames = not preview and bool(getattr(image, "is_animated", False))
-            size = image.size  # of a TIFF: after orientation, which Pillow itself applies in load()
-            if format_ == "JPEG":
-                turned = turn and _orientation(image) >= 5
-                load_jpeg(image, data, height=target.height, width=target.width, turned=turned)
-            else:
-                # Before EXIF is read: for that, Pillow loads a PNG, and hides that it is damaged.
-                image.load()
-            orientation = _orientation(image) if turn else 1
-            full_width, full_height = size[::-1] if orientation >= 5 else size
-            # One name for all that are of full size, so that each is freed as soon as the next is there;
-            # and the conversion comes after scaling. Else a large image would be in memory four times.
-            said = meaning(image)
-            if profile is not None:
-                said = said._replace(profile=profile)
-            image = resizable(image, said)
-            white = white_level(image, said)
-            image = _upright(image, orientation)
-            pixels, ignored = _pixels(image, target, said, white)
-        except (MemoryError, CorruptImage):
-            raise  # the first says nothing of the file
-        except Exception as error:
-            # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError …
-            # on damaged files, without a common base: every one of them means the same here. But the JPEG
-            # and WebP codecs say so of a lack of memory, too: this is a MemoryError where there is none.
-            np.empty(_BYTES_PER_PIXEL * columns * rows, np.uint8)
-            raise CorruptImage(
-                f"The {format_} image is truncated or damaged and cannot be decoded."
-            ) from error
+    try:
+        # Not n_frames: for that, Pillow walks all pages of a TIFF, each against all before it.
+        several_frames = not preview and bool(getattr(image, "is_animated", False))
+        size = image.size  # of a TIFF: after orientation, which Pillow itself applies in load()
+        if format_ == "JPEG":
+            turned = turn and _orientation(image) >= 5
+            load_jpeg(image, data, height=target.height, width=target.width, turned=turned)
+        else:
+            # Before EXIF is read: for that, Pillow loads a PNG, and hides that it is damaged.
+            image.load()
+        orientation = _orientation(image) if turn else 1
+        full_width, full_height = size[::-1] if orientation >= 5 else size
+        # One name for all that are of full size, so that each is freed as soon as the next is there;
+        # and the conversion comes after scaling. Else a large image would be in memory four times.
+        said = meaning(image)
+        if profile is not None:
+            said = said._replace(profile=profile)
+        image = resizable(image, said)
+        white = white_level(image, said)
+        image = _upright(image, orientation)
+        pixels, ignored = _pixels(image, target, said, white)
+    except (MemoryError, CorruptImage):
+        raise  # the first says nothing of the file
+    except Exception as error:
+        # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError …
+        # on damaged files, without a common base: every one of them means the same here. But the JPEG
+        # and WebP codecs say so of a lack of memory, too: this is a MemoryError where there is none.
+        np.empty(BYTES_PER_PIXEL * columns * rows, np.uint8)
+        raise CorruptImage(f"The {format_} image is truncated or damaged and cannot be decoded.") from error
     return Decoded(pixels, format_, full_width, full_height, several_frames, profile_ignored=ignored)
 
 
@@ -199,14 +188,13 @@ def _decode_dicom(data: bytes, target: _Target) -> Decoded:
             raise CorruptImage("The DICOM file is damaged: its frame is not of the size that it states.")
         pixels, ignored = picture.pixels, picture.profile_ignored
     else:
-        with target.admit(frame.columns * frame.rows):
-            mode, samples = frame.samples()
-            size = (frame.columns, frame.rows)
-            image = Image.frombuffer(mode, size, samples, "raw", mode, 0, 1)
-            del samples
-            said = Meaning(grey=mode == "L", profile=frame.profile)
-            image = resizable(image, said)
-            pixels, ignored = _pixels(image, target, said, white_level(image, said))
+        mode, samples = frame.samples()
+        size = (frame.columns, frame.rows)
+        image = Image.frombuffer(mode, size, samples, "raw", mode, 0, 1)
+        del samples
+        said = Meaning(grey=mode == "L", profile=frame.profile)
+        image = resizable(image, said)
+        pixels, ignored = _pixels(image, target, said, white_level(image, said))
     if frame.inverted:
         pixels = 255 - pixels
     return Decoded(

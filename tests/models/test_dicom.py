@@ -197,11 +197,9 @@ def test_pixels_that_do_not_fit_the_header_are_damage(changes: dict[str, Any]) -
 
 
 def test_the_pixel_limit_holds_before_anything_is_decoded() -> None:
-    admitted: list[int] = []
     data = dicom_file(LESION, jpeg=b"\xff\xd8\xff", Rows=60_000, Columns=60_000)
-    with pytest.raises(ImageTooLarge, match="60000 x 60000"):
-        decode(data, admit=admitted.append)  # type: ignore[arg-type]  # it must not be called
-    assert not admitted
+    with pytest.raises(ImageTooLarge, match="60000 x 60000"):  # not that the JPEG is damaged
+        decode(data)
     with pytest.raises(ImageTooLarge):  # the JPEG is larger than the header says
         small(dicom_file(LESION, jpeg=encoded(LESION, "JPEG"), Rows=9, Columns=12), max_pixels=1000)
 
