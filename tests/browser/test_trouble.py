@@ -3,10 +3,14 @@
 import os
 import re
 import signal
-import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
+
 from tests.browser.visitor import ENTER, Visitor
+from tests.service.decoders import Decoders
+from tests.service.door import wait_for
 from tests.service.process import Process, process
 
 ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
@@ -57,10 +61,10 @@ def test_a_full_service_says_when_to_try_again_and_the_button_waits_as_long(
         server.wait_ready()
         visitor.visit(server.url)
         visitor.wait_for(lambda: visitor.reads("#model"))
-        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as other:
-            # Somebody else's upload, begun and not ended, takes the only place.
-            head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
-            other.sendall(head + b"Content-Length: 9999\r\n\r\n\xff\xd8\xff")
+        with Decoders(server.process.pid).stopped(), ThreadPoolExecutor(1) as other:
+            # Somebody else's image, which is not decoded meanwhile, takes the only place.
+            other.submit(httpx.post, server.url + "/predict", files={"file": lesion.read_bytes()}, timeout=60)
+            wait_for(lambda: "requests_in_progress 1.0" in httpx.get(server.url + "/metrics").text)
             visitor.choose(lesion)
             visitor.wait_for_trouble()
             assert "as many requests as it accepts" in visitor.reads("#trouble-detail")

@@ -162,9 +162,12 @@ def _wrong_batch(body: dict[str, Any], samples: Sequence[Sample], broken: int | 
     if len(body["results"]) != len(samples):
         return f"{len(body['results'])} results for {len(samples)} images"
     for index, (result, sample) in enumerate(zip(body["results"], samples, strict=True)):
-        wrong = (
-            _wrong_answer(result, sample) if index != broken else ("" if "status" in result else "no problem")
-        )
+        kind = "problem" if index == broken else "prediction"
+        found = (result.pop("kind"), result.pop("index"), result.pop("filename"))
+        if found != (kind, index, "x"):
+            wrong = f"is {found}"
+        else:
+            wrong = "" if index == broken else _wrong_answer(result, sample)
         if wrong:
             return f"result {index}: {wrong}"
     return ""

@@ -13,6 +13,7 @@ import pytest
 from service.keys import line_of
 from service.settings import load_settings
 from tests.service.conftest import JPEG, assert_problem
+from tests.service.decoders import Decoders
 from tests.service.door import running, wait_for
 from tests.service.process import free_port, process
 from tests.service.test_access import ADMIN, LINES, NORTH, SOUTH, sent, write
@@ -114,36 +115,25 @@ def test_a_refusal_comes_before_the_body_and_operators_have_a_port_of_their_own(
 def test_the_operations_port_stays_until_the_last_request_is_answered(
     tmp_path: Path, tiny: Path, jpeg: bytes
 ) -> None:
-    go = tmp_path / "go"
-    program = (
-        "import sys, time, pathlib, service.classifier as c\n"
-        "real = c.decode\n"
-        "def decode(*args, **options):\n"
-        "    print('decoding', flush=True)\n"
-        f"    while not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)\n"
-        "    return real(*args, **options)\n"
-        "c.decode = decode\n"
-        "from service.__main__ import main\n"
-        "sys.exit(main([]))"
-    )
     operations = f"http://127.0.0.1:{free_port()}"
     answers = []
     settings = {"OPERATIONS_PORT": operations[17:], "DRAIN_PAUSE": 0}
-    with process(tmp_path, tiny, program=program, **settings) as server:
+    with process(tmp_path, tiny, **settings) as server:
 
         def predict() -> None:
             answers.append(httpx.post(server.url + "/predict", content=jpeg, headers=JPEG, timeout=60))
 
         server.wait_ready()
         client = threading.Thread(target=predict)
-        client.start()
-        wait_for(lambda: "decoding" in server.output())
-        server.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: server.status("/livez") == 0)  # nobody listens on the public port any more
-        assert httpx.get(operations + "/livez").status_code == 200
-        assert httpx.get(operations + "/readyz").status_code == 503
-        assert "dermaserve_requests_in_progress 1.0" in httpx.get(operations + "/metrics").text
-        go.touch()
+        in_progress = "dermaserve_requests_in_progress 1.0"
+        with Decoders(server.process.pid).stopped():
+            client.start()
+            wait_for(lambda: in_progress in httpx.get(operations + "/metrics").text)
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: server.status("/livez") == 0)  # nobody listens on the public port any more
+            assert httpx.get(operations + "/livez").status_code == 200
+            assert httpx.get(operations + "/readyz").status_code == 503
+            assert in_progress in httpx.get(operations + "/metrics").text
         client.join(20)
         assert server.process.wait(20) == 0, server.output()
         assert "Traceback" not in server.output()

@@ -88,10 +88,9 @@ def test_the_page_offers_what_is_read(client: Door) -> None:
 
 
 def test_without_the_extra_nothing_offers_dicom(tmp_path: Path, tiny: Path, picture: Image.Image) -> None:
-    program = (
-        "import sys; sys.modules['pydicom'] = None\nfrom service.__main__ import main; sys.exit(main([]))"
-    )
-    with process(tmp_path, tiny, program=program) as server:
+    # Run at the start of this process and of those that decode, which get the paths of this one.
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['pydicom'] = None")
+    with process(tmp_path, tiny, options={"env": {"PYTHONPATH": str(tmp_path)}}) as server:
         server.wait_ready()
         texts = {path: httpx.get(server.url + path).text for path in ("/", "/openapi.json")}
         refusals = [

@@ -132,7 +132,7 @@ def test_the_model_and_its_refusals_name_its_own_classes_and_input(
 ) -> None:
     with running(bundle) as client:
         card = client.get("/model").json()
-        refused = client.post("/predict?gradcam_class=unknown", content=jpeg, headers=JPEG)
+        refused = client.post("/predict?gradcam=true&gradcam_class=unknown", content=jpeg, headers=JPEG)
     assert card["classes"] == [label._asdict() for label in family.classes]
     spec = {"height": family.height, "width": family.width, "color": family.color}
     assert card["input"] == {"name": "image", "crop": "centre"} | spec

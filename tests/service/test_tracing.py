@@ -188,7 +188,7 @@ def test_traces_without_the_extra_are_a_wrong_setting(monkeypatch: pytest.Monkey
         load_settings()
     (line,) = caught.value.problems
     assert line.startswith("DERMASERVE_TRACES: expected false")
-    assert "dermaserve[otel]" in line
+    assert "make serve EXTRAS=otel" in line
 
 
 def test_the_sdk_is_not_imported_unless_asked_for() -> None:
