@@ -103,7 +103,7 @@ class Classifier:
 
         Args:
             loaded: the bundle, and its batches.
-            settings: the window of drift.
+            settings: the window of drift, and how many images are decoded at one time.
             decoder: decodes for all models.
             workers: threads to draw in.
             metrics: told of every image.

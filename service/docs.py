@@ -28,8 +28,7 @@ model is for, what it was trained on, how good it was measured to be and where i
 
 Errors are `application/problem+json` (RFC 9457); `errors` names what is wrong with an invalid request, and
 where. Every answer carries `X-Request-ID`: the client's own, if it sent one of 1 to 64 letters, digits,
-`.`, `_` or `-`. Answers of a model carry
-`X-Model`: its name and version.
+`.`, `_` or `-`. Answers of a model carry `X-Model`: its name and version.
 
 Beside what each operation lists, any may answer 400 (no well-formed HTTP/1.1), 405 with `Allow`, 408
 (headers too slow), 431 (headers too large) and, with too many connections, 503. Wait for `Retry-After`
@@ -129,10 +128,12 @@ _TITLES = {
     409: "The bundle cannot be served and the old model goes on, or another reload is running.",
     413: "The body is over the byte limit, or the image over the pixel limit.",
     415: "The bytes are no image of an accepted format, or the content type is none that is read.",
-    422: "A truncated or corrupt image, a missing part, or a parameter that is not acceptable.",
+    422: "A truncated or corrupt image, one that takes too much to decode, a missing part, or a parameter "
+    "that is not acceptable.",
     429: "The key's rate or its number of requests at once; `Retry-After` says when to try again.",
     500: "The model gave no usable answer.",
-    503: "Queue full, starting or draining; `Retry-After` says when to try again.",
+    503: "Too many requests or bytes at once, no memory, starting or draining; `Retry-After` says when to "
+    "try again.",
     504: "The deadline passed before the answer was computed; its work was dropped.",
 }
 

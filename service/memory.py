@@ -1,4 +1,4 @@
-"""Give the memory of large images back to the system.
+"""Give the memory of large uploads and images back to the system, in the service and where it decodes.
 
 glibc raises its limit for separate mappings to the largest block ever freed, up to 32 MB. After a
 few large photos all pixels then come from heaps that never shrink: a server measured at 100 MB

@@ -58,7 +58,7 @@ class Workers:
     """At most so many threads at a time, begun as they are needed, and no queue.
 
     An executor keeps the arguments of cancelled calls until a thread gets to them, so abandoned
-    uploads would pile up in memory. Here calls wait on the event loop, where cancelling frees them,
+    images would pile up in memory. Here calls wait on the event loop, where cancelling frees them,
     and a call gets a thread only when one is free.
     """
 
