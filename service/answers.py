@@ -1,10 +1,13 @@
 """From what was found in an image to the JSON that says it: the same for a request and for a file."""
 
 from models.bundle import Manifest
+from models.predictive import predictive_values_of
 from service.classifier import Classified
 from service.schemas import (
+    FlagValue,
     ImageWarning,
     Malignancy,
+    ModelCard,
     ModelName,
     PredictedClass,
     Prediction,
@@ -16,6 +19,16 @@ from service.schemas import (
 def model_name(manifest: Manifest) -> ModelName:
     """Which model answers."""
     return ModelName(name=manifest.name, version=manifest.version)
+
+
+def card_of(manifest: Manifest, provider: str) -> bytes:
+    """JSON of ``ModelCard``: the model of ``manifest``, run by ONNX Runtime's ``provider``."""
+    own = {
+        "provider": provider,
+        "predictive_values": [FlagValue(**at._asdict()) for at in predictive_values_of(manifest)],
+    }
+    facts = {name: getattr(manifest, name) for name in ModelCard.model_fields if name not in own}
+    return ModelCard.model_validate(facts | own).model_dump_json().encode()
 
 
 def prediction_of(manifest: Manifest, found: Classified, request_id: str) -> Prediction:

@@ -4,12 +4,12 @@ They are served on the public port, or, but for the probes, on the operations po
 """
 
 from fastapi import APIRouter, Depends, Request, Response
-from prometheus_client.exposition import choose_encoder
 
 from service.answers import model_name
 from service.classifier import Identity
 from service.docs import answer, errors
 from service.examples import ALIVE, METRICS, READY, RELOADED
+from service.exposition import Exposition
 from service.runtime import Runtime
 from service.schemas import Alive, ModelName, Ready, Reloaded
 
@@ -48,6 +48,7 @@ def build_probes(runtime: Runtime) -> APIRouter:
 def build_metrics(runtime: Runtime) -> APIRouter:
     """What Prometheus reads."""
     router = APIRouter(tags=["operations"])
+    exposition = Exposition(runtime.metrics.registry)
 
     @router.get(
         "/metrics",
@@ -65,8 +66,8 @@ def build_metrics(runtime: Runtime) -> APIRouter:
     )
     async def metrics(request: Request) -> Response:
         await runtime.access.refresh()  # one of the metrics is the number of keys
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(runtime.metrics.registry), headers={"Content-Type": content_type})
+        text = await exposition.text(request.headers.get("accept", ""))
+        return Response(text.content, headers={"Content-Type": text.content_type})
 
     return router
 

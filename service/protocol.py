@@ -38,6 +38,7 @@ from service.record import UNMATCHED, Record
 from service.request_cycle import Cycle
 from service.request_head import MAX_HEAD_BYTES, check_head
 from service.settings import Settings
+from service.turns import Turns
 
 _PIECE = 4096  # bytes fed to the parser at a time, except for a body: few pipelined requests fit
 _FRAMING = 32_768  # bytes of chunk sizes, extensions and trailers that a body may have beyond its own length
@@ -50,7 +51,8 @@ logger = logging.getLogger(__name__)
 
 def connection_class(settings: Settings, metrics: Metrics) -> type["Connection"]:
     """The class to give to one listener as uvicorn's ``http``; it makes one object for each connection."""
-    return type("BoundConnection", (Connection,), {"settings": settings, "metrics": metrics, "waiting": {}})
+    own = {"settings": settings, "metrics": metrics, "waiting": {}, "turns": Turns()}
+    return type("BoundConnection", (Connection,), own)
 
 
 class Connection(HttpToolsProtocol):
@@ -60,17 +62,20 @@ class Connection(HttpToolsProtocol):
         waiting: connections of the same listener that wait for their clients: to ask, to go on with their
             headers, to read an answer or to hang up; with the time of ``time.monotonic`` since when. The one
             that has waited the longest comes first.
+        turns: of the same listener's connections to begin a request.
     """
 
     settings: Settings
     metrics: Metrics
     waiting: "dict[Connection, float]"
+    turns: Turns
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parser = httptools.HttpRequestParser(self)  # uvicorn's own is set to lenient parsing
         self._newest: Cycle | None = None  # of the latest request whose headers are complete
         self._answering: Cycle | None = None  # the same, or one before it
+        self._began = float("-inf")  # to wait for a turn, the latest request
         self._unparsed = b""  # received while a request was being answered
         self._in_head = False  # from a request's first byte to the end of its headers
         self._head_size = 0  # of the head, as far as it is parsed
@@ -214,7 +219,12 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cast(Cycle, cycle)
-        super()._start_asgi_task(cycle, app)
+
+        def start() -> None:
+            if not cycle.disconnected:  # by the time of its turn
+                super(Connection, self)._start_asgi_task(cycle, app)
+
+        self._began = self.turns.take(start, self._began)
 
     def on_response_complete(self) -> None:
         """Go on to the next request, which may have been received already."""

@@ -6,13 +6,13 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Annotated, NamedTuple
+from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
 from models.errors import DermaserveError
-from models.predictive import predictive_values_of
-from service.answers import prediction_of
+from service.answers import card_of, prediction_of
 from service.cautions import EMPTY_HEATMAP
 from service.classifier import Classified, Classifier, Prepared
 from service.docs import (
@@ -35,7 +35,6 @@ from service.record import Record, Stage, Verdict
 from service.runtime import Runtime
 from service.schemas import (
     BatchPrediction,
-    FlagValue,
     GradCam,
     ImageWarning,
     ModelCard,
@@ -69,6 +68,8 @@ def build_router(runtime: Runtime) -> APIRouter:
     router = APIRouter()
     settings = runtime.settings
     limits = UploadLimits(settings.max_body_bytes, settings.min_upload_rate, settings.upload_grace)
+    # To write one takes a millisecond of the event loop, and everyone may ask without a pause.
+    cards: WeakKeyDictionary[Classifier, bytes] = WeakKeyDictionary()
 
     @asynccontextmanager
     async def accepted(request: Request, gradcam_class: str | None = None) -> AsyncIterator[Classifier]:
@@ -291,15 +292,10 @@ def build_router(runtime: Runtime) -> APIRouter:
     )
     async def model(request: Request) -> Response:
         classifier = runtime.classifier
-        manifest = classifier.manifest
-        own = {
-            "provider": classifier.provider,
-            "predictive_values": [FlagValue(**at._asdict()) for at in predictive_values_of(manifest)],
-        }
-        facts = {name: getattr(manifest, name) for name in ModelCard.model_fields if name not in own}
-        card = ModelCard.model_validate(facts | own)
         _record(request).model = classifier.identity.label
-        return tagged(request, card.model_dump_json().encode(), "application/json")
+        if classifier not in cards:
+            cards[classifier] = card_of(classifier.manifest, classifier.provider)
+        return tagged(request, cards[classifier], "application/json")
 
     return router
 

@@ -2,10 +2,17 @@
 
 import logging
 import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from models.bundle import Manifest
+from service.answers import card_of
 from service.middleware import new_request_id
 from tests.service.conftest import JPEG
 from tests.service.door import Door, running
@@ -124,3 +131,36 @@ def test_requests_are_logged_with_route_and_status_but_not_their_path(
     ours = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("service"))
     assert re.search(r"GET unmatched 404 \d+\.\d ms", ours)
     assert "Doe" not in ours
+
+
+def test_who_scrapes_without_a_pause_does_not_keep_the_event_loop_busy(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[float] = []
+    collect = CollectorRegistry.collect
+
+    def counted(registry: CollectorRegistry) -> Iterator[Metric]:
+        written.append(time.monotonic())
+        yield from collect(registry)
+
+    with running(tiny) as client:
+        monkeypatch.setattr(CollectorRegistry, "collect", counted)
+        asked = [client.begin("GET", "/metrics") for _ in range(100)]
+        assert {future.result(20).status_code for future in asked} == {200}
+        assert len(written) < 50
+        begin = time.monotonic()
+        assert client.get("/metrics").status_code == 200
+        assert written[-1] >= begin  # never an older text than the question
+
+
+def test_the_model_card_is_written_once_for_a_model(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    def counted(manifest: Manifest, provider: str) -> bytes:
+        written.append(provider)
+        return card_of(manifest, provider)
+
+    monkeypatch.setattr("service.routes.card_of", counted)
+    with running(tiny) as client:
+        assert len({client.get("/model").text for _ in range(3)}) == 1
+    assert len(written) == 1
