@@ -4,10 +4,11 @@ A thread cannot be stopped: a file of 1.5 MB kept one busy for 35 s, another too
 killed by the kernel where an image takes more time or memory than it may, and forked anew; only that
 image gets an error. See ``service.decoder_process``.
 
-Memory: each process may take ``SMALL`` bytes beside the file, enough for nearly all images (a photo of
-12 megapixels is decoded at a reduced scale). An image that needs more is decoded again, one such at a
-time, with the memory that the largest image takes. It waits for its turn on the event loop, where it
-holds up no smaller one. So no header has to be trusted, nor to be read here.
+Each image is first given ``SMALL`` bytes beside its file and ``QUICK`` seconds, enough for nearly all (a
+photo of 12 megapixels is decoded at a reduced scale). One that takes longer is decoded again, with all the
+time that an image may take; such images leave one process to the others. One that needs more memory is
+decoded again, one such at a time, with the memory that the largest image takes. Both wait for their turn
+on the event loop, where they hold up no ordinary image. So no header has to be trusted, nor to be read here.
 
 The file and the pixels go through a socket pair, straight from and to the event loop: a thread between
 would be woken twice for each image. It costs an image 0.25 ms of processor time more than a thread. The
@@ -34,6 +35,9 @@ from service.workers import in_thread
 
 SMALL = 64_000_000
 """Bytes that every image may take while it is decoded, beside its file."""
+
+QUICK = 0.25
+"""Seconds of processor time after which an image is a slow one. A picture of 600 x 450 takes 0.005."""
 
 BYTES_PER_PIXEL = 17
 """Bytes that a pixel of the largest image takes at most, see ``models.preprocess``."""
@@ -66,6 +70,7 @@ class ImageDecoder:
         self._metrics = metrics
         self._stuck_after = stuck_after
         self._free = asyncio.Semaphore(processes)
+        self._slow = asyncio.Semaphore(max(1, processes - 1))
         self._large = asyncio.Lock()
         self._idle: list[Process] = []
         self._forker: Forker | None = None
@@ -109,13 +114,19 @@ class ImageDecoder:
         """
         wanted = {"height": height, "width": width, "color": color, "max_pixels": self._max_pixels}
         pixel_bytes = height * width * (3 if color == "rgb" else 1)
-        order = Order(json.dumps(wanted).encode(), data, pixel_bytes, self._timeout, SMALL)
-        answer = await self._attempt(order, deadline)
+        order = Order(json.dumps(wanted).encode(), data, pixel_bytes, min(QUICK, self._timeout), SMALL)
+        try:
+            answer = await self._attempt(order, deadline)
+        except ImageTooCostly:
+            if order.seconds == self._timeout:
+                raise
+            order = order._replace(seconds=self._timeout)
+            answer = await self._attempt(order, deadline, self._slow)
         # Some codecs call a file damaged where they lack memory, WebP's for one.
         if "short_of_memory" in answer.found or answer.found.get("refused") == CorruptImage.__name__:
             left = max(0.01, self._timeout - float(answer.found["spent"]))
             order = order._replace(seconds=left, memory=SMALL + BYTES_PER_PIXEL * self._max_pixels)
-            answer = await self._attempt(order, deadline, large=True)
+            answer = await self._attempt(order, deadline, self._large, self._slow)
         return _result(answer, wanted)
 
     async def close(self) -> None:
@@ -129,9 +140,12 @@ class ImageDecoder:
             forker, self._forker = self._forker, None
             await asyncio.wrap_future(in_thread(forker.close))
 
-    async def _attempt(self, order: Order, deadline: float, *, large: bool = False) -> Answer:
+    async def _attempt(
+        self, order: Order, deadline: float, *first: asyncio.Lock | asyncio.Semaphore
+    ) -> Answer:
+        """Have a process do what is ordered, after the turns that have to come ``first``."""
         with ExitStack() as turns:
-            for turn in (self._large, self._free) if large else (self._free,):
+            for turn in (*first, self._free):
                 await turn.acquire()
                 turns.callback(turn.release)
             if time.monotonic() >= deadline:
@@ -143,8 +157,11 @@ class ImageDecoder:
                 except BaseException as error:
                     # It is dead, or nobody waits for it any more. Its turns are over when it has ended,
                     # not before: they bound the memory.
+                    overtime = "slow" if not first and order.seconds < self._timeout else "timeout"
                     cancelled = isinstance(error, asyncio.CancelledError)
-                    ending = self._begin(self._end(process, turns.pop_all(), cancelled=cancelled))
+                    ending = self._begin(
+                        self._end(process, turns.pop_all(), overtime=overtime, cancelled=cancelled)
+                    )
                     if isinstance(error, EOFError | ConnectionError):
                         raise self._death(await asyncio.shield(ending)) from None
                     raise
@@ -177,14 +194,19 @@ class ImageDecoder:
             raise MemoryError("no process could be started") from error
         raise RuntimeError("the process that decodes images cannot be started")
 
-    async def _end(self, process: Process, turns: ExitStack, *, cancelled: bool = False) -> int:
-        """Kill a process, then give back its ``turns``; its exit status, negative for a signal."""
+    async def _end(
+        self, process: Process, turns: ExitStack, *, overtime: str = "timeout", cancelled: bool = False
+    ) -> int:
+        """Kill a process, then give back its ``turns``; its exit status, negative for a signal.
+
+        ``overtime`` is the reason that is counted where it took too much time.
+        """
         with turns:
             try:
                 status = await process.end()
             except (EOFError, OSError):  # its forker has died, and it with that
                 status = -signal.SIGKILL
-        reasons = {-signal.SIGPROF: "timeout", -signal.SIGKILL: "killed"}
+        reasons = {-signal.SIGPROF: overtime, -signal.SIGKILL: "killed"}
         self._metrics.decoder_ended("cancelled" if cancelled else reasons.get(status, "crashed"))
         return status
 

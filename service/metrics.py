@@ -94,7 +94,7 @@ class Metrics:
         self._decoders = counter(
             "decoder_exits_total", "Decoding processes that were killed or died, by reason.", "reason"
         )
-        for reason in ("timeout", "killed", "crashed", "cancelled"):
+        for reason in ("timeout", "slow", "killed", "crashed", "cancelled"):
             self._decoders.labels(reason)
         self.overlaying = histogram("overlay_duration_seconds", "Drawing one overlay.", _SHORT)
 

@@ -312,6 +312,21 @@ def test_large_images_of_every_format_are_answered_and_damaged_ones_refused(
     assert refused.json()["type"] == "urn:dermaserve:problem:corrupt-image"
 
 
+def test_images_that_take_long_leave_a_process_to_the_others(
+    server: Server, jpeg: bytes, pool: ThreadPoolExecutor
+) -> None:
+    slow = costly.scans(3000, 3000, 5000)
+    attacks = [pool.submit(server.predict, slow) for _ in range(6)]
+    answers = 0
+    while not all(attack.done() for attack in attacks):
+        assert server.predict(jpeg).status_code == 200
+        answers += 1
+    # They wait for one another: on a busy machine the deadline of the last may pass.
+    assert {attack.result().status_code for attack in attacks} <= {422, 504}
+    assert server.exits("slow") > 0
+    assert answers > 12  # else each waited for several of the others
+
+
 def test_ended_processes_are_no_zombies(server: Server, jpeg: bytes) -> None:
     server.predict(costly.scans(3000, 3000, 5000))
     server.predict(jpeg)
