@@ -25,12 +25,12 @@ def export_plain(recipe_name: str, path: Path) -> None:
         RecipeError: there is no such recipe.
     """
     # Imported here: TensorFlow takes seconds, and --help should not.
-    from training.calibration import Calibration
+    from training.calibration.combination import Combination
+    from training.calibration.fit import Calibration
+    from training.calibration.out_of_distribution import OutOfDistribution
     from training.catalogue import load_recipe
-    from training.combination import Combination
-    from training.export import export_onnx
-    from training.networks import FEATURES, build_network
-    from training.out_of_distribution import OutOfDistribution
+    from training.export.graph import export_onnx
+    from training.network.build import FEATURES, build_network
 
     recipe = load_recipe(recipe_name)
     members = [replace(member, starting_weights="none") for member in recipe.members]

@@ -5,7 +5,7 @@ import os
 import sys
 
 from models.errors import DermaserveError
-from training.commands import compare, crossvalidate, evaluate, export, prepare, recipes, run, search, train
+from training.cli import compare, crossvalidate, evaluate, export, prepare, recipes, run, search, train
 
 _DESCRIPTION = """\
 Train, evaluate and export skin-lesion classifiers on HAM10000.

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 import runpy
+from itertools import groupby
 from pathlib import Path
 
 import training.recipes
@@ -47,3 +48,70 @@ def recipe_text(name: str) -> str:
 
 def _module(name: str) -> object:
     return importlib.import_module(_PREFIX + name.replace("/", "."))
+
+
+_HEAD = """\
+# Recipes
+
+Written by `python -m training recipes --markdown` from the docstrings in `training/recipes`, which say more:
+what each system did, what it left open, and where the recipe knowingly differs from it.
+
+    python -m training run --recipe NAME --data DIR --out runs/FOLDER
+
+trains, calibrates, scores and exports any of them; the service loads `runs/FOLDER/bundle`. The published
+figures come from splits by image, where photographs of one lesion lie on both sides; they flatter, and cannot
+be compared with figures measured here on a split by lesion."""
+
+
+def recipe_page() -> str:
+    """The page in Markdown: a table for each published system, a row for each recipe."""
+    parts = [_HEAD]
+    for system, names in groupby(sorted(recipe_names(), key=_by_system), key=_system):
+        parts += [
+            _title(system),
+            "| recipe | what it is | published | measured here |\n| --- | --- | --- | --- |\n"
+            + "\n".join(_row(name) for name in names),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def published_figures(text: str) -> str:
+    """What a recipe's docstring says was published; empty if nothing was."""
+    found = _after(text, "Published, on a split by image (it flatters): ")
+    return found.partition(" Measured here:")[0].rstrip(".")
+
+
+def measured_figures(text: str) -> str:
+    """What a recipe's docstring says was measured here, its first sentence."""
+    found = _after(text, "Measured here: ") or _after(text, "Measured, ")
+    return found.partition(". ")[0].rstrip(".")
+
+
+def _after(text: str, start: str) -> str:
+    """The rest of the paragraph after ``start``, on one line."""
+    for paragraph in text.split("\n\n"):
+        _, found, rest = " ".join(paragraph.split()).partition(start)
+        if found:
+            return rest
+    return ""
+
+
+def _by_system(name: str) -> tuple[str, str]:
+    return _system(name), name
+
+
+def _system(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _title(system: str) -> str:
+    if not system:
+        return "## This project"
+    package = importlib.import_module(f"{training.recipes.__name__}.{system}")
+    return f"## {(package.__doc__ or system).strip().rstrip('.')}"
+
+
+def _row(name: str) -> str:
+    text = recipe_text(name)
+    cells = (f"`{name}`", text.splitlines()[0].rstrip("."), published_figures(text), measured_figures(text))
+    return f"| {' | '.join(cell or '–' for cell in cells)} |"

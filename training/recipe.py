@@ -11,7 +11,7 @@ from typing import Literal
 
 from models.errors import DermaserveError
 from models.preprocess import Color
-from training.tasks import Task
+from training.data.dataset import Task
 
 
 class RecipeError(DermaserveError):

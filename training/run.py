@@ -15,7 +15,6 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,11 +26,10 @@ from typing import Any, cast
 import numpy as np
 from pydantic import TypeAdapter
 
-from training.data import DataError, Row, read_dataset
-from training.pixels import load_pixels
+from training.data.dataset import Classes, DataError, Row, classes_of, read_dataset
+from training.data.pixels import load_pixels
+from training.data.split import read_split, rows_of, write_split
 from training.recipe import MemberRecipe, Recipe, RecipeError
-from training.split import read_split, rows_of, write_split
-from training.tasks import Classes, classes_of
 
 _RECIPE = TypeAdapter(Recipe)
 _PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "tf2onnx", "onnxruntime")
@@ -226,10 +224,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def image_counts(parts: Mapping[str, Sequence[Row]]) -> tuple[dict[str, int], dict[str, int]]:
-    """Number of images and of lesions in each part."""
-    images = {part: len(rows) for part, rows in parts.items()}
-    lesions = {part: len({row.lesion_id for row in rows}) for part, rows in parts.items()}
-    return images, lesions

@@ -14,8 +14,8 @@ from bench.spread import spread
 from models.bundle import Bundle
 from models.preprocess import decode
 from service.decision import decide
-from training.data import read_dataset
-from training.split import read_split, rows_of
+from training.data.dataset import read_dataset
+from training.data.split import read_split, rows_of
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 

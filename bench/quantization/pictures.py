@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from bench.images import draw_lesion
 from models.bundle import Bundle
 from models.preprocess import decode
-from training.data import Row, read_dataset
-from training.split import read_split, rows_of
+from training.data.dataset import Row, read_dataset
+from training.data.split import read_split, rows_of
 
 SPLIT_NAME = "split.csv"
 _DRAWN = 64

@@ -4,7 +4,7 @@ import numpy as np
 
 from bench.export import export_plain
 from tests.training import scratch_recipe
-from training.graph import run_graph
+from training.export.runtime import run_graph
 
 
 def test_the_export_with_random_weights_answers_images_of_any_batch(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from models.preprocess import decode
 from tests.synthetic import draw_lesion
 from tests.synthetic_dataset import write_dataset
 from tests.tiny_bundle import tiny_graph, write_tiny_bundle
-from training.data import read_dataset
-from training.split import make_split, rows_of, write_split
+from training.data.dataset import read_dataset
+from training.data.split import make_split, rows_of, write_split
 
 
 @pytest.fixture(scope="module")

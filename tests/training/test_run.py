@@ -15,10 +15,10 @@ from models.bundle import load_bundle
 from models.preprocess import decode
 from tests.service.door import running
 from tests.synthetic_dataset import write_dataset
-from training.calibration import decide
-from training.data import CODES
-from training.evaluate import load_networks, read_fitted
-from training.loop import predict_logits
+from training.calibration.fit import decide
+from training.data.dataset import CODES
+from training.evaluation.evaluate import load_networks, read_fitted
+from training.fit.loop import predict_logits
 from training.run import Run
 
 RECIPE = Path(__file__).with_name("small_recipe.py")

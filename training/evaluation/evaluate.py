@@ -1,0 +1,168 @@
+"""Calibrate on validation, then score the test part, once."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from pydantic import TypeAdapter
+
+from training.calibration.answers import Answers, predict
+from training.calibration.combination import starting_combination
+from training.calibration.fit import Calibration, fit_calibration
+from training.calibration.safeguards import Safeguards, fit_safeguards, measure_safeguards
+from training.evaluation.report import write_report
+from training.fit.batches import Subset, log_prior_shift
+from training.fit.loop import NETWORK
+from training.metrics.predictions import save_predictions
+from training.metrics.scores import Predictions, bootstrap, scores
+from training.recipe import RecipeError
+from training.run import Run, read_json, write_json
+
+_CALIBRATION = TypeAdapter(Calibration)
+_OOD_IMAGES = 3000
+"""Training images whose features describe what the model knows; evenly spaced over the part."""
+
+
+def load_networks(run: Run) -> list[keras.Model]:
+    """The trained members with their best weights, in the recipe's order.
+
+    Raises:
+        RecipeError: a member is not trained to its end.
+    """
+    files = [run.folder / member.name / NETWORK for member in run.recipe.members]
+    for file in files:
+        if not file.is_file():
+            raise RecipeError(f"{file.parent}: not trained to its end; `python -m training train` goes on")
+    return [keras.saving.load_model(file) for file in files]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Everything that is fitted after training, on train and validation images."""
+
+    calibration: Calibration
+    safeguards: Safeguards
+
+
+def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) -> dict[str, Any]:
+    """Fit what ``calibrate`` fits, score the test part and write ``evaluation/``.
+
+    The test images are read once per run: the answers to them are kept, and a second call makes the
+    report again from those.
+
+    Args:
+        run: the run.
+        networks: its members, from ``load_networks``.
+        resamples: of the bootstrap.
+
+    Returns:
+        The contents of ``evaluation/metrics.json``.
+    """
+    fitted = calibrate(run, networks)
+    folder = run.folder / "evaluation"
+    folder.mkdir(exist_ok=True)
+    # Everything is fitted by now; only here are test images read.
+    answers = _answers(run, networks, "test")
+    test, members = _score(run, networks, fitted.calibration, "test")
+    validation, _ = _score(run, networks, fitted.calibration, "validation")
+    metrics: dict[str, Any] = {
+        "test": bootstrap(test, resamples=resamples),
+        "validation": bootstrap(validation, resamples=resamples),
+        "members": {name: scores(predictions) for name, predictions in members.items()},
+        **measure_safeguards(
+            fitted.safeguards,
+            test,
+            run.part("test"),
+            features=answers.features,
+            disagreement=fitted.calibration.disagreement(answers.logits),
+            resamples=resamples,
+        ),
+    }
+    write_json(folder / "metrics.json", metrics)
+    write_report(folder, run, fitted.calibration, metrics, test)
+    return metrics
+
+
+def calibrate(run: Run, networks: list[keras.Model]) -> Fitted:
+    """Fit calibration and safeguards, and keep them in the run folder; reads no test image."""
+    answers = _answers(run, networks, "validation")
+    labels = run.labels("validation")
+    codes = run.classes.codes
+    calibration = fit_calibration(
+        answers.logits,
+        labels,
+        combination=starting_combination(run.recipe, codes),
+        weighting=run.recipe.weighting,
+        log_prior_shifts=[
+            log_prior_shift(run.member_labels(member, "train"), run.recipe, run.class_count(member))
+            for member in run.recipe.members
+        ],
+        prior=np.array(list(run.training_prior.values())),
+        malignant=run.classes.malignant,
+        target_sensitivity=run.recipe.target_sensitivity,
+    )
+    write_json(run.folder / "calibration.json", asdict(calibration))
+    members = calibration.member_probabilities(answers.logits)
+    safeguards = fit_safeguards(
+        _predictions(run, calibration, calibration.combination(members), "validation"),
+        disagreement=calibration.disagreement(answers.logits),
+        known=_answers(run, networks, "train", _OOD_IMAGES),
+        answers=answers,
+        pixels=run.pixels("train", run.recipe.size),
+    )
+    safeguards.save(run.folder)
+    return Fitted(calibration, safeguards)
+
+
+def read_fitted(run: Run) -> Fitted:
+    """What ``calibrate`` left in the run folder."""
+    calibration = _CALIBRATION.validate_python(read_json(run.folder / "calibration.json"))
+    return Fitted(calibration, Safeguards.load(run.folder))
+
+
+def _score(
+    run: Run, networks: list[keras.Model], calibration: Calibration, part: str
+) -> tuple[Predictions, dict[str, Predictions]]:
+    """Predictions of the ensemble, and of the members that answer all classes; kept in ``evaluation/``."""
+    members = calibration.member_probabilities(_answers(run, networks, part).logits)
+    ensemble = _predictions(run, calibration, calibration.combination(members), part)
+    full = {
+        member.name: _predictions(run, calibration, probabilities, part)
+        for member, probabilities in zip(run.recipe.members, members, strict=True)
+        if not member.classes
+    }
+    image_ids = [row.image_id for row in run.part(part)]
+    save_predictions(run.folder / "evaluation" / f"{part}.npz", image_ids, ensemble, full)
+    return ensemble, full
+
+
+def _answers(run: Run, networks: list[keras.Model], part: str, count: int | None = None) -> Answers:
+    """The networks' answers to one part, or to ``count`` of its images, kept in the run folder.
+
+    The file's name holds a digest of the networks, so that others' answers are never taken for theirs.
+    """
+    digest = hashlib.sha256(str(count).encode())
+    for member in run.recipe.members:
+        digest.update((run.folder / member.name / NETWORK).read_bytes())
+    kept = run.folder / f"{part}_answers-{digest.hexdigest()[:16]}.npz"
+    if not kept.is_file():
+        pixels = run.pixels(part, run.recipe.size)
+        chosen = np.arange(len(pixels))
+        if count is not None and count < len(pixels):
+            chosen = np.linspace(0, len(pixels) - 1, count).astype(int)  # evenly over the part
+        predict(networks, Subset(pixels, chosen), batch_size=run.recipe.batch_size).save(kept)
+    return Answers.load(kept)
+
+
+def _predictions(run: Run, calibration: Calibration, probabilities: np.ndarray, part: str) -> Predictions:
+    return Predictions(
+        probabilities=probabilities,
+        decided=calibration.decide(probabilities),
+        labels=run.labels(part),
+        lesions=np.array([row.lesion_id for row in run.part(part)]),
+        codes=run.classes.codes,
+        malignant=run.classes.malignant,
+        threshold=calibration.threshold,
+    )
