@@ -130,8 +130,6 @@ def training_room(module: str, rooms: Collection[str]) -> str:
 
 def test_no_folder_of_training_holds_more_than_a_dozen_modules() -> None:
     for folder in [ROOT / "training", *(path for path in (ROOT / "training").rglob("*") if path.is_dir())]:
-        if folder.name == "report":  # the recipes of one prior system, until they are one module
-            continue
         modules = [path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "__main__")]
         assert len(modules) <= 12, f"{folder}: {len(modules)} modules"
 

@@ -58,7 +58,9 @@ class Run:
         if (folder / "recipe.json").is_file():
             run = Run.open(folder)
             same_split = read_split(folder / "split.csv", rows) == parts
-            if run.recipe != recipe or run.seed != seed or not same_split:
+            # A recipe may have got another name since; what it trains is the same.
+            same_recipe = replace(run.recipe, name=recipe.name) == recipe
+            if not same_recipe or run.seed != seed or not same_split:
                 raise RecipeError(
                     f"{folder} holds a run of another recipe, seed or split; choose another folder"
                 )

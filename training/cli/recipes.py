@@ -12,11 +12,10 @@ def add(commands: Any) -> None:
 
 
 def _recipes(options: argparse.Namespace) -> None:
-    from training.catalogue import recipe_names, recipe_page, recipe_text
+    from training.catalogue import CATALOGUE, catalogue_page
 
     if options.markdown:
-        print(recipe_page(), end="")
+        print(catalogue_page(), end="")
         return
-    names = recipe_names()
-    for name in names:
-        print(f"{name:{max(map(len, names))}}  {recipe_text(name).splitlines()[0]}")
+    for name, entry in CATALOGUE.items():
+        print(f"{name:{max(map(len, CATALOGUE))}}  {entry.summary}")

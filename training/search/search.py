@@ -29,7 +29,7 @@ from training.data.prepare import SPLIT_NAME, prepare
 from training.fit.checkpoint import read_state
 from training.fit.loop import TrainingError, train_member
 from training.recipe import Block, Head, MemberRecipe, Phase, Recipe, RecipeError, ScratchCNN
-from training.recipes.benign_malignant._common import AUGMENTATION
+from training.recipes.benign_malignant import AUGMENTATION
 from training.run import Run
 from training.search.recipe_source import recipe_source
 

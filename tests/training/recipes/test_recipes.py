@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -20,7 +21,7 @@ import training.network.build
 from models.bundle import load_bundle
 from tests.service.door import running
 from tests.synthetic_dataset import write_dataset
-from training.catalogue import load_recipe, published_figures, recipe_names, recipe_page, recipe_text
+from training.catalogue import CATALOGUE, PRIOR_SYSTEMS, catalogue_page, find_entry, load_recipe
 from training.data.dataset import METADATA_NAME, read_dataset
 from training.data.prepare import SPLIT_NAME
 from training.data.split import make_split, write_split
@@ -28,7 +29,7 @@ from training.evaluation.evaluate import evaluate, load_networks, read_fitted
 from training.export.bundle import write_bundle
 from training.fit.loop import train_member
 from training.network.backbones import build_pretrained
-from training.recipe import Block, MemberRecipe, Recipe, ScratchCNN, VisionTransformer
+from training.recipe import Block, MemberRecipe, Recipe, RecipeError, ScratchCNN, VisionTransformer
 from training.run import Run
 from training.search.recipe_source import recipe_source
 
@@ -37,28 +38,35 @@ SMALL_RECIPE = Path(__file__).parents[1] / "small_recipe.py"
 
 # The published systems, a line for each line of their tables.
 PUBLISHED = {
-    "deck": """baseline_cnn mobilenet_v2 mobilenet_v2_focal mobilenet_v2_60_epochs mobilenet_v2_fine_tuned
+    "mobilenet_efficientnet": """baseline_cnn mobilenet_v2 mobilenet_v2_focal
+        mobilenet_v2_60_epochs mobilenet_v2_fine_tuned
         efficientnet_b0_frozen efficientnet_b0 efficientnet_b1 ensemble""",
-    "report": """resnet50 resnet50_grey xception xception_grey inception_resnet_v2 inception_resnet_v2_grey
+    "three_networks": """resnet50 resnet50_grey xception xception_grey
+        inception_resnet_v2 inception_resnet_v2_grey
         vgg19 resnet50_no_augmentation resnet50_lower_extremity vit_b32 vit_b32_grey
         ensemble_mean ensemble_vote mix_model""",
-    "transfer": "basic_nn cnn1 cnn2 mobilenet resnet50 densenet121 mobilenet_enhanced",
-    "keras_cnn": """base model_2 model_3 proposed model_5 proposed_class_weights proposed_oversampling
+    "transfer_learning": "basic_nn cnn1 cnn2 mobilenet resnet50 densenet121 mobilenet_enhanced",
+    "cnn_from_scratch": """base model_2 model_3 proposed model_5 proposed_class_weights proposed_oversampling
         inception_v3""",
     "benign_malignant": "vgg19 inception_v3 scratch_1 scratch_2 ensemble",
 }
-OUR_OWN = {"ham10000_ensemble", "quick", "deck/ensemble_grid", "deck/ensemble_accuracy"}
-RECIPES = recipe_names()
+OUR_OWN = {
+    "ham10000_ensemble",
+    "quick",
+    "mobilenet_efficientnet/ensemble_grid",
+    "mobilenet_efficientnet/ensemble_accuracy",
+}
+RECIPES = list(CATALOGUE)
 
 WHOLE = {
-    "deck/efficientnet_b0",
-    "keras_cnn/inception_v3",
-    "report/inception_resnet_v2",
-    "report/resnet50",
-    "report/vgg19",
-    "report/xception",
-    "transfer/densenet121",
-    "transfer/mobilenet",
+    "mobilenet_efficientnet/efficientnet_b0",
+    "cnn_from_scratch/inception_v3",
+    "three_networks/inception_resnet_v2",
+    "three_networks/resnet50",
+    "three_networks/vgg19",
+    "three_networks/xception",
+    "transfer_learning/densenet121",
+    "transfer_learning/mobilenet",
 }
 """Recipes whose backbone is taken whole; of the others' only the first eighth of the layers is."""
 
@@ -69,7 +77,27 @@ SMALLEST = {"inception_resnet_v2": 75, "inception_v3": 75, "xception": 71}
 def test_every_line_of_the_published_tables_has_its_recipe() -> None:
     published = {f"{system}/{name}" for system, names in PUBLISHED.items() for name in names.split()}
     assert set(RECIPES) == published | OUR_OWN
-    assert all(published_figures(recipe_text(name)) for name in published)
+    assert {name for name, entry in CATALOGUE.items() if entry.published} == published
+
+
+def test_published_figures_are_data() -> None:
+    published = find_entry("mobilenet_efficientnet/ensemble").published
+    assert published is not None
+    assert (published.accuracy, published.macro_f1, published.f1_by_class[4]) == (0.7645, 0.639, 0.48)
+    assert published.text() == (
+        "accuracy 0.7645, macro F1 0.639, macro recall 0.66, weighted F1 0.778; F1 by class: akiec 0.46, "
+        "bcc 0.71, bkl 0.57, df 0.56, mel 0.48, nv 0.88, vasc 0.80"
+    )
+
+
+@pytest.mark.parametrize("name", ["deck/ensemble", "report/mix_model", "transfer/cnn1", "keras_cnn/base"])
+def test_the_former_name_of_a_recipe_still_finds_it(name: str) -> None:
+    assert load_recipe(name).name.endswith(name.partition("/")[2])
+
+
+def test_an_unknown_recipe_is_refused_with_the_names_that_there_are() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'deck/nothing'; there are .*quick"):
+        load_recipe("deck/nothing")
 
 
 def test_every_pretrained_backbone_is_exported_whole_once() -> None:
@@ -80,12 +108,15 @@ def test_every_pretrained_backbone_is_exported_whole_once() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_named_after_its_file_and_tells_its_command(name: str) -> None:
-    recipe, text = load_recipe(name), recipe_text(name)
-    assert recipe.name == name
-    assert f"\n\n    python -m training run --recipe {name} --data DIR --out runs/NAME\n\n" in text
-    assert "\nMeasured" in text
-    assert name in OUR_OWN or "Differs: " in text
+def test_a_recipe_is_described(name: str) -> None:
+    entry = CATALOGUE[name]
+    assert entry.recipe.name == name
+    assert entry.summary
+
+
+@pytest.mark.parametrize("module", PRIOR_SYSTEMS)
+def test_a_prior_system_says_where_its_recipes_differ(module: ModuleType) -> None:
+    assert "\n\nDifferences from the " in str(module.__doc__)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -98,9 +129,9 @@ def test_a_recipe_comes_back_from_the_run_folder_and_from_its_own_source(name: s
     assert load_recipe(str(tmp_path / "again.py")) == recipe
 
 
-def test_the_page_of_recipes_says_what_their_docstrings_say() -> None:
+def test_the_page_of_recipes_says_what_the_catalogue_says() -> None:
     page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
-    assert page == recipe_page(), "python -m training recipes --markdown > docs/recipes.md"
+    assert page == catalogue_page(), "python -m training recipes --markdown > docs/recipes.md"
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +154,15 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (data / METADATA_NAME).open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([header, *records])
     return folder
+
+
+def test_a_run_goes_on_under_the_new_name_of_its_recipe(dataset: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("quick")
+    places: dict[str, Any] = {"data": dataset / "HAM", "split": dataset / SPLIT_NAME, "cache": tmp_path}
+    Run.create(tmp_path / "run", replace(recipe, name="former"), seed=0, **places)
+    assert Run.create(tmp_path / "run", recipe, seed=0, **places).recipe.name == "former"
+    with pytest.raises(RecipeError, match="another recipe"):
+        Run.create(tmp_path / "run", replace(recipe, batch_size=1), seed=0, **places)
 
 
 @pytest.fixture(scope="module", autouse=True)
