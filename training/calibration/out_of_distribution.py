@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.decomposition import PCA
+from sklearn.utils.extmath import randomized_svd
 
 METHOD = "PCA residual of pooled features"
 
@@ -80,8 +80,8 @@ class OutOfDistribution:
         scale = np.repeat(1 / np.sqrt(np.where(of_member > 0, of_member, 1.0)), widths)
         components = min(_COMPONENTS, count // 2, total // 2)
         if components:
-            pca = PCA(components, svd_solver="randomized", iterated_power=7, random_state=0)
-            basis = pca.fit(centred * scale).components_.T
+            # Not sklearn's PCA: it divides by the total variance, which is 0 where no feature ever changes.
+            basis = randomized_svd(centred * scale, components, n_iter=7, random_state=0)[2].T
         else:
             basis = np.zeros((total, 1))
         return OutOfDistribution(*(array.astype(np.float32) for array in (mean, scale, basis)))

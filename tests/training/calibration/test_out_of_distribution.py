@@ -80,6 +80,20 @@ def test_a_member_whose_features_never_change_is_no_division_by_zero() -> None:
     assert np.isfinite(OutOfDistribution.fit(features, (*WIDTHS, 4)).score(features)).all()
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, 7.5])
+@pytest.mark.parametrize("constant", [1, 30, 63, 64])
+def test_features_of_a_dead_layer_are_constant_and_do_no_harm(constant: int, value: float) -> None:
+    features = _usual(60, 0)
+    features[:, :constant] = value
+    fitted = OutOfDistribution.fit(features, WIDTHS)
+    score = fitted.score(features)
+    assert np.isfinite(fitted.basis).all()
+    assert np.isfinite(score).all()
+    strange = features.copy()
+    strange[:, :constant] += 100.0  # what was never seen to change changes
+    assert fitted.score(strange).min() > score.max()
+
+
 def test_widths_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="widths that sum to 64"):
         OutOfDistribution.fit(_usual(10, 0), (40, 25))
