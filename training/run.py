@@ -28,7 +28,7 @@ from pydantic import TypeAdapter
 
 from training.data.dataset import Classes, DataError, Row, classes_of, read_dataset
 from training.data.pixels import load_pixels
-from training.data.split import read_split, rows_of, write_split
+from training.data.split import SplitBy, read_split, rows_of, write_split
 from training.recipe import MemberRecipe, Recipe, RecipeError
 
 _RECIPE = TypeAdapter(Recipe)
@@ -151,6 +151,11 @@ class Run:
             where = f" at {', '.join(sites)}" if sites else ""
             raise DataError(f"{part}: no image of {', '.join(missing)}{where}; every class needs some")
         return rows
+
+    @property
+    def split_by(self) -> SplitBy:
+        """``"lesion"``, or ``"image"`` where photographs of one lesion may lie in several parts."""
+        return read_split(self.folder / "split.csv", self.rows).by
 
     def labels(self, part: str) -> np.ndarray:
         """Class indices int ``[N]`` of one part."""

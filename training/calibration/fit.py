@@ -156,6 +156,25 @@ def _fit_temperatures(
     return tuple(float(v) for v in np.exp(fitted.x))
 
 
+def own_temperatures(
+    logits: Sequence[np.ndarray], labels: np.ndarray, log_prior_shifts: Sequence[Sequence[float]]
+) -> tuple[float, ...]:
+    """The temperature of each member as if it were alone, for scoring it beside the ensemble.
+
+    The ensemble's temperatures make its mean honest, which leaves each member over-confident.
+
+    Args:
+        logits: ``[N, K]`` of each member on the validation images.
+        labels: int ``[N]``.
+        log_prior_shifts: ``[K]`` per member.
+    """
+    alone = Combination("mean", (1.0,), ((),))
+    return tuple(
+        _fit_temperatures([z], labels, [shift], alone)[0]
+        for z, shift in zip(logits, log_prior_shifts, strict=True)
+    )
+
+
 def _accuracies(members: Sequence[np.ndarray], labels: np.ndarray) -> tuple[float, ...]:
     accuracy = np.array([(p.argmax(axis=1) == labels).mean() for p in members])
     return tuple(float(v) for v in accuracy / accuracy.sum())

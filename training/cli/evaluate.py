@@ -8,7 +8,8 @@ from training.cli.options import open_run, scoring_options
 
 _SHOWN = (
     "balanced_accuracy",
-    "accuracy",
+    "accuracy_rule",
+    "accuracy_argmax",
     "macro_f1",
     "malignancy_sensitivity",
     "malignancy_specificity",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from training.metrics.bootstrap import interval, lesion_weights
+from training.metrics.bootstrap import lesion_weights, mean_interval
 from training.metrics.predictions import PredictionsError, SavedPredictions, save_predictions
 from training.metrics.scores import bootstrap, scores
 from training.run import write_json
@@ -20,7 +20,8 @@ METRICS_NAME = "metrics.json"
 _SHOWN = (
     "balanced_accuracy",
     "balanced_accuracy_argmax",
-    "accuracy",
+    "accuracy_rule",
+    "accuracy_argmax",
     "macro_f1",
     "macro_auc",
     "malignancy_sensitivity",
@@ -114,7 +115,7 @@ def _malignancy(
     sick = pooled.malignant[pooled.labels]
     weights = lesion_weights(pooled.labels, pooled.lesion_id, resamples=resamples)
     return {
-        name: interval(float(right[of].mean()), weights[:, of] @ right[of] / weights[:, of].sum(axis=1))
+        name: mean_interval(right[of], weights[:, of], lesions=len(np.unique(pooled.lesion_id[of])))
         for name, of, right in (
             ("malignancy_sensitivity", sick, flags),
             ("malignancy_specificity", ~sick, ~flags),

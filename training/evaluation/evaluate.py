@@ -1,7 +1,8 @@
 """Calibrate on validation, then score the test part, once."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import keras
@@ -9,8 +10,8 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from training.calibration.answers import Answers, predict
-from training.calibration.combination import starting_combination
-from training.calibration.fit import Calibration, fit_calibration
+from training.calibration.combination import Combination, starting_combination
+from training.calibration.fit import Calibration, fit_calibration, own_temperatures
 from training.calibration.safeguards import Safeguards, fit_safeguards, measure_safeguards
 from training.evaluation.report import write_report
 from training.fit.batches import Subset, log_prior_shift
@@ -65,8 +66,9 @@ def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) ->
     folder.mkdir(exist_ok=True)
     # Everything is fitted by now; only here are test images read.
     answers = _answers(run, networks, "test")
-    test, members = _score(run, networks, fitted.calibration, "test")
-    validation, _ = _score(run, networks, fitted.calibration, "validation")
+    alone = _members_alone(run, networks, fitted.calibration)
+    test, members = _score(run, networks, fitted.calibration, alone, "test")
+    validation, _ = _score(run, networks, fitted.calibration, alone, "validation")
     metrics: dict[str, Any] = {
         "test": bootstrap(test, resamples=resamples),
         "validation": bootstrap(validation, resamples=resamples),
@@ -122,16 +124,39 @@ def read_fitted(run: Run) -> Fitted:
     return Fitted(calibration, Safeguards.load(run.folder))
 
 
+def _members_alone(run: Run, networks: list[keras.Model], calibration: Calibration) -> dict[int, Calibration]:
+    """For each member that answers all classes, by its index: the calibration of that member by itself.
+
+    Temperature only: the decision rule and the malignancy threshold remain those of the run.
+    """
+    full = [index for index, member in enumerate(run.recipe.members) if not member.classes]
+    logits = _answers(run, networks, "validation").logits
+    shifts = [calibration.log_prior_shifts[index] for index in full]
+    temperatures = own_temperatures([logits[index] for index in full], run.labels("validation"), shifts)
+    return {
+        index: replace(
+            calibration,
+            combination=Combination("mean", (1.0,), ((),)),
+            temperatures=(temperature,),
+            log_prior_shifts=(shift,),
+        )
+        for index, temperature, shift in zip(full, temperatures, shifts, strict=True)
+    }
+
+
 def _score(
-    run: Run, networks: list[keras.Model], calibration: Calibration, part: str
+    run: Run,
+    networks: list[keras.Model],
+    calibration: Calibration,
+    alone: Mapping[int, Calibration],
+    part: str,
 ) -> tuple[Predictions, dict[str, Predictions]]:
-    """Predictions of the ensemble, and of the members that answer all classes; kept in ``evaluation/``."""
-    members = calibration.member_probabilities(_answers(run, networks, part).logits)
-    ensemble = _predictions(run, calibration, calibration.combination(members), part)
+    """Predictions of the ensemble, and of each member in ``alone`` by itself; kept in ``evaluation/``."""
+    logits = _answers(run, networks, part).logits
+    ensemble = _predictions(run, calibration, calibration.probabilities(logits), part)
     full = {
-        member.name: _predictions(run, calibration, probabilities, part)
-        for member, probabilities in zip(run.recipe.members, members, strict=True)
-        if not member.classes
+        run.recipe.members[index].name: _predictions(run, own, own.probabilities([logits[index]]), part)
+        for index, own in alone.items()
     }
     image_ids = [row.image_id for row in run.part(part)]
     save_predictions(run.folder / "evaluation" / f"{part}.npz", image_ids, ensemble, full)

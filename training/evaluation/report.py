@@ -7,7 +7,7 @@ from typing import Any
 from models.bundle import Subgroup
 from training.calibration.fit import Calibration
 from training.calibration.safeguards import COVERAGE
-from training.data.split import PARTS, image_counts
+from training.data.split import FLATTERS, PARTS, image_counts
 from training.evaluation.plots import plot_confusion, plot_f1, plot_reliability, plot_roc
 from training.markdown import NONE, figure, table
 from training.metrics.scores import Predictions
@@ -15,10 +15,8 @@ from training.metrics.subgroups import FIGURES as SUBGROUP_FIGURES
 from training.run import Run
 
 _HEADLINES = {
-    "balanced_accuracy": "balanced accuracy (decision rule)",
-    "balanced_accuracy_argmax": "balanced accuracy (arg-max)",
-    "accuracy": "accuracy (arg-max)",
-    "accuracy_rule": "accuracy (decision rule)",
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy_rule": "accuracy",
     "macro_precision": "macro precision",
     "macro_recall": "macro recall",
     "macro_f1": "macro F1",
@@ -27,9 +25,24 @@ _HEADLINES = {
     "macro_auc": "macro AUC",
     "malignancy_sensitivity": "malignancy sensitivity",
     "malignancy_specificity": "malignancy specificity",
+    "malignancy_precision": "malignancy precision, at the test part's prevalence",
     "malignancy_auc": "malignancy AUC",
+    "balanced_accuracy_argmax": "balanced accuracy of the most probable class (arg-max)",
+    "accuracy_argmax": "accuracy of the most probable class (arg-max)",
     "ece": "expected calibration error",
     "log_loss": "log loss",
+}
+
+INTERVALS = (
+    "Intervals: 95 %, bootstrap over lesions within each class. A figure of 0 or 1 has Wilson's interval over "
+    "the lesions that it rests on. That of the calibration error is corrected for the noise that raises it, so "
+    "it lies lower than the error itself."
+)
+"""How intervals are to be read, for the report and the model card."""
+
+_SPLIT_BY = {
+    "lesion": "The split is by lesion: no lesion lies in two parts.",
+    "image": f"**Warning: {FLATTERS}.**",
 }
 
 
@@ -49,11 +62,15 @@ def write_report(
     lines = [
         f"# Evaluation of `{run.recipe.name}`",
         "",
-        "Scored once on the test part. Temperatures, decision rule, threshold and prediction sets were "
-        "fitted on the validation part alone. Intervals: 95 %, bootstrap over lesions within each class. "
-        "No lesion lies in two parts.",
+        "Scored on the test part. Temperatures, decision rule, threshold and prediction sets were fitted on "
+        "the validation part alone, which also chose the epochs. " + INTERVALS,
+        "",
+        _SPLIT_BY[run.split_by],
         "",
         *_parts(run),
+        "Figures are of the label that the API returns, which the decision rule picks, but for those called "
+        "arg-max.",
+        "",
         *_headlines(metrics),
         *_classes(metrics, test),
         *_members(metrics),
@@ -118,10 +135,10 @@ def _classes(metrics: Mapping[str, Any], test: Predictions) -> list[str]:
 
 
 def _members(metrics: Mapping[str, Any]) -> list[str]:
-    compared = ("balanced_accuracy", "accuracy", "macro_f1", "macro_auc")
+    compared = ("balanced_accuracy", "accuracy_rule", "macro_f1", "macro_auc")
     ensemble = {name: metrics["test"][name]["value"] for name in compared if name in metrics["test"]}
     return table(
-        ("model", "balanced accuracy (rule)", "accuracy (arg-max)", "macro F1", "macro AUC"),
+        ("model", "balanced accuracy", "accuracy", "macro F1", "macro AUC"),
         [
             (name, *(f"{model[key]:.3f}" if key in model else NONE for key in compared))
             for name, model in (metrics["members"] | {"ensemble": ensemble}).items()
@@ -167,9 +184,8 @@ def subgroup_section(groups: Sequence[Subgroup]) -> list[str]:
         "## By age, sex and site",
         "",
         "On the test part; each figure only where its images suffice. Diagnoses are not equally frequent in "
-        "the groups, so their figures differ even for a model that treats them alike. An interval that is a "
-        "single point, as at 1.000, means that no image of the group spoke against it, not "
-        "that there is certainty.",
+        "the groups, so their figures differ even for a model that treats them alike. A figure of 0 or 1 has "
+        "Wilson's interval over the lesions that it rests on.",
         "",
         *table(
             ("group", "images", *(name.replace("_", " ") for name in SUBGROUP_FIGURES)),

@@ -26,7 +26,7 @@ from models.bundle import (
 )
 from training.calibration.safeguards import safeguard_fields
 from training.data.prepare import SPLIT_NAME
-from training.data.split import PARTS, image_counts, read_split, write_split
+from training.data.split import PARTS, image_counts, write_split
 from training.evaluation.evaluate import Fitted
 from training.export.graph import check_parity, export_onnx
 from training.export.model_card import CITATION, INTENDED_USE, LICENCE, LICENCE_TEXT, LIMITS, write_model_card
@@ -56,7 +56,7 @@ def write_bundle(
             something else than a bundle.
         ExportError: the graph does not agree with Keras.
     """
-    if read_split(run.folder / SPLIT_NAME, run.rows).by == "image":
+    if run.split_by == "image":
         raise RecipeError(f"{run.folder}: its split is by image, so its figures flatter; it is not exported")
     scored = run.folder / "evaluation"
     if not (scored / "metrics.json").is_file():

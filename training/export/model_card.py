@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from models.bundle import Manifest
-from training.evaluation.report import subgroup_section
+from training.evaluation.report import INTERVALS, subgroup_section
 from training.export.graph import Parity
 from training.markdown import figure, table
 
@@ -40,14 +40,18 @@ LIMITS = (
 
 
 _SHOWN = {
-    "balanced_accuracy": "Balanced accuracy (label by the decision rule)",
-    "accuracy": "Accuracy (most probable class)",
+    "balanced_accuracy": "Balanced accuracy",
+    "accuracy_rule": "Accuracy",
+    "macro_precision": "Macro precision",
     "macro_f1": "Macro F1",
     "macro_auc": "Macro AUC",
     "malignancy_auc": "Malignancy AUC",
     "malignancy_sensitivity": "Malignancy sensitivity at the threshold",
     "malignancy_specificity": "Malignancy specificity at the threshold",
+    "malignancy_precision": "Malignancy precision at the threshold, at the test part's prevalence",
     "ece": "Expected calibration error",
+    "accuracy_argmax": "Accuracy of the most probable class (arg-max)",
+    "balanced_accuracy_argmax": "Balanced accuracy of the most probable class (arg-max)",
 }
 
 _COMBINATIONS = {
@@ -131,18 +135,27 @@ def _data(manifest: Manifest) -> list[str]:
 
 
 def _metrics(manifest: Manifest) -> list[str]:
-    shown = _SHOWN | {f"recall_{c.code}": f"Recall of {c.code}" for c in manifest.classes}
+    kinds = ("precision", "recall", "f1")
     return [
-        "## Measured once on the test part",
+        "## Measured on the test part",
         "",
-        "Intervals: 95 %, bootstrap over lesions within each class. Details in `report/report.md`.",
+        "Figures are of the label that the API returns, which the decision rule picks, but for those called "
+        "arg-max. Nothing was fitted on the test part; earlier versions of the model may have been scored on "
+        f"it, too. {INTERVALS} Details in `report/report.md`.",
         "",
         *table(
             ("figure", "value"),
             [
                 (title, figure(manifest.metrics[key]))
-                for key, title in shown.items()
+                for key, title in _SHOWN.items()
                 if key in manifest.metrics
+            ],
+        ),
+        *table(
+            ("class", "precision", "recall", "F1"),
+            [
+                (c.code, *(figure(manifest.metrics.get(f"{kind}_{c.code}")) for kind in kinds))
+                for c in manifest.classes
             ],
         ),
     ]

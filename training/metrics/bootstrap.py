@@ -5,6 +5,7 @@ all resamples are a few matrix products.
 """
 
 import numpy as np
+from scipy.stats import binomtest
 
 
 def lesion_weights(
@@ -35,20 +36,47 @@ def lesion_weights(
     return drawn[:, lesion_of]
 
 
-def interval(value: float, drawn: np.ndarray) -> dict[str, float]:
+def interval(value: float, drawn: np.ndarray, *, lesions: int | None = None) -> dict[str, float]:
     """``{"value", "low", "high"}``: a figure with its 95 % percentile interval.
+
+    Where a share is 0 or 1, every resample gives the same, and percentiles would claim certainty. Then the
+    interval is Wilson's (JASA 22, 1927), with lesions as the trials: images of one lesion are not
+    independent.
 
     Args:
         value: the figure of the data itself.
         drawn: the same of each resample; NaN where a resample has none.
+        lesions: for a figure from 0 to 1, the number of lesions that it rests on.
     """
+    if lesions and min(abs(value), abs(1 - value)) < 1e-9:
+        successes = lesions * round(value)
+        bounds = binomtest(successes, lesions).proportion_ci(method="wilson")
+        return {"value": float(value), "low": float(bounds.low), "high": float(bounds.high)}
     low, high = np.percentile(drawn[~np.isnan(drawn)], (2.5, 97.5))
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
-def mean_interval(values: np.ndarray, weights: np.ndarray) -> dict[str, float]:
-    """The mean of ``values`` ``[N]`` with its interval, by the weights of ``lesion_weights``."""
-    return interval(float(values.mean()), weights @ values / weights.sum(axis=1))
+def mirrored_interval(value: float, drawn: np.ndarray) -> dict[str, float]:
+    """As ``interval``, for a figure above 0 that noise can only raise, such as a calibration error.
+
+    A resample adds its noise to that of the data, so its figure exceeds the data's by about as much as the
+    data's exceeds the truth. The percentiles are therefore mirrored at the value: 2 · value − percentile
+    (the basic bootstrap; Davison and Hinkley, 1997, section 5.2). The value lies in the upper part of the
+    interval, or above it.
+    """
+    low, high = 2 * value - np.percentile(drawn[~np.isnan(drawn)], (97.5, 2.5))
+    return {"value": float(value), "low": max(float(low), 0.0), "high": max(float(high), 0.0)}
+
+
+def mean_interval(values: np.ndarray, weights: np.ndarray, *, lesions: int | None = None) -> dict[str, float]:
+    """The mean of ``values`` ``[N]`` with its interval, by the weights of ``lesion_weights``.
+
+    Args:
+        values: of the images.
+        weights: ``[B, N]``, how often each resample draws each image.
+        lesions: for shares, see ``interval``.
+    """
+    return interval(float(values.mean()), weights @ values / weights.sum(axis=1), lesions=lesions)
 
 
 def _in_order(labels: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ class SavedPredictions:
         malignant: bool ``[K]``.
         threshold: of the malignancy probability.
         members: the M names of the members that answer all K classes; M may be 0.
-        member_probabilities: float ``[M, N, K]``, calibrated.
+        member_probabilities: float ``[M, N, K]``, each at the member's own temperature.
         member_decided: int ``[M, N]``, the class that the decision rule picks for each member.
     """
 
@@ -85,7 +85,7 @@ class SavedPredictions:
 
     @property
     def by_member(self) -> dict[str, Predictions]:
-        """Each member's answers, under the run's own decision rule and threshold."""
+        """Each member's answers at its own temperature, under the run's decision rule and threshold."""
         return {
             name: self._predictions(self.member_probabilities[index], self.member_decided[index])
             for index, name in enumerate(self.members)

@@ -1,18 +1,20 @@
 """The figures by which a model is judged, with bootstrap intervals.
 
-Which label a figure is about is part of its name: ``accuracy`` counts the most probable class
-(arg-max), figures ending in ``_rule`` and all per-class ones the class that the decision rule
-picks, which is what the service answers.
+All figures but those whose names end in ``_argmax`` are of the label that the API returns: the class that
+the decision rule picks. ``_argmax`` means the most probable class. The accuracy is called ``accuracy_rule``,
+because ``accuracy`` was that of the most probable class up to bundle 1.2.0. ECE and log loss are of the
+probabilities.
 
 Every figure is computed for many weightings of the images at once, one per row: scikit-learn gives
 the same figures, but takes half a minute for the bootstrap that takes a second here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from training.metrics.bootstrap import interval, lesion_weights
+from training.metrics.bootstrap import interval, lesion_weights, mirrored_interval
 
 _ECE_BINS = 15
 _ROWS_AT_ONCE = 100  # keeps the products of weights and images within the processor's caches
@@ -71,16 +73,34 @@ def scores(predictions: Predictions) -> dict[str, float]:
 def bootstrap(
     predictions: Predictions, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """Each figure with its 95 % percentile interval, as ``{"value", "low", "high"}``.
+    """Each figure with its 95 % interval, as ``{"value", "low", "high"}``.
 
-    Lesions are resampled within their class, see ``lesion_weights``.
+    Lesions are resampled within their class, see ``lesion_weights``. ``with_intervals`` says which kind of
+    interval a figure has.
     """
     weights = lesion_weights(predictions.labels, predictions.lesions, resamples=resamples, seed=seed)
     rows = [weights[start : start + _ROWS_AT_ONCE] for start in range(0, resamples, _ROWS_AT_ONCE)]
     parts = [weighted_scores(predictions, chunk) for chunk in rows]
+    drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return with_intervals(predictions, scores(predictions), drawn)
+
+
+def with_intervals(
+    predictions: Predictions, values: Mapping[str, float], drawn: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """Figures with their intervals: ECE's is mirrored, a share of 0 or 1 has Wilson's over its lesions.
+
+    Args:
+        predictions: that the figures are of.
+        values: the figures, by name.
+        drawn: the same ``[B]`` of B resamples.
+    """
+    lesions = _lesion_counts(predictions)
     return {
-        name: interval(value, np.concatenate([part[name] for part in parts]))
-        for name, value in scores(predictions).items()
+        name: mirrored_interval(value, drawn[name])
+        if name == "ece"
+        else interval(value, drawn[name], lesions=lesions.get(name))
+        for name, value in values.items()
     }
 
 
@@ -106,7 +126,7 @@ def weighted_scores(predictions: Predictions, weights: np.ndarray) -> dict[str, 
     figures = {
         "balanced_accuracy": _mean_over(recall, present),
         "balanced_accuracy_argmax": _mean_over(_ratio(right_argmax, support, otherwise=0.0), present),
-        "accuracy": weights @ (most_probable == labels) / total,
+        "accuracy_argmax": weights @ (most_probable == labels) / total,
         "accuracy_rule": weights @ (decided == labels) / total,
         "macro_precision": _mean_over(precision, present),
         "macro_recall": _mean_over(recall, present),
@@ -138,8 +158,37 @@ def _malignancy(predictions: Predictions, weights: np.ndarray) -> dict[str, np.n
     return {
         "malignancy_sensitivity": _ratio(weights @ (flagged & sick), weights @ sick),
         "malignancy_specificity": _ratio(weights @ (~flagged & ~sick), weights @ ~sick),
+        "malignancy_precision": _ratio(weights @ (flagged & sick), weights @ flagged),
         "malignancy_auc": _auc(score, sick, weights),
     }
+
+
+def _lesion_counts(predictions: Predictions) -> dict[str, int]:
+    """The number of lesions that each figure from 0 to 1 rests on.
+
+    A mean over classes rests on its rarest class, an area under the curve on the rarer of both sides.
+    """
+    labels, decided = predictions.labels, predictions.decided
+
+    def count(images: np.ndarray) -> int:
+        return len(np.unique(predictions.lesions[images]))
+
+    everything = count(np.ones(len(labels), bool))
+    counts = dict.fromkeys(("accuracy_rule", "accuracy_argmax", "micro_f1", "weighted_f1"), everything)
+    of_class = {code: count(labels == index) for index, code in enumerate(predictions.codes)}
+    rarest = min(found for found in of_class.values() if found)
+    means = ("balanced_accuracy", "balanced_accuracy_argmax", "macro_precision", "macro_recall", "macro_f1")
+    counts |= dict.fromkeys((*means, "macro_auc"), rarest)
+    for index, code in enumerate(predictions.codes):
+        counts[f"recall_{code}"] = counts[f"f1_{code}"] = of_class[code]
+        counts[f"precision_{code}"] = count(decided == index)
+        counts[f"auc_{code}"] = min(of_class[code], count(labels != index))
+    sick = predictions.malignant[labels]
+    flagged = predictions.probabilities[:, predictions.malignant].sum(axis=1) >= predictions.threshold
+    counts["malignancy_sensitivity"], counts["malignancy_specificity"] = count(sick), count(~sick)
+    counts["malignancy_precision"] = count(flagged)
+    counts["malignancy_auc"] = min(count(sick), count(~sick))
+    return counts
 
 
 def _calibration_error(

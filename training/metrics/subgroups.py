@@ -22,7 +22,7 @@ FEWEST_OF_CLASS = 5
 
 FIGURES = (
     "balanced_accuracy",
-    "accuracy",
+    "accuracy_rule",
     "malignancy_sensitivity",
     "malignancy_specificity",
     "malignancy_auc",

@@ -13,16 +13,17 @@ import numpy as np
 
 from training.evaluation.comparison.runs import ComparedRun, Group
 from training.metrics.bootstrap import interval, lesion_weights
-from training.metrics.scores import Predictions, scores, weighted_scores
+from training.metrics.scores import Predictions, scores, weighted_scores, with_intervals
 
-COMPARED = ("balanced_accuracy", "accuracy", "malignancy_auc")
+COMPARED = ("balanced_accuracy", "accuracy_rule", "malignancy_auc")
 """The figures that pairs are compared by."""
 
 _ROWS_AT_ONCE = 100  # resamples at once: more would only need more memory
 
 _TITLES = {
     "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
+    "accuracy_rule": "accuracy",
+    "accuracy_argmax": "accuracy (arg-max)",
     "macro_f1": "macro F1",
     "micro_f1": "micro F1",
     "weighted_f1": "weighted F1",
@@ -115,7 +116,7 @@ def _score(run: ComparedRun, member: str | None, predictions: Predictions, weigh
     ]
     drawn = {name: np.concatenate([part[name] for part in parts]) for name in wanted}
     values = scores(predictions)
-    figures = {name: interval(values[name], drawn[name]) for name in wanted if name in values}
+    figures = with_intervals(predictions, {name: values[name] for name in wanted if name in values}, drawn)
     return Scored(run, member, figures, drawn)
 
 

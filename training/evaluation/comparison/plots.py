@@ -22,7 +22,7 @@ def draw_f1(scored: Sequence[Scored], codes: Sequence[str]) -> Figure:
 
 def draw_averages(scored: Sequence[Scored]) -> Figure:
     """Macro, micro and weighted F1 by model."""
-    return _bars(scored, {"macro_f1": "macro", "micro_f1": "micro (= accuracy of the rule)",
+    return _bars(scored, {"macro_f1": "macro", "micro_f1": "micro (= accuracy)",
                           "weighted_f1": "weighted"})  # fmt: skip
 
 

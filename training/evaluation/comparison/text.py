@@ -7,12 +7,13 @@ from training.evaluation.comparison.results import Results
 from training.evaluation.comparison.runs import Group
 
 INTRODUCTION = (
-    "Figures are of the test parts. Accuracy, ECE and log loss are of the most probable class; balanced "
-    "accuracy and all F1 are of the class that the run's decision rule picks; malignancy sensitivity and "
-    "specificity are at the run's own threshold. Micro F1 equals the accuracy of the decision rule.",
+    "Figures are of the test parts. Accuracy, balanced accuracy and all F1 are of the label that the run's "
+    "decision rule picks, which is what the API returns; accuracy (arg-max) is of the most probable class, "
+    "and so is the ECE. Malignancy sensitivity and specificity are at the run's own threshold.",
     "In brackets: 95 % intervals, from resampling whole lesions within their class. They hold the chance of "
-    "which lesions were tested, not that of training again with another seed. An ECE grows by resampling, so "
-    "its interval lies high. Whoever picks the best of many runs by these figures picks some luck with it.",
+    "which lesions were tested, not that of training again with another seed. A share of 0 or 1 has Wilson's "
+    "interval over its lesions; that of the ECE is corrected for the noise that raises it. Whoever picks the "
+    "best of many runs by these figures picks some luck with it.",
 )
 
 PRIVACY = "This page holds images of the data set: keep it where the data set may be."
