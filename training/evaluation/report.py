@@ -34,9 +34,9 @@ _HEADLINES = {
 }
 
 INTERVALS = (
-    "Intervals: 95 %, bootstrap over lesions within each class. A figure of 0 or 1 has Wilson's interval over "
-    "the lesions that it rests on. That of the calibration error is corrected for the noise that raises it, so "
-    "it lies lower than the error itself."
+    "Intervals: 95 %, bootstrap over lesions within each class. A figure of 0 or 1 has Wilson's interval "
+    "over the lesions that it rests on. That of the calibration error is corrected for the noise that raises "
+    "it, so it may lie below the error itself."
 )
 """How intervals are to be read, for the report and the model card."""
 

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.special import softmax
+from sklearn.metrics import log_loss
 
 from training.calibration.combination import Combination
-from training.calibration.fit import Calibration, decide, fit_calibration, fit_threshold
+from training.calibration.fit import Calibration, decide, fit_calibration, fit_threshold, own_temperatures
 from training.fit.batches import class_weights, draw, log_prior_shift
 from training.recipe import MemberRecipe, Recipe
 
@@ -128,3 +129,21 @@ def _fit(
         malignant=np.array([True, False, False]),
         target_sensitivity=0.97,
     )
+
+
+def test_a_member_scored_alone_has_the_temperature_that_suits_it_alone() -> None:
+    """Two members whose errors cancel in their mean: the ensemble's temperatures sharpen each too much."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 3000)
+    members = [2.0 * np.eye(3)[labels] + rng.normal(0, 2.0, (3000, 3)) for _ in range(2)]
+    zeros = [np.zeros(3)] * 2
+    together = fit_calibration(
+        members, labels, combination=Combination("mean", (0.5, 0.5), ((), ())), log_prior_shifts=zeros,
+        prior=np.full(3, 1 / 3), malignant=np.array([True, False, False]), target_sensitivity=0.9,
+    )  # fmt: skip
+    alone = own_temperatures(members, labels, [(0.0, 0.0, 0.0)] * 2)
+    for index, logits in enumerate(members):
+        assert alone[index] > together.temperatures[index]
+        assert log_loss(labels, softmax(logits / alone[index], axis=1)) < log_loss(
+            labels, softmax(logits / together.temperatures[index], axis=1)
+        )

@@ -54,7 +54,7 @@ def test_training_and_calibration_never_read_a_test_image(
         path.write_bytes(data)
     assert main(["evaluate", "--out", str(out), "--resamples", "20"]) == 0
     figures = json.loads((out / "evaluation" / "metrics.json").read_text())
-    assert 0 <= figures["test"]["accuracy"]["value"] <= 1
+    assert 0 <= figures["test"]["accuracy_rule"]["value"] <= 1
 
 
 def test_a_split_in_which_a_lesion_crosses_trains_nothing_unless_it_is_one_by_image(

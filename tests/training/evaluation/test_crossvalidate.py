@@ -70,9 +70,11 @@ def test_the_pooled_figures_are_those_of_all_images(tmp_path: Path) -> None:
     accuracy = metrics["out_of_fold"]["accuracy_rule"]
     assert accuracy["value"] == right / 120 == scores(saved.ensemble)["accuracy_rule"]
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
-    assert [fold["accuracy"] for fold in metrics["folds"]] == [scores(f.ensemble)["accuracy"] for f in folds]
+    assert [fold["accuracy_rule"] for fold in metrics["folds"]] == [
+        scores(f.ensemble)["accuracy_rule"] for f in folds
+    ]
     assert set(metrics["members"]) == {"a", "b"}
-    assert metrics["members"]["b"]["accuracy"] == pytest.approx(1 - accuracy["value"])
+    assert metrics["members"]["b"]["accuracy_rule"] == pytest.approx(1 - accuracy["value"])
 
 
 def test_each_image_is_held_against_the_threshold_of_its_own_fold(tmp_path: Path) -> None:
@@ -89,9 +91,9 @@ def test_each_image_is_held_against_the_threshold_of_its_own_fold(tmp_path: Path
 def test_the_table_shows_pooled_figures_and_their_spread_over_the_folds(tmp_path: Path) -> None:
     folds = [_fold(1), _fold(2), _fold(3)]
     metrics = write_out_of_fold(tmp_path, folds, resamples=200)
-    values = [scores(fold.ensemble)["accuracy"] for fold in folds]
-    [line] = [line for line in table(metrics).splitlines() if line.startswith("accuracy ")]
-    figure = metrics["out_of_fold"]["accuracy"]
+    values = [scores(fold.ensemble)["accuracy_rule"] for fold in folds]
+    [line] = [line for line in table(metrics).splitlines() if line.startswith("accuracy_rule ")]
+    figure = metrics["out_of_fold"]["accuracy_rule"]
     assert f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]" in line
     assert line.endswith(f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}")
 

@@ -12,6 +12,7 @@ from training.calibration.combination import Combination
 from training.calibration.conformal import measure_prediction_sets
 from training.calibration.fit import Calibration
 from training.data.dataset import Row, classes_of
+from training.data.split import SplitBy
 from training.evaluation.report import write_report
 from training.metrics.scores import Predictions, bootstrap, scores
 from training.metrics.subgroups import subgroups
@@ -21,6 +22,12 @@ from training.run import Run
 
 class _FinishedRun(Run):
     """A run whose parts need no files."""
+
+    by: SplitBy = "lesion"
+
+    @property
+    def split_by(self) -> SplitBy:
+        return self.by
 
     def part(self, part: str) -> list[Row]:
         count = {"train": 30, "validation": 6, "test": 8}[part]
@@ -89,6 +96,22 @@ def test_a_report_has_figures_by_class_member_set_and_group(
     for block in report.split("\n\n"):
         lines = [line for line in block.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) <= 1
+
+
+def test_a_report_says_how_the_split_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report, _ = _write(tmp_path, classes_of("malignancy").labels, ("alone",))
+    assert "no lesion lies in two parts" in report
+    monkeypatch.setattr(_FinishedRun, "by", "image")
+    report, _ = _write(tmp_path, classes_of("malignancy").labels, ("alone",))
+    assert "no lesion lies in two parts" not in report
+    assert "Warning: split by image" in report
+
+
+def test_a_report_names_what_is_of_the_most_probable_class(tmp_path: Path) -> None:
+    report, metrics = _write(tmp_path, HAM10000_LABELS, ("a", "b"))
+    rule, argmax = (metrics["test"][f"accuracy_{name}"]["value"] for name in ("rule", "argmax"))
+    assert f"| accuracy | {rule:.3f} [" in report
+    assert f"| accuracy of the most probable class (arg-max) | {argmax:.3f} [" in report
 
 
 def test_every_picture_of_a_report_is_there(tmp_path: Path) -> None:

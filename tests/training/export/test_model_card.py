@@ -31,7 +31,11 @@ def _sections(card: str) -> dict[str, str]:
 
 def test_a_card_has_every_part_of_the_manifest(tmp_path: Path) -> None:
     manifest = _manifest(
-        metrics={"accuracy": Interval(value=0.81, low=0.79, high=0.83)},
+        metrics={
+            "accuracy_rule": Interval(value=0.77, low=0.75, high=0.80),
+            "accuracy_argmax": Interval(value=0.81, low=0.79, high=0.83),
+            "precision_mel": Interval(value=0.42, low=0.36, high=0.49),
+        },
         subgroups=(
             Subgroup(
                 factor="age",
@@ -46,9 +50,10 @@ def test_a_card_has_every_part_of_the_manifest(tmp_path: Path) -> None:
     card = _card(tmp_path, manifest)
     found = _sections(card)
     assert manifest.intended_use in card
-    assert (
-        "| Accuracy (most probable class) | 0.810 [0.790, 0.830] |" in found["Measured once on the test part"]
-    )
+    measured = found["Measured on the test part"]
+    assert "| Accuracy | 0.770 [0.750, 0.800] |" in measured
+    assert "| Accuracy of the most probable class (arg-max) | 0.810 [0.790, 0.830] |" in measured
+    assert "| mel | 0.420 [0.360, 0.490] | – | – |" in measured
     assert "| age 60+ | 321 | – | – | – | – | 0.900 [0.800, 0.950] |" in found["By age, sex and site"]
     for code in manifest.codes:
         assert f"| {code} | 0.1000 | 0.500 [0.400, 0.600] |" in found["Prediction sets"]

@@ -45,7 +45,7 @@ def test_figures_of_a_table_worked_by_hand() -> None:
         np.array([True, False, False]), 0.5,
     )  # fmt: skip
     figures = scores(predictions)
-    assert figures["accuracy"] == pytest.approx(4 / 6)
+    assert figures["accuracy_rule"] == pytest.approx(4 / 6)
     assert figures["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
     assert figures["precision_b"] == pytest.approx(1 / 2)
     assert figures["f1_a"] == pytest.approx(0.8)
@@ -59,7 +59,7 @@ def _by_scikit_learn(predictions: Predictions) -> dict[str, float]:
     classes = np.arange(len(predictions.codes))
     table = precision_recall_fscore_support(labels, decided, labels=classes, zero_division=0.0)
     figures = {
-        "accuracy": accuracy_score(labels, p.argmax(axis=1)),
+        "accuracy_argmax": accuracy_score(labels, p.argmax(axis=1)),
         "accuracy_rule": accuracy_score(labels, decided),
         "balanced_accuracy": balanced_accuracy_score(labels, decided),
         "balanced_accuracy_argmax": balanced_accuracy_score(labels, p.argmax(axis=1)),
@@ -131,7 +131,9 @@ def test_the_rule_and_the_most_probable_class_are_kept_apart() -> None:
     )  # fmt: skip
     figures = scores(always_b)
     assert figures["balanced_accuracy"] == pytest.approx(1 / 3)
-    assert figures["accuracy"] == pytest.approx(scores(predictions)["accuracy"])
+    assert figures["accuracy_rule"] == pytest.approx((predictions.labels == 1).mean())
+    assert figures["accuracy_argmax"] == pytest.approx(scores(predictions)["accuracy_argmax"])
+    assert "accuracy" not in figures  # which of the two it is must be said
 
 
 def test_ece_is_zero_for_honest_and_large_for_boastful_probabilities() -> None:
@@ -143,10 +145,11 @@ def test_ece_is_zero_for_honest_and_large_for_boastful_probabilities() -> None:
 def test_an_interval_holds_its_value_and_narrows_with_more_lesions() -> None:
     few, many = bootstrap(_predictions(120), resamples=200), bootstrap(_predictions(1200), resamples=200)
     for figures in (few, many):
-        interval = figures["accuracy"]
+        interval = figures["accuracy_rule"]
         assert interval["low"] <= interval["value"] <= interval["high"]
     assert (
-        many["accuracy"]["high"] - many["accuracy"]["low"] < few["accuracy"]["high"] - few["accuracy"]["low"]
+        many["accuracy_rule"]["high"] - many["accuracy_rule"]["low"]
+        < few["accuracy_rule"]["high"] - few["accuracy_rule"]["low"]
     )
 
 
@@ -155,6 +158,58 @@ def test_lesions_are_resampled_whole() -> None:
     once = _predictions(100)
     tenfold = once.take(np.repeat(np.arange(100), 10))
     alone = once.take(np.arange(100))
-    wide = bootstrap(tenfold, resamples=300)["accuracy"]
-    reference = bootstrap(alone, resamples=300)["accuracy"]
+    wide = bootstrap(tenfold, resamples=300)["accuracy_rule"]
+    reference = bootstrap(alone, resamples=300)["accuracy_rule"]
     assert wide["high"] - wide["low"] == pytest.approx(reference["high"] - reference["low"], rel=0.25)
+
+
+def test_a_share_of_one_has_wilsons_interval_over_lesions_not_a_point() -> None:
+    predictions = _predictions(200)
+    perfect = replace(predictions, decided=predictions.labels)
+    figures = bootstrap(perfect, resamples=50)
+    lesions = len(np.unique(predictions.lesions[predictions.labels == 0]))
+    expected = lesions / (lesions + 1.959964**2)  # Wilson's lower bound of n successes in n trials
+    for name in ("recall_a", "f1_a", "precision_a"):
+        assert figures[name]["value"] == figures[name]["high"] == 1.0
+        assert figures[name]["low"] == pytest.approx(expected, rel=1e-4)
+    assert figures["accuracy_rule"]["low"] > figures["balanced_accuracy"]["low"] > 0.5
+    never = bootstrap(replace(predictions, decided=np.ones(200, int)), resamples=50)
+    assert never["recall_a"]["low"] == 0.0
+    assert never["recall_a"]["high"] == pytest.approx(1 - expected, rel=1e-4)
+
+
+def test_ten_photographs_of_a_lesion_do_not_narrow_wilsons_interval() -> None:
+    once = _predictions(60)
+    once = replace(once, decided=once.labels, lesions=np.arange(60).astype(str))
+    tenfold = once.take(np.repeat(np.arange(60), 10))
+    for name in ("recall_a", "malignancy_specificity", "accuracy_rule"):
+        assert bootstrap(tenfold, resamples=20)[name]["low"] == bootstrap(once, resamples=20)[name]["low"]
+
+
+def test_the_interval_of_ece_lies_about_the_truth_and_not_above_it() -> None:
+    """Confidence exceeds accuracy by 0.05 everywhere; percentiles of resamples would lie about 0.06."""
+    rng = np.random.default_rng(1)
+    middles, held = [], 0
+    for _ in range(60):
+        confidence = rng.uniform(0.55, 1.0, 600)
+        labels = rng.integers(0, 4, 600)
+        right = rng.random(600) < confidence - 0.05
+        said = np.where(right, labels, (labels + rng.integers(1, 4, 600)) % 4)
+        p = np.repeat((1 - confidence)[:, None] / 3, 4, axis=1)
+        p[np.arange(600), said] = confidence
+        answers = Predictions(
+            p, said, labels, np.arange(600).astype(str), tuple("abcd"), np.eye(4)[0].astype(bool), 0.5
+        )
+        found = bootstrap(answers, resamples=100)["ece"]
+        middles.append((found["low"] + found["high"]) / 2)
+        held += found["low"] <= 0.05 <= found["high"]
+    assert np.mean(middles) == pytest.approx(0.05, abs=0.006)
+    assert held >= 48
+
+
+def test_precision_of_the_flag_is_the_share_of_flagged_that_are_malignant() -> None:
+    predictions = _predictions()
+    flagged = predictions.probabilities[:, 0] >= predictions.threshold
+    assert scores(predictions)["malignancy_precision"] == pytest.approx(
+        (predictions.labels[flagged] == 0).mean()
+    )

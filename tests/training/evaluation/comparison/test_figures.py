@@ -68,7 +68,7 @@ def test_pairing_cancels_what_both_runs_share(tmp_path: Path) -> None:
     near = replace(BAD, probabilities=changed, decided=changed.argmax(axis=1))
     rows = score_group(_group(tmp_path, near, BAD), resamples=300)
     (pair,) = differences(rows)
-    own, paired = rows[0].figures["accuracy"], pair.figures["accuracy"]
+    own, paired = rows[0].figures["accuracy_rule"], pair.figures["accuracy_rule"]
     assert paired["high"] - paired["low"] < 0.5 * (own["high"] - own["low"])
 
 
@@ -84,7 +84,7 @@ def test_a_baseline_is_paired_with_every_other_run_and_only_it(tmp_path: Path) -
 def test_members_have_rows_of_their_own_and_are_not_paired(tmp_path: Path) -> None:
     rows = score_group(_group(tmp_path, GOOD, one=GOOD, two=BAD), resamples=20)
     assert [row.name for row in rows] == ["run0", "run0 · one", "run0 · two"]
-    assert rows[2].figures["accuracy"]["value"] == pytest.approx(scores(BAD)["accuracy"])
+    assert rows[2].figures["accuracy_rule"]["value"] == pytest.approx(scores(BAD)["accuracy_rule"])
     assert [row[0].note for row in result_table(rows).rows] == ["", "(member)", "(member)"]
     assert differences(rows) == []
 
