@@ -9,8 +9,11 @@ NONE = "–"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a table, with an empty line after it; none at all where there are no rows."""
-    lines = [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]
+    """The lines of a table, with an empty line after it; none at all where there are no rows.
+
+    A bar within a cell is escaped.
+    """
+    lines = [f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
     if not lines:
         return []
     return [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}", *lines, ""]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
 
 from training.data.dataset import DataError, Row
 from training.data.split import Split, check_split, groups_by_class, lesion_groups, read_split
@@ -19,8 +19,8 @@ def make_folds(
 ) -> list[Split]:
     """One split a fold: its own share of the images is test, the next fold's validation, the rest train.
 
-    Within each class the groups are shuffled, then dealt, the largest first, to the fold that has
-    the fewest images of the class so far; so folds differ by single images of a class.
+    scikit-learn's ``StratifiedGroupKFold`` deals the groups, the largest first, so that each fold gets its
+    share of each class; folds differ by few images of a class.
 
     Args:
         rows: the data set.
@@ -33,21 +33,17 @@ def make_folds(
     """
     if folds < 3:
         raise DataError(f"folds: at least 3 are needed for train, validation and test, got {folds}")
-    rng = np.random.default_rng(seed)
-    fold_of: dict[str, int] = {}
-    total = [0] * folds
-    for code, of_class in groups_by_class(lesion_groups(rows, duplicates)).items():
+    groups = lesion_groups(rows, duplicates)
+    for code, of_class in groups_by_class(groups).items():
         if len(of_class) < folds:
             raise DataError(
                 f"class {code}: {len(of_class)} lesions, at least {folds} are needed for {folds} folds"
             )
-        dealt = [0] * folds
-        shuffled = [of_class[i] for i in rng.permutation(len(of_class))]
-        for group in sorted(shuffled, key=len, reverse=True):
-            fold = min(range(folds), key=lambda f: (dealt[f], total[f]))
-            dealt[fold] += len(group)
-            total[fold] += len(group)
-            fold_of.update({row.image_id: fold for row in group})
+    group_of = {row.image_id: number for number, group in enumerate(groups) for row in group}
+    dealt = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(
+        rows, [row.dx for row in rows], [group_of[row.image_id] for row in rows]
+    )
+    fold_of = {rows[index].image_id: fold for fold, (_, tested) in enumerate(dealt) for index in tested}
     splits = [
         Split({image_id: _part(fold, test, folds) for image_id, fold in fold_of.items()})
         for test in range(folds)

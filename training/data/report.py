@@ -11,6 +11,7 @@ from training.data.dataset import CODES, Row
 from training.data.near_duplicates import NearDuplicate
 from training.data.split import FLATTERS, PARTS, Split, image_counts, rows_of
 from training.figure_files import SIZE
+from training.markdown import table
 
 _SHOWN_PAIRS = 200
 
@@ -40,10 +41,10 @@ def describe(
         f"{len(rows)} images of {len(per_lesion)} lesions; {several} lesions have several images.",
         "",
         *([f"**Warning: {FLATTERS}.**", ""] if any(split.by == "image" for split in splits.values()) else []),
-        "| split | part | images | lesions | " + " | ".join(CODES) + " |",
-        "| --- " * (4 + len(CODES)) + "|",
-        *(line for file, split in splits.items() for line in _parts(file, rows, split)),
-        "",
+        *table(
+            ("split", "part", "images", "lesions", *CODES),
+            [line for file, split in splits.items() for line in _parts(file, rows, split)],
+        ),
         *(
             f"{file}: {crossing_lesions(rows, split)} lesions in more than one part.  "
             for file, split in splits.items()
@@ -82,15 +83,12 @@ def crossing_pairs(pairs: Sequence[NearDuplicate], split: Mapping[str, str]) -> 
     return sum(1 for pair in pairs if split[pair.first.image_id] != split[pair.second.image_id])
 
 
-def _parts(file: str, rows: Sequence[Row], split: Split) -> list[str]:
+def _parts(file: str, rows: Sequence[Row], split: Split) -> list[tuple[object, ...]]:
     parts = {part: rows_of(rows, split, part) for part in PARTS}
     images, lesions = image_counts(parts)
     counts = {part: Counter(row.dx for row in found) for part, found in parts.items()}
     return [
-        f"| {file} | {part} | {images[part]} | {lesions[part]} | "
-        + " | ".join(str(counts[part][code]) for code in CODES)
-        + " |"
-        for part in PARTS
+        (file, part, images[part], lesions[part], *(counts[part][code] for code in CODES)) for part in PARTS
     ]
 
 
@@ -109,17 +107,23 @@ def _near_duplicates(splits: Mapping[str, Split], pairs: Sequence[NearDuplicate]
         " lesions together, dealt as the first one's class; the diagnoses themselves stay as they are.",
         "",
     ]
-    if pairs:
-        lines += ["| similarity | margin | image | lesion | dx | image | lesion | dx | |", "| --- " * 9 + "|"]
-        lines += [
-            f"| {pair.similarity:.2f} | {pair.margin:.2f} | "
-            + " | ".join(f"{r.image_id} | {r.lesion_id} | {r.dx}" for r in (pair.first, pair.second))
-            + f" | {'mirrored' if pair.mirrored else ''} |"
+    lines += table(
+        ("similarity", "margin", *("image", "lesion", "dx") * 2, ""),
+        [
+            (
+                f"{pair.similarity:.2f}",
+                f"{pair.margin:.2f}",
+                *(
+                    fact
+                    for row in (pair.first, pair.second)
+                    for fact in (row.image_id, row.lesion_id, row.dx)
+                ),
+                "mirrored" if pair.mirrored else "",
+            )
             for pair in pairs[:_SHOWN_PAIRS]
-        ]
-        lines += [f"... and {len(pairs) - _SHOWN_PAIRS} more."] if len(pairs) > _SHOWN_PAIRS else []
-        lines += [""]
-    return lines
+        ],
+    )
+    return [*lines, f"... and {len(pairs) - _SHOWN_PAIRS} more.", ""] if len(pairs) > _SHOWN_PAIRS else lines
 
 
 def plot_data(path: Path, rows: Sequence[Row], split: Mapping[str, str]) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from training.data.dataset import CODES, DataError, Row
 
@@ -170,21 +172,18 @@ def rows_of(rows: Sequence[Row], split: Mapping[str, str], part: str) -> list[Ro
 
 
 def lesion_groups(rows: Sequence[Row], duplicates: Iterable[Sequence[Row]] = ()) -> list[list[Row]]:
-    """Rows by lesion, with lesions that share a picture joined, also through others (union-find)."""
-    parent = {row.lesion_id: row.lesion_id for row in rows}
+    """Rows by lesion, with lesions that share a picture joined, also through others.
 
-    def root(lesion: str) -> str:
-        while parent[lesion] != lesion:
-            parent[lesion] = parent[parent[lesion]]
-            lesion = parent[lesion]
-        return lesion
-
-    for same in duplicates:
-        for row in same[1:]:
-            parent[root(row.lesion_id)] = root(same[0].lesion_id)
-    groups: dict[str, list[Row]] = defaultdict(list)
+    Groups come in the order of their first row, and rows within them in that of ``rows``.
+    """
+    number = {lesion: index for index, lesion in enumerate(dict.fromkeys(row.lesion_id for row in rows))}
+    pairs = [(number[same[0].lesion_id], number[row.lesion_id]) for same in duplicates for row in same[1:]]
+    first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
+    shared = coo_array((np.ones(len(pairs)), (first, second)), shape=(len(number), len(number)))
+    component = connected_components(shared, directed=False)[1]
+    groups: dict[int, list[Row]] = defaultdict(list)
     for row in rows:
-        groups[root(row.lesion_id)].append(row)
+        groups[component[number[row.lesion_id]]].append(row)
     return list(groups.values())
 
 

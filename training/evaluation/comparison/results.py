@@ -13,6 +13,7 @@ from training.evaluation.comparison.figures import (
     titles,
 )
 from training.evaluation.comparison.runs import ComparedRun, Group, count_parameters
+from training.markdown import table
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,8 @@ class Table:
             for index, title in enumerate(self.columns)
             if index == 0 or columns is None or title in columns
         ]
-        head = [self.columns[index] for index in chosen]
-        lines = [head, ["---"] * len(head), *([row[index].plain for index in chosen] for row in self.rows)]
-        return "\n".join(
-            "| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines
-        )
+        rows = ([row[index].plain for index in chosen] for row in self.rows)
+        return "\n".join(table([self.columns[index] for index in chosen], rows)).strip()
 
 
 FACTS = ("task", "recipe", "colour", "image size", "parameters", "training seconds")
