@@ -20,9 +20,9 @@ from models.safeguards import (
     Subgroup,
 )
 from models.safeguards import OutOfDistribution as OutOfDistributionFields
-from training.calibration.answers import Answers
 from training.calibration.conformal import fit_prediction_sets, measure_prediction_sets
 from training.calibration.image_quality import fit_quality_limits, measure_images
+from training.calibration.member_outputs import MemberOutputs
 from training.calibration.out_of_distribution import METHOD, OutOfDistribution
 from training.data.dataset import Row
 from training.metrics.scores import Predictions
@@ -73,8 +73,8 @@ def fit_safeguards(
     validation: Predictions,
     *,
     disagreement: np.ndarray,
-    known: Answers,
-    answers: Answers,
+    known: MemberOutputs,
+    outputs: MemberOutputs,
     pixels: np.ndarray,
 ) -> Safeguards:
     """Fit all safeguards.
@@ -82,8 +82,8 @@ def fit_safeguards(
     Args:
         validation: the ensemble's answers on the N validation images.
         disagreement: of its members there, ``[N]``.
-        known: the members' answers to training images.
-        answers: those to the validation images.
+        known: the members' outputs for training images.
+        outputs: those for the validation images.
         pixels: training images, uint8 ``[T, H, W, C]``.
     """
     outliers = OutOfDistribution.fit(known.features, [pooled.shape[1] for pooled in known.pooled])
@@ -91,7 +91,7 @@ def fit_safeguards(
     return Safeguards(
         outliers=outliers,
         set_thresholds={code: float(t) for code, t in zip(validation.codes, thresholds, strict=True)},
-        ood_threshold=unusual_from(outliers.score(answers.features)),
+        ood_threshold=unusual_from(outliers.score(outputs.features)),
         disagreement_threshold=min(unusual_from(disagreement), 1.0),
         quality=fit_quality_limits(measure_images(pixels)),
         drift_reference=drift_reference(validation.probabilities, validation.decided, validation.codes),
@@ -111,7 +111,7 @@ def measure_safeguards(
 
     Args:
         safeguards: as fitted.
-        test: the ensemble's answers.
+        test: the ensemble's outputs.
         rows: the images.
         features: their pooled features ``[N, F]``.
         disagreement: of the members, ``[N]``.

@@ -112,13 +112,13 @@ def _malignancy(
         flagged = fold.probabilities[:, fold.malignant].sum(axis=1) >= fold.threshold
         flagged_of.update(zip(fold.image_id.tolist(), flagged.tolist(), strict=True))
     flags = np.array([flagged_of[image_id] for image_id in pooled.image_id.tolist()])
-    sick = pooled.malignant[pooled.labels]
+    is_malignant = pooled.malignant[pooled.labels]
     weights = lesion_weights(pooled.labels, pooled.lesion_id, resamples=resamples)
     return {
         name: mean_interval(right[of], weights[:, of], lesions=len(np.unique(pooled.lesion_id[of])))
         for name, of, right in (
-            ("malignancy_sensitivity", sick, flags),
-            ("malignancy_specificity", ~sick, ~flags),
+            ("malignancy_sensitivity", is_malignant, flags),
+            ("malignancy_specificity", ~is_malignant, ~flags),
         )
         if of.any()
     }

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from pydantic import TypeAdapter
 
-from training.calibration.answers import Answers, predict
 from training.calibration.combination import Combination, starting_combination
 from training.calibration.fit import Calibration, fit_calibration, own_temperatures
+from training.calibration.member_outputs import MemberOutputs, predict
 from training.calibration.safeguards import Safeguards, fit_safeguards, measure_safeguards
 from training.evaluation.report import write_report
 from training.fit.batches import Subset, log_prior_shift
@@ -50,7 +50,7 @@ class Fitted:
 def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) -> dict[str, Any]:
     """Fit what ``calibrate`` fits, score the test part and write ``evaluation/``.
 
-    The test images are read once per run: the answers to them are kept, and a second call makes the
+    The test images are read once per run: the outputs for them are kept, and a second call makes the
     report again from those.
 
     Args:
@@ -65,7 +65,7 @@ def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) ->
     folder = run.folder / "evaluation"
     folder.mkdir(exist_ok=True)
     # Everything is fitted by now; only here are test images read.
-    answers = _answers(run, networks, "test")
+    outputs = _member_outputs(run, networks, "test")
     alone = _members_alone(run, networks, fitted.calibration)
     test, members = _score(run, networks, fitted.calibration, alone, "test")
     validation, _ = _score(run, networks, fitted.calibration, alone, "validation")
@@ -77,8 +77,8 @@ def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) ->
             fitted.safeguards,
             test,
             run.part("test"),
-            features=answers.features,
-            disagreement=fitted.calibration.disagreement(answers.logits),
+            features=outputs.features,
+            disagreement=fitted.calibration.disagreement(outputs.logits),
             resamples=resamples,
         ),
     }
@@ -89,11 +89,11 @@ def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) ->
 
 def calibrate(run: Run, networks: list[keras.Model]) -> Fitted:
     """Fit calibration and safeguards, and keep them in the run folder; reads no test image."""
-    answers = _answers(run, networks, "validation")
+    outputs = _member_outputs(run, networks, "validation")
     labels = run.labels("validation")
     codes = run.classes.codes
     calibration = fit_calibration(
-        answers.logits,
+        outputs.logits,
         labels,
         combination=starting_combination(run.recipe, codes),
         weighting=run.recipe.weighting,
@@ -106,12 +106,12 @@ def calibrate(run: Run, networks: list[keras.Model]) -> Fitted:
         target_sensitivity=run.recipe.target_sensitivity,
     )
     write_json(run.folder / "calibration.json", asdict(calibration))
-    members = calibration.member_probabilities(answers.logits)
+    members = calibration.member_probabilities(outputs.logits)
     safeguards = fit_safeguards(
         _predictions(run, calibration, calibration.combination(members), "validation"),
-        disagreement=calibration.disagreement(answers.logits),
-        known=_answers(run, networks, "train", _OOD_IMAGES),
-        answers=answers,
+        disagreement=calibration.disagreement(outputs.logits),
+        known=_member_outputs(run, networks, "train", _OOD_IMAGES),
+        outputs=outputs,
         pixels=run.pixels("train", run.recipe.size),
     )
     safeguards.save(run.folder)
@@ -130,7 +130,7 @@ def _members_alone(run: Run, networks: list[keras.Model], calibration: Calibrati
     Temperature only: the decision rule and the malignancy threshold remain those of the run.
     """
     full = [index for index, member in enumerate(run.recipe.members) if not member.classes]
-    logits = _answers(run, networks, "validation").logits
+    logits = _member_outputs(run, networks, "validation").logits
     shifts = [calibration.log_prior_shifts[index] for index in full]
     temperatures = own_temperatures([logits[index] for index in full], run.labels("validation"), shifts)
     return {
@@ -152,7 +152,7 @@ def _score(
     part: str,
 ) -> tuple[Predictions, dict[str, Predictions]]:
     """Predictions of the ensemble, and of each member in ``alone`` by itself; kept in ``evaluation/``."""
-    logits = _answers(run, networks, part).logits
+    logits = _member_outputs(run, networks, part).logits
     ensemble = _predictions(run, calibration, calibration.probabilities(logits), part)
     full = {
         run.recipe.members[index].name: _predictions(run, own, own.probabilities([logits[index]]), part)
@@ -163,10 +163,12 @@ def _score(
     return ensemble, full
 
 
-def _answers(run: Run, networks: list[keras.Model], part: str, count: int | None = None) -> Answers:
-    """The networks' answers to one part, or to ``count`` of its images, kept in the run folder.
+def _member_outputs(
+    run: Run, networks: list[keras.Model], part: str, count: int | None = None
+) -> MemberOutputs:
+    """The networks' outputs for one part, or for ``count`` of its images, kept in the run folder.
 
-    The file's name holds a digest of the networks, so that others' answers are never taken for theirs.
+    The file's name holds a digest of the networks, so that outputs of others are never taken for theirs.
     """
     digest = hashlib.sha256(str(count).encode())
     for member in run.recipe.members:
@@ -178,7 +180,7 @@ def _answers(run: Run, networks: list[keras.Model], part: str, count: int | None
         if count is not None and count < len(pixels):
             chosen = np.linspace(0, len(pixels) - 1, count).astype(int)  # evenly over the part
         predict(networks, Subset(pixels, chosen), batch_size=run.recipe.batch_size).save(kept)
-    return Answers.load(kept)
+    return MemberOutputs.load(kept)
 
 
 def _predictions(run: Run, calibration: Calibration, probabilities: np.ndarray, part: str) -> Predictions:

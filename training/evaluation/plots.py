@@ -105,8 +105,8 @@ def plot_roc(path: Path, predictions: Predictions, figures: Mapping[str, float])
             fpr, tpr, _ = roc_curve(predictions.labels == index, predictions.probabilities[:, index])
             axis.plot(fpr, tpr, linewidth=1, label=f"{code} ({figures[f'auc_{code}']:.3f})")
     if "malignancy_auc" in figures:
-        sick = predictions.malignant[predictions.labels]
-        fpr, tpr, _ = roc_curve(sick, predictions.probabilities[:, predictions.malignant].sum(axis=1))
+        is_malignant = predictions.malignant[predictions.labels]
+        fpr, tpr, _ = roc_curve(is_malignant, predictions.probabilities[:, predictions.malignant].sum(axis=1))
         area = figures["malignancy_auc"]
         axis.plot(fpr, tpr, color="black", linewidth=2, label=f"malignant ({area:.3f})")
         point = (1 - figures["malignancy_specificity"], figures["malignancy_sensitivity"])

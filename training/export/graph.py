@@ -18,9 +18,9 @@ import tf2onnx
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from models.errors import DermaserveError
-from training.calibration.answers import predict
 from training.calibration.combination import TINY
 from training.calibration.fit import Calibration
+from training.calibration.member_outputs import predict
 from training.calibration.out_of_distribution import OutOfDistribution
 from training.export.combination import join
 from training.export.gradcam import HeadGraph
@@ -105,12 +105,12 @@ def check_parity(
     Raises:
         ExportError: a difference is over its tolerance.
     """
-    answers = predict(networks, images, batch_size=7)
-    members = calibration.member_probabilities(answers.logits)
+    outputs = predict(networks, images, batch_size=7)
+    members = calibration.member_probabilities(outputs.logits)
     expected = {
         "probabilities": calibration.combination(members),
         "disagreement": calibration.combination.disagreement(members),
-        "ood_score": outliers.score(answers.features),
+        "ood_score": outliers.score(outputs.features),
     }
     differences = {}
     for batch in (1, 7):

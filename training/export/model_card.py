@@ -71,7 +71,7 @@ def write_model_card(path: Path, manifest: Manifest, parity: Parity) -> None:
         _metrics(manifest),
         subgroup_section(manifest.subgroups),
         _prediction_sets(manifest),
-        _cautions(manifest),
+        _warnings(manifest),
         ["## Limits", "", *(f"- {limit}" for limit in manifest.limits), ""],
         ["## Licence and citation", "", f"- Licence: {manifest.licence} (see LICENSE)."],
         [f"- Citation: {manifest.citation}.", ""],
@@ -181,10 +181,10 @@ def _prediction_sets(manifest: Manifest) -> list[str]:
     ]
 
 
-def _cautions(manifest: Manifest) -> list[str]:
+def _warnings(manifest: Manifest) -> list[str]:
     strange, apart, quality = manifest.out_of_distribution, manifest.disagreement, manifest.quality
     lines = [
-        "## When an answer comes with a caution",
+        "## When an answer comes with a warning",
         "",
         f"- Unlike the training data: {strange.method} above {strange.threshold:.4g}, as for "
         f"{_percent(1 - strange.quantile)} of the validation images.",
@@ -203,7 +203,7 @@ def _cautions(manifest: Manifest) -> list[str]:
         f"{_percent(quality.quantile)} of the images that it was fitted to on its good side. A dark lesion "
         "that fills the picture makes it dark, too.",
         f"- For drift: how often each label and confidence was given to {manifest.drift_reference.images} "
-        "validation images is in `manifest.json`, to compare a service's answers with.",
+        "validation images is in `manifest.json`, to compare with those of a service.",
         "",
     ]
 

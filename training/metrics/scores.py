@@ -152,14 +152,14 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
 
 
 def _malignancy(predictions: Predictions, weights: np.ndarray) -> dict[str, np.ndarray]:
-    sick = predictions.malignant[predictions.labels]
+    is_malignant = predictions.malignant[predictions.labels]
     score = predictions.probabilities[:, predictions.malignant].sum(axis=1)
     flagged = score >= predictions.threshold
     return {
-        "malignancy_sensitivity": _ratio(weights @ (flagged & sick), weights @ sick),
-        "malignancy_specificity": _ratio(weights @ (~flagged & ~sick), weights @ ~sick),
-        "malignancy_precision": _ratio(weights @ (flagged & sick), weights @ flagged),
-        "malignancy_auc": _auc(score, sick, weights),
+        "malignancy_sensitivity": _ratio(weights @ (flagged & is_malignant), weights @ is_malignant),
+        "malignancy_specificity": _ratio(weights @ (~flagged & ~is_malignant), weights @ ~is_malignant),
+        "malignancy_precision": _ratio(weights @ (flagged & is_malignant), weights @ flagged),
+        "malignancy_auc": _auc(score, is_malignant, weights),
     }
 
 
@@ -183,11 +183,14 @@ def _lesion_counts(predictions: Predictions) -> dict[str, int]:
         counts[f"recall_{code}"] = counts[f"f1_{code}"] = of_class[code]
         counts[f"precision_{code}"] = count(decided == index)
         counts[f"auc_{code}"] = min(of_class[code], count(labels != index))
-    sick = predictions.malignant[labels]
+    is_malignant = predictions.malignant[labels]
     flagged = predictions.probabilities[:, predictions.malignant].sum(axis=1) >= predictions.threshold
-    counts["malignancy_sensitivity"], counts["malignancy_specificity"] = count(sick), count(~sick)
+    counts["malignancy_sensitivity"], counts["malignancy_specificity"] = (
+        count(is_malignant),
+        count(~is_malignant),
+    )
     counts["malignancy_precision"] = count(flagged)
-    counts["malignancy_auc"] = min(count(sick), count(~sick))
+    counts["malignancy_auc"] = min(count(is_malignant), count(~is_malignant))
     return counts
 
 

@@ -86,7 +86,7 @@ def subgroups(
 def _supported(group: Predictions) -> list[str]:
     """The figures for which the group has enough images."""
     malignant = int(group.malignant[group.labels].sum())
-    sick, well = malignant >= FEWEST_OF_GROUP, len(group.labels) - malignant >= FEWEST_OF_GROUP
+    positives, negatives = malignant >= FEWEST_OF_GROUP, len(group.labels) - malignant >= FEWEST_OF_GROUP
     every_class = np.bincount(group.labels, minlength=len(group.codes)).min() >= FEWEST_OF_CLASS
-    enough = (every_class, True, sick, well, sick and well)
+    enough = (every_class, True, positives, negatives, positives and negatives)
     return [name for name, supported in zip(FIGURES, enough, strict=True) if supported]

@@ -58,7 +58,7 @@ def test_a_card_has_every_part_of_the_manifest(tmp_path: Path) -> None:
     for code in manifest.codes:
         assert f"| {code} | 0.1000 | 0.500 [0.400, 0.600] |" in found["Prediction sets"]
     assert "1.500 [1.400, 1.600] classes" in found["Prediction sets"]
-    assert "distance from skin above 1" in found["When an answer comes with a caution"]
+    assert "distance from skin above 1" in found["When an answer comes with a warning"]
     assert "- Knows seven diagnoses." in found["Limits"]
     assert "Somebody, 2026" in found["Licence and citation"]
     assert "2.5e-06" in found["Model"]

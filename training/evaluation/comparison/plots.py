@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from training.data.dataset import Row
-from training.evaluation.comparison.figures import Scored
+from training.evaluation.comparison.scoring import Scored
 from training.evaluation.plots import draw_bars, model_color
 from training.metrics.scores import Predictions
 
@@ -33,9 +33,9 @@ def draw_rocs(scored: Sequence[Scored]) -> Figure:
     rows = figure.subplots(2 if several else 1, 2, squeeze=False)
     for index, row in enumerate(scored):
         predictions = row.run.predictions
-        sick = predictions.malignant[predictions.labels]
+        is_malignant = predictions.malignant[predictions.labels]
         score = predictions.probabilities[:, predictions.malignant].sum(axis=1)
-        _curves(rows[0], [(sick, score)], row.name, index)
+        _curves(rows[0], [(is_malignant, score)], row.name, index)
         if "malignancy_sensitivity" in row.figures and "malignancy_specificity" in row.figures:
             point = [row.figures[f"malignancy_{name}"]["value"] for name in ("specificity", "sensitivity")]
             rows[0, 0].plot(1 - point[0], point[1], "o", color=model_color(index))

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.evaluation.comparison.figures import titles
 from training.evaluation.comparison.page import paragraph, render_page
 from training.evaluation.comparison.pictures import Pictures
 from training.evaluation.comparison.results import FACTS, Results, compute
 from training.evaluation.comparison.runs import ComparedRun, ComparisonError, group_runs, open_runs
+from training.evaluation.comparison.scoring import titles
 from training.evaluation.comparison.sections import activation_section, curve_section, group_sections
 from training.evaluation.comparison.text import INTRODUCTION, PRIVACY, explain_groups, explain_pairs
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.evaluation.comparison.figures import (
+from training.evaluation.comparison.runs import ComparedRun, Group, count_parameters
+from training.evaluation.comparison.scoring import (
     COMPARED,
     Difference,
     Scored,
@@ -12,7 +13,6 @@ from training.evaluation.comparison.figures import (
     score_group,
     titles,
 )
-from training.evaluation.comparison.runs import ComparedRun, Group, count_parameters
 from training.markdown import table
 
 

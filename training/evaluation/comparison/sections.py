@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from training.evaluation.comparison.activations import draw_activations
-from training.evaluation.comparison.figures import Scored
 from training.evaluation.comparison.gradcam import choose_examples, gallery
 from training.evaluation.comparison.mistakes import mistake_cards
 from training.evaluation.comparison.page import Section, card, cards, missing, paragraph, sortable_table
@@ -12,6 +11,7 @@ from training.evaluation.comparison.pictures import Pictures
 from training.evaluation.comparison.plots import draw_averages, draw_f1, draw_population, draw_rocs
 from training.evaluation.comparison.results import Results
 from training.evaluation.comparison.runs import ComparedRun, ComparisonError, Group
+from training.evaluation.comparison.scoring import Scored
 from training.evaluation.comparison.text import explain_pairs
 from training.evaluation.plots import draw_confusion, draw_reliability
 from training.figure_files import png

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from training.evaluation.comparison.figures import COMPARED, titles
 from training.evaluation.comparison.results import Results
 from training.evaluation.comparison.runs import Group
+from training.evaluation.comparison.scoring import COMPARED, titles
 
 INTRODUCTION = (
     "Figures are of the test parts. Accuracy, balanced accuracy and all F1 are of the label that the run's "

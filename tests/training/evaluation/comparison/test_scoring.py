@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from tests.training.evaluation.comparison.made_up import draw_answers, draw_rows, write_run
-from training.evaluation.comparison.figures import COMPARED, differences, score_group
 from training.evaluation.comparison.results import difference_table, result_table
 from training.evaluation.comparison.runs import Group, group_runs, open_runs
+from training.evaluation.comparison.scoring import COMPARED, differences, score_group
 from training.metrics.scores import Predictions, bootstrap, scores
 
 ROWS = draw_rows(420)

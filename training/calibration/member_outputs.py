@@ -1,4 +1,4 @@
-"""What the trained members say of images: logits, and pooled features for the out-of-distribution score."""
+"""The outputs of the trained members: logits, and pooled features for the out-of-distribution score."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +10,8 @@ import numpy as np
 from training.network.build import FEATURES, LOGITS
 
 
-class Answers(NamedTuple):
-    """The members' answers to N images.
+class MemberOutputs(NamedTuple):
+    """The members' outputs for N images.
 
     Attributes:
         logits: float64 ``[N, K_m]`` of each member.
@@ -36,18 +36,18 @@ class Answers(NamedTuple):
         part.replace(path)
 
     @staticmethod
-    def load(path: Path) -> "Answers":
+    def load(path: Path) -> "MemberOutputs":
         """What ``save`` wrote."""
         with np.load(path) as content:
             members = range(len(content.files) // 2)
-            return Answers(
+            return MemberOutputs(
                 tuple(content[f"logits_{index}"] for index in members),
                 tuple(content[f"pooled_{index}"] for index in members),
             )
 
 
-def predict(networks: Sequence[keras.Model], images: Any, *, batch_size: int) -> Answers:
-    """The answers of ``networks`` to uint8 images ``[N, H, W, C]``."""
+def predict(networks: Sequence[keras.Model], images: Any, *, batch_size: int) -> MemberOutputs:
+    """The outputs of ``networks`` for uint8 images ``[N, H, W, C]``."""
     logits, pooled = [], []
     for network in networks:
         features = network.get_layer(FEATURES).output
@@ -59,4 +59,4 @@ def predict(networks: Sequence[keras.Model], images: Any, *, batch_size: int) ->
         ]
         logits.append(np.concatenate([np.asarray(z, np.float64) for z, _ in parts]))
         pooled.append(np.concatenate([np.asarray(a, np.float32) for _, a in parts]))
-    return Answers(tuple(logits), tuple(pooled))
+    return MemberOutputs(tuple(logits), tuple(pooled))
