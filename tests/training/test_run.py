@@ -69,7 +69,14 @@ def test_a_run_leaves_everything_needed_to_repeat_it(run: Path, dataset: Path) -
 def test_the_report_names_every_figure_with_an_interval(run: Path) -> None:
     metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
     by_class = [f"{kind}_{code}" for kind in ("precision", "recall", "f1", "auc") for code in CODES]
-    for name in ("balanced_accuracy", "accuracy_rule", "macro_f1", "ece", "malignancy_sensitivity", *by_class):
+    for name in (
+        "balanced_accuracy",
+        "accuracy_rule",
+        "macro_f1",
+        "ece",
+        "malignancy_sensitivity",
+        *by_class,
+    ):
         figure = metrics["test"][name]
         assert figure["low"] <= figure["high"]
     assert set(metrics["members"]) == {"mobilenet_v2", "efficientnet_b1"}

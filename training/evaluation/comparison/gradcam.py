@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
 from models.errors import BundleError
 from training.evaluation.comparison.page import card, picture_grid
@@ -79,7 +80,7 @@ def heatmaps(
     return list(zip(images, maps, strict=True))
 
 
-def gallery(group: Group, pictures: Pictures) -> tuple[str, list[str]]:
+def gallery(group: Group, pictures: Pictures) -> tuple[Markup, list[str]]:
     """The pictures as HTML, rows by class and columns by run, and a sentence for each run without.
 
     The HTML is empty where no run has maps.
@@ -103,7 +104,7 @@ def gallery(group: Group, pictures: Pictures) -> tuple[str, list[str]]:
         for row, example, (pixels, heatmap) in zip(cells, examples, maps, strict=True):
             row.append(_mapped(run, example, pixels, heatmap))
     if len(columns) == 1:
-        return "", problems
+        return Markup(""), problems
     caption = (
         "Grad-CAM of the true class. Colour is relative within one picture, not a probability: "
         "yellow is where most of the evidence lies, dark or no colour where there is little."
@@ -112,12 +113,12 @@ def gallery(group: Group, pictures: Pictures) -> tuple[str, list[str]]:
     return picture_grid(caption, columns, list(zip(names, cells, strict=True))), problems
 
 
-def _original(pictures: Pictures, image_id: str, code: str) -> str:
+def _original(pictures: Pictures, image_id: str, code: str) -> Markup:
     pixels = pictures.pixels(image_id, (224, 224), "rgb")
     return card(jpeg(pixels), f"Test image {image_id}, {code}, as it is", image_id)
 
 
-def _mapped(run: ComparedRun, example: Example, pixels: np.ndarray, heatmap: np.ndarray) -> str:
+def _mapped(run: ComparedRun, example: Example, pixels: np.ndarray, heatmap: np.ndarray) -> Markup:
     said = int(run.predictions.decided[example.image])
     code = run.predictions.codes[said]
     says = f"says {code}, p {run.predictions.probabilities[example.image, said]:.2f}"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
 from training.evaluation.comparison.page import card, cards
 from training.evaluation.comparison.pictures import Pictures, jpeg
@@ -35,7 +36,7 @@ def worst_mistakes(predictions: Predictions, count: int = 8) -> list[Mistake]:
     return list(found.values())
 
 
-def mistake_cards(run: ComparedRun, pictures: Pictures) -> str:
+def mistake_cards(run: ComparedRun, pictures: Pictures) -> Markup:
     """The worst mistakes of ``run`` as HTML.
 
     Raises:

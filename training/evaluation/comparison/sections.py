@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from markupsafe import Markup
+
 from training.evaluation.comparison.activations import draw_activations
 from training.evaluation.comparison.gradcam import choose_examples, gallery
 from training.evaluation.comparison.mistakes import mistake_cards
@@ -58,7 +60,7 @@ def group_sections(results: Results, pictures: Mapping[Path, Pictures], *, alone
     return sections if alone else [Section(group.title, [], sections)]
 
 
-def _or_sentence(draw: Callable[[], list[str]]) -> list[str]:
+def _or_sentence(draw: Callable[[], list[Markup]]) -> list[Markup]:
     """What ``draw`` gives, or a sentence that says what it lacks."""
     try:
         return draw()
@@ -66,7 +68,7 @@ def _or_sentence(draw: Callable[[], list[str]]) -> list[str]:
         return [missing(f"Not shown: {error}.")]
 
 
-def _pairs(results: Results) -> list[str]:
+def _pairs(results: Results) -> list[Markup]:
     blocks = [paragraph(text) for text in explain_pairs(results)]
     if results.pairs:
         caption = f"Differences, first minus second: {results.group.title}"
@@ -74,7 +76,7 @@ def _pairs(results: Results) -> list[str]:
     return blocks
 
 
-def _confusion(row: Scored) -> str:
+def _confusion(row: Scored) -> Markup:
     predictions = row.run.predictions
     recalls = [
         f"{code} {(predictions.decided[predictions.labels == index] == index).mean():.2f}"
@@ -85,7 +87,7 @@ def _confusion(row: Scored) -> str:
     return card(png(draw_confusion(predictions, shares=True)), alt, row.name)
 
 
-def _reliability(row: Scored) -> str:
+def _reliability(row: Scored) -> Markup:
     ece = row.figures["ece"]["value"]
     alt = f"Reliability diagram of {row.name}; expected calibration error {ece:.3f}."
     return card(png(draw_reliability(row.run.predictions, ece)), alt, row.name)
@@ -119,7 +121,7 @@ def _roc_alt(scored: Sequence[Scored]) -> str:
     )
 
 
-def _gallery(group: Group, pictures: Pictures) -> list[str]:
+def _gallery(group: Group, pictures: Pictures) -> list[Markup]:
     grid, problems = gallery(group, pictures)
     text = (
         "For each class, the test image that most of these runs decide rightly, and of those the one they "
@@ -133,7 +135,7 @@ def _mistakes(run: ComparedRun, pictures: Pictures) -> Section:
     return Section(run.name, _or_sentence(lambda: [mistake_cards(run, pictures)]))
 
 
-def _population(group: Group, pictures: Pictures) -> list[str]:
+def _population(group: Group, pictures: Pictures) -> list[Markup]:
     test = [pictures.row(image_id) for image_id in group.runs[0].image_ids]
     ages = sorted(row.age for row in test if row.age is not None)
     median = f"Median age of the test images {ages[len(ages) // 2]:.0f} years. " if ages else ""

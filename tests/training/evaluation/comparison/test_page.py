@@ -80,7 +80,7 @@ def test_text_is_escaped(page: str) -> None:
     assert "<i>gamma" not in page
     assert "&lt;i&gt;gamma" in page
     assert "A &lt; B" in page
-    assert 'alt="a &quot;dot&quot;"' in page
+    assert 'alt="a &#34;dot&#34;"' in page
 
 
 def test_markdown_marks_what_the_page_marks() -> None:
