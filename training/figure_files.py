@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-matplotlib.use("Agg")  # no display is needed, nor looked for
+matplotlib.use("Agg")  # needs no display
 
 SIZE: dict[str, Any] = {"dpi": 110, "bbox_inches": "tight"}
 """How a figure is written to a file."""

@@ -1,4 +1,4 @@
-"""A run folder: everything that one training leaves behind, and where each thing lies.
+"""A run folder: the files that one training writes.
 
 recipe.json         the recipe with the options applied
 environment.json    git revisions that trained it, seed, backend, versions

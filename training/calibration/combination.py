@@ -1,4 +1,4 @@
-"""How the members' probabilities become one answer, and what each member had to do with it."""
+"""How the members' probabilities are combined, and how far the members disagree."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -35,7 +35,7 @@ def fit_prediction_sets(probabilities: np.ndarray, labels: np.ndarray, coverage:
         coverage: share of the images of each class whose set must hold it, above 0 and below 1.
 
     Raises:
-        DermaserveError: ``coverage`` is no such share.
+        DermaserveError: ``coverage`` is not above 0 and below 1.
     """
     if not 0 < coverage < 1:
         raise DermaserveError(f"coverage: expected a share above 0 and below 1, got {coverage:g}")

@@ -1,4 +1,4 @@
-"""From raw logits to decisions, fitted on validation data and on nothing else.
+"""From raw logits to decisions, fitted on validation data only.
 
 In this order: the weights of the mean where the recipe leaves them open; one temperature per member,
 so that the ensemble's probabilities mean what they say; the decision rule's tau; the malignancy

@@ -1,4 +1,4 @@
-"""Limits of a usual picture, from the training images themselves.
+"""Limits of image quality, from quantiles of the training images.
 
 Limits fixed by guess flag much clean dermatoscopy: what is sharp or bright enough depends on the
 instrument and on the scale. So each limit is a quantile of the training images, far enough out that
@@ -6,8 +6,9 @@ few clean images pass it. On HAM10000 at 224 pixels and 0.9975 that is 1.3 % of 
 in all, while a Gaussian blur of 2 pixels is always noticed, half the brightness nine times in ten,
 and 1.6 times the brightness as well.
 
-What they cannot tell apart: mean brightness is lower where a dark lesion fills the picture, so some
-large melanomas count as darker than usual. The limits are reason for a remark, not for a refusal.
+A limitation: mean brightness is lower where a dark lesion fills the picture, so some
+large melanomas count as darker than usual. So the service warns outside the limits and does not refuse the
+image.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How unlike the training images a picture is, from the features that the model computes anyway.
+"""A score of how much an image differs from the training images, from features that the model computes.
 
 The score is the PCA residual of the members' pooled features: what is left of a picture's distance
 from the mean when the directions in which training pictures differ are taken out (Wang et al., "ViM:

@@ -1,4 +1,4 @@
-"""What is fitted after calibration so that a single answer can be doubted; on train and validation alone.
+"""Fitted after calibration, on train and validation images only: what tells a doubtful answer from others.
 
 Prediction sets, the out-of-distribution score, the disagreement of members, the limits of a usual
 picture, and the reference for drift. ``models.safeguards`` says how a manifest holds them.
@@ -30,7 +30,7 @@ from training.metrics.subgroups import subgroups
 from training.run import read_json, write_json
 
 COVERAGE = 0.9
-"""Share of the images of each class whose prediction set is to hold it."""
+"""Target share of the images of each class whose prediction set holds the class."""
 
 _NUMBERS, _OUTLIERS = "safeguards.json", "safeguards.npz"
 
@@ -181,7 +181,7 @@ def drift_reference(probabilities: np.ndarray, decided: np.ndarray, codes: Seque
 def unusual_from(scores: np.ndarray, quantile: float = QUANTILE) -> float:
     """The threshold above which a score is unusual: ``quantile`` of ``scores`` are at or under it.
 
-    A little above that score, so that rounding does not make usual what the graph computes again.
+    It lies slightly above that score, because the graph computes the score again with other rounding.
     """
     found = float(np.quantile(scores, quantile, method="higher"))
     return found + _ROUNDING * max(abs(found), 1.0)

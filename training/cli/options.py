@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their values may be."""
+"""Options that several commands share."""
 
 import argparse
 import math
@@ -63,7 +63,7 @@ def training_options() -> argparse.ArgumentParser:
         action="append",
         type=_member_run,
         metavar="MEMBER=RUN",
-        help="take this member from another run of the same split instead of training it; may be repeated",
+        help="take this member, trained, from another run of the same split; may be repeated",
     )
     parser.add_argument(
         "--loss",

@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
         choices=("lesion", "image"),
         default="lesion",
         help="image lets photographs of one lesion lie in several parts: figures from such a split "
-        "flatter, which is all that it is good to show (default %(default)s)",
+        "are too high, and it serves only to show that (default %(default)s)",
     )
     parser.add_argument(
         "--folds",

@@ -14,7 +14,11 @@ def add(commands: Any) -> None:
         help="random search for a network from scratch; writes OUT/best.py, a recipe, and OUT/trials.csv",
     )
     parser.add_argument(
-        "--trials", type=positive, required=True, metavar="N", help="how many there are to be in the end"
+        "--trials",
+        type=positive,
+        required=True,
+        metavar="N",
+        help="total number of trials, earlier ones included",
     )
     parser.add_argument(
         "--task", choices=("diagnosis", "malignancy"), default="malignancy", help="(default %(default)s)"

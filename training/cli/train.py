@@ -48,7 +48,7 @@ def train(options: argparse.Namespace) -> None:
 def _take(run: Any, name: str, other: Any) -> None:
     """Copy a finished member of ``other``, which must have been trained as this run would have, or nearly so.
 
-    Phases, augmentation and starting weights may differ; what a network's answers mean may not.
+    Phases, augmentation and starting weights may differ; the meaning of a network's outputs may not.
     """
     from training.data.split import read_split
     from training.recipe import RecipeError
@@ -72,9 +72,7 @@ def _take(run: Any, name: str, other: Any) -> None:
     ours, theirs = meaning(run), meaning(other)
     different = [what for what in ours if ours[what] != theirs[what]]
     if different:
-        raise RecipeError(
-            f"{other.folder}: its {name} cannot be taken, it has another {', '.join(different)}"
-        )
+        raise RecipeError(f"{other.folder}: its {name} cannot be taken: it differs in {', '.join(different)}")
     source, target = other.folder / name, run.folder / name
     if not (source / "network.keras").is_file():
         raise RecipeError(f"{source}: not trained to its end")

@@ -49,7 +49,7 @@ def read_dataset(folder: Path) -> list[Row]:
     do as well. Rows come back sorted by image_id, so that every later step is reproducible.
 
     Raises:
-        DataError: no readable metadata, a missing column, an unknown class, an age that is none, an
+        DataError: no readable metadata, a missing column, an unknown class, an invalid age, an
             image_id twice, a lesion with two diagnoses, or a row without its file; at most ten
             examples are named.
     """
@@ -111,7 +111,7 @@ def _image_folders(folder: Path) -> list[tuple[Path, list[Path]]]:
 
 
 def _age(text: str) -> float | None:
-    """Years, 0 where the field is empty; None for what is no age."""
+    """Years, 0 where the field is empty; None if it is not a valid age."""
     try:
         age = float(text or 0)
     except ValueError:

@@ -1,7 +1,7 @@
 """Decoded images as one array per part and size, kept on disk and mapped into memory.
 
 Decoding goes through ``models.preprocess`` exactly as in the service. An epoch then costs no
-decoding at all, which matters most where the device is fast.
+decoding, which matters most on a fast device.
 """
 
 import hashlib
@@ -58,13 +58,13 @@ def load_pixels(
             array.flush()
             part.replace(file)
         finally:
-            part.unlink(missing_ok=True)  # what did not come to its end leaves nothing behind
+            part.unlink(missing_ok=True)  # an unfinished array is removed
     pixels: np.ndarray = np.load(file, mmap_mode="r")
     return pixels
 
 
 def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """A new array on disk with its space reserved: writing to a mapping without space kills the process."""
+    """A new array on disk with its space reserved: writing to a mapping on a full disk kills the process."""
     needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
     message = f"{path.parent}: the decoded images need {needed:,} bytes, {free:,} are free there"
     if needed > free:

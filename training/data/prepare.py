@@ -29,7 +29,7 @@ class Prepared:
 
     @property
     def by_image(self) -> bool:
-        """Whether the split is by image, so that figures from it flatter."""
+        """Whether the split is by image, so that figures from it are too high."""
         return any(split.by == "image" for split in self.splits.values())
 
     @property

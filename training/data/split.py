@@ -2,8 +2,8 @@
 
 A lesion photographed several times must lie on one side only: a split by image flatters balanced
 accuracy by about 0.10 on this data. The same holds for one picture under two lesion ids, so such
-lesions are joined into one group first. A split by image can be made to measure that effect; it
-says so itself, and the file does, and no file that does not is read with a lesion on two sides.
+lesions are joined into one group first. A split by image can be made to measure that effect.
+The split and its file then say so; any other file with a lesion in two parts is refused.
 """
 
 import csv
@@ -23,7 +23,7 @@ PARTS = ("train", "validation", "test")
 SplitBy = Literal["lesion", "image"]
 FLATTERS = (
     "split by image: photographs of one lesion lie in several parts, so every figure from this split "
-    "flatters; use it to measure that, never to judge a model"
+    "is too high; use it to measure that effect, never to judge a model"
 )
 _COLUMNS = ("image_id", "lesion_id", "dx", "part")
 
@@ -124,7 +124,7 @@ def write_split(path: Path, rows: Sequence[Row], split: Mapping[str, str]) -> No
     Args:
         path: of the file; it is replaced.
         rows: the images to write.
-        split: their parts; a mapping that is no ``Split`` counts as one by lesion.
+        split: their parts; a mapping other than ``Split`` counts as a split by lesion.
     """
     by_image = isinstance(split, Split) and split.by == "image"
     with path.open("w", newline="", encoding="utf-8") as stream:

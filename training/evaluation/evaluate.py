@@ -1,4 +1,4 @@
-"""Calibrate on validation, then score the test part, once."""
+"""Calibrate on the validation part, then score the test part."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The evaluation as Markdown with its plots: what a reader needs to judge a model, on one page."""
+"""The evaluation of a run on one page of Markdown, with plots."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

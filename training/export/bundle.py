@@ -53,17 +53,19 @@ def write_bundle(
 
     Raises:
         RecipeError: the run has not been evaluated, its split is by image, or ``folder`` holds
-            something else than a bundle.
+            something other than a bundle.
         ExportError: the graph does not agree with Keras.
     """
     if run.split_by == "image":
-        raise RecipeError(f"{run.folder}: its split is by image, so its figures flatter; it is not exported")
+        raise RecipeError(
+            f"{run.folder}: its split is by image, so its figures are too high; it is not exported"
+        )
     scored = run.folder / "evaluation"
     if not (scored / "metrics.json").is_file():
         raise RecipeError(f"{scored}: no metrics; `python -m training evaluate` writes them")
     metrics = read_json(scored / "metrics.json")
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST_NAME).is_file():
-        raise RecipeError(f"{folder} holds something that is no bundle; it is not replaced")
+        raise RecipeError(f"{folder} is not a bundle and not empty; it is not replaced")
     staging = folder.with_name(folder.name + ".part")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)

@@ -34,8 +34,8 @@ LIMITS = (
     "Probabilities are calibrated, and prediction sets cover, at the prevalence of the training data, which "
     "is not that of a clinic.",
     "Figures were measured on held-out lesions of the same data set; expect lower ones elsewhere.",
-    "The heatmap shows where evidence for a class lies, relative to itself; it is no probability and no "
-    "segmentation.",
+    "The heatmap shows where evidence for a class lies, relative to the map's own maximum; it is neither "
+    "a probability nor a segmentation.",
 )
 
 

@@ -1,4 +1,4 @@
-"""Score a finished bundle again, from the images of its own test part: what its manifest claims."""
+"""Score a finished bundle again on its own test part, to check the figures in its manifest."""
 
 import csv
 import os
@@ -33,14 +33,14 @@ def rescore(folder: Path, data: Path, *, resamples: int = 1000) -> dict[str, Any
 
     Raises:
         BundleError: the bundle cannot be verified, or holds no split.
-        DataError: the data set has not all of the test images.
+        DataError: the data set lacks some of the test images.
     """
     bundle = load_bundle(folder)
     rows = _test_rows(bundle, data)
     manifest = bundle.manifest
     task = next((task for task in TASKS if classes_of(task).codes == manifest.codes), None)
     if task is None:
-        raise BundleError(f"{folder}: its classes {', '.join(manifest.codes)} are of no known task")
+        raise BundleError(f"{folder}: its classes {', '.join(manifest.codes)} belong to no known task")
     classes = classes_of(task)
     chunks = [
         run_graph(bundle.model_path, _decode(bundle, rows[start : start + _CHUNK]), batch_size=8)

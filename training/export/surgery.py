@@ -1,4 +1,4 @@
-"""What tf2onnx leaves in a graph and every image would pay for: removed from the exported file.
+"""Removes operations that tf2onnx leaves in a graph and that would cost time for every image.
 
 Each step leaves the outputs as they were but for rounding, which ``training.export.graph.check_parity``
 measures afterwards. The result is plain ONNX, good for any processor and any runtime.

@@ -140,7 +140,7 @@ def save_predictions(
         member_decided=np.array([m.decided for m in by_member], dtype=np.int64).reshape(len(by_member), n),
     )
     arrays = {field.name: np.asarray(getattr(saved, field.name)) for field in fields(saved)}
-    arrays["members"] = np.array(saved.members, dtype=str)  # also where there is none
+    arrays["members"] = np.array(saved.members, dtype=str)  # also if there are no members
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as stream:

@@ -1,4 +1,4 @@
-"""How good the model is for groups of people and places on the body, where enough images tell.
+"""The model's figures by age, sex and body site, for groups with enough images.
 
 Skin tone is not among the groups: the data does not label it.
 """
@@ -18,7 +18,7 @@ FEWEST_OF_GROUP = 10
 """Malignant images that a sensitivity needs, benign ones that a specificity needs; an AUC needs both."""
 
 FEWEST_OF_CLASS = 5
-"""Images of every class that a balanced accuracy needs: a mean over fewer classes compares with none."""
+"""Images of every class that a balanced accuracy needs: a mean over fewer classes cannot be compared."""
 
 FIGURES = (
     "balanced_accuracy",

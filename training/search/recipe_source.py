@@ -1,4 +1,4 @@
-"""A recipe as the text of a recipe file, with what is not the default alone."""
+"""A recipe as the source of a recipe file, without values that are the default."""
 
 import json
 from dataclasses import MISSING, Field, fields, is_dataclass

@@ -30,9 +30,10 @@ class Example:
 
 
 def choose_examples(group: Group) -> list[Example]:
-    """For each class the test image that most runs get right, of these the one they are surest of.
+    """For each class the test image that most runs get right.
 
-    A class of which no run gets any image right has none.
+    Among several such images, the one with the highest mean probability of its class.
+    A class is left out if no run gets any of its images right.
     """
     right = np.sum([run.predictions.decided == group.truth.labels for run in group], axis=0)
     labels = group.truth.labels

@@ -54,7 +54,7 @@ def paragraph(text: str) -> Markup:
 
 
 def missing(text: str) -> Markup:
-    """A sentence in the place of what is not there."""
+    """A sentence that says why something is not shown."""
     return _block("missing", text)
 
 

@@ -29,8 +29,8 @@ def compare(
         The Markdown.
 
     Raises:
-        ComparisonError: a folder is no run, is named twice, ``baseline`` is none of them, or ``out``
-            is no ``.html`` file.
+        ComparisonError: a folder is not a run or is named twice, ``baseline`` is not among them, or
+            ``out`` does not end in ``.html``.
         PredictionsError: a run is not evaluated.
     """
     if out.suffix != ".html":

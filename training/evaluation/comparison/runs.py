@@ -1,7 +1,7 @@
 """What a comparison reads of a run folder.
 
 The facts come from its files as they are, not through ``training.recipe``: a run stays comparable
-when recipes have learnt new words since.
+when the fields of a recipe have changed since.
 """
 
 from collections.abc import Iterator, Sequence
@@ -126,7 +126,7 @@ def open_runs(folders: Sequence[Path]) -> list[ComparedRun]:
     """The runs in ``folders``.
 
     Raises:
-        ComparisonError: no folder, one twice, or one that is no run.
+        ComparisonError: no folder is given, a folder is given twice or is not a run.
         PredictionsError: a run is not evaluated, or its predictions cannot be read.
     """
     if not folders:

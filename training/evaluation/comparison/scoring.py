@@ -98,7 +98,7 @@ def differences(scored: Iterable[Scored], baseline: ComparedRun | None = None) -
 
     Args:
         scored: rows that ``score_group`` resampled together.
-        baseline: the run to compare all others with; where it is none of these, there is no pair.
+        baseline: the run to compare all others with; if it is not among these, there are no pairs.
     """
     runs = [row for row in scored if row.member is None]
     pairs = list(combinations(runs, 2))

@@ -1,4 +1,4 @@
-"""The sections of the page. What a run lacks is told by a sentence in its place."""
+"""The sections of the page. Where a run lacks something, a sentence says so."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ def group_sections(results: Results, pictures: Mapping[Path, Pictures], *, alone
     Args:
         results: of the group.
         pictures: of each run's data set, by its folder.
-        alone: whether there is no other group.
+        alone: whether this is the only group.
     """
     group, whole = results.group, results.runs
     codes = group.truth.codes

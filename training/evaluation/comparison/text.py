@@ -1,4 +1,4 @@
-"""The sentences that tell how a comparison is to be read, for the page and for Markdown."""
+"""How to read a comparison: the sentences of the page and of the Markdown."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ def explain_pairs(results: Results) -> list[str]:
     """What the differences mean, or why there are none."""
     group, pairs, baseline = results.group, results.pairs, results.baseline
     if not pairs and baseline in (None, *group):
-        return ["No other run was measured on the same test images and task, so there is none to pair with."]
+        return ["No other run was measured on the same test images and task, so there are no pairs."]
     if not pairs and baseline:
         return [
             f"The baseline {baseline.name} was measured on other test images or another task, so there are "
