@@ -33,12 +33,12 @@ _HEADLINES = {
     "log_loss": "log loss",
 }
 
-INTERVALS = (
-    "Intervals: 95 %, bootstrap over lesions within each class. A figure of 0 or 1 has Wilson's interval "
-    "over the lesions that it rests on. That of the calibration error is corrected for the noise that raises "
-    "it, so it may lie below the error itself."
+_BOOTSTRAP = "Intervals: 95 %, bootstrap over lesions within each class."
+_WILSON = "A figure of 0 or 1 has Wilson's interval over the lesions that it rests on."
+_INTERVALS = (
+    f"{_BOOTSTRAP} {_WILSON} That of the calibration error is corrected for the noise that raises it, so it "
+    "may lie below the error itself."
 )
-"""How intervals are to be read, for the report and the model card."""
 
 _SPLIT_BY = {
     "lesion": "The split is by lesion: no lesion lies in two parts.",
@@ -63,7 +63,7 @@ def write_report(
         f"# Evaluation of `{run.recipe.name}`",
         "",
         "Scored on the test part. Temperatures, decision rule, threshold and prediction sets were fitted on "
-        "the validation part alone, which also chose the epochs. " + INTERVALS,
+        "the validation part alone, which also chose the epochs. " + _INTERVALS,
         "",
         _SPLIT_BY[run.split_by],
         "",
@@ -177,19 +177,25 @@ def prediction_set_section(sets: Mapping[str, Any], codes: Sequence[str]) -> lis
     ]
 
 
+def reading_of_intervals(metrics: Mapping[str, Any]) -> str:
+    """How the intervals of a manifest's metrics are to be read; those up to bundle 1.2.1 are percentiles."""
+    return _BOOTSTRAP if FORMER_ACCURACY_ARGMAX in metrics else _INTERVALS
+
+
 def subgroup_section(groups: Sequence[Subgroup]) -> list[str]:
     """The lines on groups of images, for the report and the model card; none where there are no groups."""
     if not groups:
         return []
     titles = {name: name.replace("_", " ") for name in SUBGROUP_FIGURES}
-    if any(FORMER_ACCURACY_ARGMAX in group.metrics for group in groups):
+    older = any(FORMER_ACCURACY_ARGMAX in group.metrics for group in groups)
+    if older:
         titles[FORMER_ACCURACY_ARGMAX] = "accuracy (arg-max)"
     return [
         "## By age, sex and site",
         "",
         "On the test part; each figure only where its images suffice. Diagnoses are not equally frequent in "
-        "the groups, so their figures differ even for a model that treats them alike. A figure of 0 or 1 has "
-        "Wilson's interval over the lesions that it rests on.",
+        "the groups, so their figures differ even for a model that treats them alike."
+        + ("" if older else f" {_WILSON}"),
         "",
         *table(
             ("group", "images", *titles.values()),

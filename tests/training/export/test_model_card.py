@@ -54,6 +54,7 @@ def test_a_card_has_every_part_of_the_manifest(tmp_path: Path) -> None:
     assert "| Accuracy | 0.770 [0.750, 0.800] |" in measured
     assert "| Accuracy of the most probable class (arg-max) | 0.810 [0.790, 0.830] |" in measured
     assert "| mel | 0.420 [0.360, 0.490] | – | – |" in measured
+    assert "Wilson" in measured
     assert "| age 60+ | 321 | – | – | – | – | 0.900 [0.800, 0.950] |" in found["By age, sex and site"]
     for code in manifest.codes:
         assert f"| {code} | 0.1000 | 0.500 [0.400, 0.600] |" in found["Prediction sets"]
@@ -85,6 +86,7 @@ def test_a_card_of_an_older_manifest_calls_its_accuracy_that_of_the_most_probabl
     title = "Accuracy of the most probable class (arg-max)"
     assert f"| {title} | 0.830 [0.810, 0.850] |" in found["Measured on the test part"]
     groups = found["By age, sex and site"]
+    assert "Wilson" not in found["Measured on the test part"] + groups  # its intervals are percentiles
     assert "malignancy auc | accuracy (arg-max) |" in groups
     assert "| sex female | 600 | – | – | – | – | – | 0.830 [0.810, 0.850] |" in groups
 
