@@ -28,9 +28,9 @@ from bench.train_once import distinct_phases, short_recipe
 from bench.train_report import markdown, summary
 from models.errors import DermaserveError
 from training.catalogue import load_recipe
-from training.data import read_dataset
+from training.data.dataset import read_dataset
+from training.data.split import make_split, rows_of, write_split
 from training.run import Run
-from training.split import make_split, rows_of, write_split
 
 BACKENDS = ("tensorflow", "jax", "torch")
 ROOT = Path(__file__).parents[1]

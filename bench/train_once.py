@@ -39,15 +39,15 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        from training.batches import prefetch
-        from training.loop import predict_logits
+        from training.fit.batches import prefetch
+        from training.fit.loop import predict_logits
 
         self.epochs: list[list[Moment]] = []
         self.predictions: list[float] = []
         self._prefetch, self._predict = prefetch, predict_logits
 
     def prefetch(self, drawn: Iterable[Any]) -> Iterator[Any]:
-        """As ``training.batches.prefetch``."""
+        """As ``training.fit.batches.prefetch``."""
         moments: list[Moment] = []
         self.epochs.append(moments)
         asked = time.monotonic()
@@ -57,7 +57,7 @@ class Clock:
             asked = time.monotonic()
 
     def predict(self, network: Any, pixels: Any, batch_size: int) -> Any:
-        """As ``training.loop.predict_logits``."""
+        """As ``training.fit.loop.predict_logits``."""
         started = time.monotonic()
         logits = self._predict(network, pixels, batch_size)
         # The last batch is filled up: in a validation part of full size that is next to nothing.
@@ -110,7 +110,7 @@ def measure(run: Run, member: MemberRecipe, started: float) -> dict[str, Any]:
     """
     import keras
 
-    from training import loop
+    from training.fit import loop
 
     clock = Clock()
     with patch.object(loop, "prefetch", clock.prefetch), patch.object(loop, "predict_logits", clock.predict):

@@ -1,7 +1,7 @@
 """Four figures that say whether a picture can be judged at all, from the pixels that the model reads.
 
 They are cheap enough to be measured on every request (0.3 ms at 224 × 224), and mean nothing by
-themselves: the limits come from the training data's own percentiles (``training.image_quality``)
+themselves: the limits come from the training data's own percentiles (``training.calibration.image_quality``)
 and travel in the bundle. They are measured after cropping and scaling, so blur that scaling to the
 model's input hides from the model is not counted against the picture.
 """

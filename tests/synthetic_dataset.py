@@ -7,7 +7,7 @@ import numpy as np
 
 from models.labels import HAM10000_LABELS
 from tests.synthetic import draw_lesion
-from training.data import COLUMNS, METADATA_NAME
+from training.data.dataset import COLUMNS, METADATA_NAME
 
 
 def write_dataset(folder: Path, *, lesions: int = 8, seed: int = 0) -> Path:

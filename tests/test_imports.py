@@ -1,6 +1,7 @@
 """Who may import whom: ``service -> models <- training``, read from the syntax trees."""
 
 import ast
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ HOMES = {
     "keras": ("training/",),
     "tf2onnx": ("training/",),
     "onnx": ("training/",),
-    "onnxruntime": ("service/predictor.py", "training/graph.py"),
+    "onnxruntime": ("service/predictor.py", "training/export/"),
     "fastapi": (
         "service/routes.py",
         "service/operations.py",
@@ -50,6 +51,24 @@ HOMES = {
     ),
 }
 """Library to the only files, or folders, that may import it."""
+
+
+TRAINING_FLOORS = (
+    {"markdown", "figure_files"},
+    {"data"},
+    {"recipe", "metrics"},
+    {"recipes", "run", "network"},
+    {"catalogue", "fit", "calibration"},
+    {"evaluation"},
+    {"export"},
+    {"evaluation/comparison", "search"},
+    {"cli"},
+    {"__main__"},
+)
+"""Rooms of ``training``, from the ground up: folders, and modules beside them.
+
+A room imports rooms below it, and none beside or above it; so there is no circle.
+"""
 
 
 def imports(path: Path) -> set[str]:
@@ -99,6 +118,44 @@ def test_leaves_of_the_service_import_nothing_of_it_but_errors_and_leaves() -> N
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("service")
         }
         assert inner <= leaves, leaf
+
+
+def test_no_room_of_training_imports_one_beside_or_above_it() -> None:
+    floor = {room: number for number, rooms in enumerate(TRAINING_FLOORS) for room in rooms}
+    for path in sorted((ROOT / "training").rglob("*.py")):
+        if path == ROOT / "training" / "__init__.py":
+            continue
+        own = training_room(".".join(path.relative_to(ROOT).with_suffix("").parts), floor)
+        for module in training_modules(path):
+            other = training_room(module, floor)
+            assert own == other or floor[other] < floor[own], f"{path}: {own} must not import {other}"
+
+
+def training_modules(path: Path) -> set[str]:
+    """The modules of ``training`` that a file imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "training":
+            found |= {f"training.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module))
+    return {module for module in found if module.startswith("training.")}
+
+
+def training_room(module: str, rooms: Collection[str]) -> str:
+    """The room of a module, given with its package: the deepest that holds it."""
+    place = module.removeprefix("training.").replace(".", "/")
+    holding = [room for room in rooms if f"{place}/".startswith(f"{room}/")]
+    assert holding, f"{module} stands on no floor"
+    return max(holding, key=len)
+
+
+def test_no_folder_of_training_holds_more_than_a_dozen_modules() -> None:
+    for folder in [ROOT / "training", *(path for path in (ROOT / "training").rglob("*") if path.is_dir())]:
+        modules = [path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "__main__")]
+        assert len(modules) <= 12, f"{folder}: {len(modules)} modules"
 
 
 def test_the_map_of_the_service_shows_every_file() -> None:

@@ -5,7 +5,7 @@ import os
 import sys
 
 from models.errors import DermaserveError
-from training.commands import compare, crossvalidate, evaluate, export, prepare, recipes, run, search, train
+from training.cli import compare, crossvalidate, evaluate, export, prepare, recipes, run, search, train
 
 _DESCRIPTION = """\
 Train, evaluate and export skin-lesion classifiers on HAM10000.
@@ -13,8 +13,8 @@ Train, evaluate and export skin-lesion classifiers on HAM10000.
   python -m training run --data HAM10000 --out runs/first
 
 does everything: it checks and splits the data, trains every member of the recipe, calibrates on
-validation, scores the test part once, and writes a bundle that the service can load. The single
-steps are commands of their own. Stopped at any moment, the same command goes on where it was.
+validation, scores the test part, and writes a bundle that the service can load. The single
+steps are commands of their own. If a command is stopped, the same command continues it.
 KERAS_BACKEND chooses tensorflow (default), jax or torch for training; export needs tensorflow.
 """
 _COMMANDS = (prepare, train, evaluate, export, run, crossvalidate, compare, search, recipes)
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     for module in _COMMANDS:
         module.add(commands)
     options = parser.parse_args(arguments)
-    # What TensorFlow prints at import, about devices it does not find, is of no use here.
+    # TensorFlow's messages about missing devices do not help the user.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         options.command(options)

@@ -9,8 +9,11 @@ NONE = "–"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a table, with an empty line after it; none at all where there are no rows."""
-    lines = [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]
+    """The lines of a table, with an empty line after it; no lines if there are no rows.
+
+    A bar within a cell is escaped.
+    """
+    lines = [f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
     if not lines:
         return []
     return [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}", *lines, ""]
@@ -30,7 +33,7 @@ def replace_section(text: str, lines: Sequence[str]) -> str:
 
 
 def figure(found: Interval | Mapping[str, float] | None) -> str:
-    """A figure with its interval, as ``0.812 [0.780, 0.841]``; a dash where there is none."""
+    """A figure with its interval, as ``0.812 [0.780, 0.841]``; a dash if there is no figure."""
     if found is None:
         return NONE
     value = found.model_dump() if isinstance(found, Interval) else found

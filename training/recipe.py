@@ -1,8 +1,7 @@
 """What a recipe is: every choice that makes a model, as plain data.
 
-A recipe is a Python file below ``training/recipes`` that holds ``RECIPE = Recipe(...)`` and a
-docstring with its command, its published figures and those measured here; ``training.catalogue``
-finds it by name.
+``training.catalogue`` finds the recipes of the project by name. A recipe of your own is a Python file that
+holds ``RECIPE = Recipe(...)``.
 """
 
 import math
@@ -11,7 +10,7 @@ from typing import Literal
 
 from models.errors import DermaserveError
 from models.preprocess import Color
-from training.tasks import Task
+from training.data.dataset import Task
 
 
 class RecipeError(DermaserveError):
@@ -179,7 +178,7 @@ class Recipe:
     # Which validation figure picks the best epoch. The loss is the cross entropy after temperature scaling,
     # at the training data's prevalence; the macro loss is that at equal prevalence of all classes.
     monitor: Literal["loss", "macro_loss", "balanced_accuracy"] = "loss"
-    # What of the malignant images the operating point must find on validation data.
+    # Sensitivity that the operating point must reach on validation data.
     target_sensitivity: float = 0.97
 
     def __post_init__(self) -> None:

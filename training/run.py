@@ -1,11 +1,11 @@
-"""A run folder: everything that one training leaves behind, and where each thing lies.
+"""A run folder: the files that one training writes.
 
 recipe.json         the recipe with the options applied
 environment.json    git revisions that trained it, seed, backend, versions
 split.csv           which image was in which part
 <member>/           network.keras history.csv curves.png start.json, and what a resume needs
 calibration.json    temperatures, decision rule, malignancy threshold (validation only)
-*_answers-*.npz     the members' answers to some of train, to validation and, once, to test
+*_answers-*.npz     the members' outputs for some of train, for validation and, once, for test
 safeguards.*        prediction sets, out-of-distribution score, image quality, drift reference
 evaluation/         metrics.json test.npz validation.npz report.md and plots
 bundle/             the exported model
@@ -15,7 +15,6 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,11 +26,10 @@ from typing import Any, cast
 import numpy as np
 from pydantic import TypeAdapter
 
-from training.data import DataError, Row, read_dataset
-from training.pixels import load_pixels
+from training.data.dataset import Classes, DataError, Row, classes_of, read_dataset
+from training.data.pixels import load_pixels
+from training.data.split import SplitBy, read_split, rows_of, write_split
 from training.recipe import MemberRecipe, Recipe, RecipeError
-from training.split import read_split, rows_of, write_split
-from training.tasks import Classes, classes_of
 
 _RECIPE = TypeAdapter(Recipe)
 _PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "tf2onnx", "onnxruntime")
@@ -60,7 +58,9 @@ class Run:
         if (folder / "recipe.json").is_file():
             run = Run.open(folder)
             same_split = read_split(folder / "split.csv", rows) == parts
-            if run.recipe != recipe or run.seed != seed or not same_split:
+            # A recipe may have got another name since; what it trains is the same.
+            same_recipe = replace(run.recipe, name=recipe.name) == recipe
+            if not same_recipe or run.seed != seed or not same_split:
                 raise RecipeError(
                     f"{folder} holds a run of another recipe, seed or split; choose another folder"
                 )
@@ -152,6 +152,11 @@ class Run:
             raise DataError(f"{part}: no image of {', '.join(missing)}{where}; every class needs some")
         return rows
 
+    @property
+    def split_by(self) -> SplitBy:
+        """``"lesion"``, or ``"image"`` where photographs of one lesion may lie in several parts."""
+        return read_split(self.folder / "split.csv", self.rows).by
+
     def labels(self, part: str) -> np.ndarray:
         """Class indices int ``[N]`` of one part."""
         return self.classes.indices([row.dx for row in self.part(part)])
@@ -226,10 +231,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def image_counts(parts: Mapping[str, Sequence[Row]]) -> tuple[dict[str, int], dict[str, int]]:
-    """Number of images and of lesions in each part."""
-    images = {part: len(rows) for part, rows in parts.items()}
-    lesions = {part: len({row.lesion_id for row in rows}) for part, rows in parts.items()}
-    return images, lesions

@@ -12,7 +12,7 @@ from fastapi import FastAPI, UploadFile
 
 from bench.peers.common import CODES, Answer, Options, answers, decode
 from training.catalogue import load_recipe
-from training.networks import build_network
+from training.network.build import build_network
 
 
 def load_model(path: Path) -> Any:

@@ -16,10 +16,10 @@ from models.bundle import load_bundle
 from models.preprocess import decode
 from tests.service.door import running
 from tests.synthetic_dataset import write_dataset
-from training.calibration import decide
-from training.data import CODES
-from training.evaluate import load_networks, read_fitted
-from training.loop import predict_logits
+from training.calibration.fit import decide
+from training.data.dataset import CODES
+from training.evaluation.evaluate import load_networks, read_fitted
+from training.fit.loop import predict_logits
 from training.run import Run
 
 RECIPE = Path(__file__).with_name("small_recipe.py")
@@ -70,7 +70,14 @@ def test_a_run_leaves_everything_needed_to_repeat_it(run: Path, dataset: Path) -
 def test_the_report_names_every_figure_with_an_interval(run: Path) -> None:
     metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
     by_class = [f"{kind}_{code}" for kind in ("precision", "recall", "f1", "auc") for code in CODES]
-    for name in ("balanced_accuracy", "accuracy", "macro_f1", "ece", "malignancy_sensitivity", *by_class):
+    for name in (
+        "balanced_accuracy",
+        "accuracy_rule",
+        "macro_f1",
+        "ece",
+        "malignancy_sensitivity",
+        *by_class,
+    ):
         figure = metrics["test"][name]
         assert figure["low"] <= figure["high"]
     assert set(metrics["members"]) == {"mobilenet_v2", "efficientnet_b1"}
@@ -125,7 +132,7 @@ def test_a_bundle_scores_again_as_its_run_did(run: Path, dataset: Path) -> None:
     assert again.returncode == 0, again.stderr[-3000:]
     manifest = load_bundle(run / "bundle").manifest
     # No AUC: it ranks answers which so little training leaves all but equal, by their last bits.
-    for name in ("balanced_accuracy", "accuracy", "malignancy_sensitivity", "ece"):
+    for name in ("balanced_accuracy", "accuracy_rule", "malignancy_sensitivity", "ece"):
         figure = manifest.metrics[name]
         line = f"{name:26} {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
         assert line in again.stdout
@@ -173,7 +180,7 @@ def test_a_member_is_taken_from_another_run_of_the_same_split(
     assert taken.read_bytes() == original.read_bytes()
     done = _training(*arguments, "--out", tmp_path / "third", "--color", "grey", *member)
     assert done.returncode == 2
-    assert "its mobilenet_v2 cannot be taken, it has another color" in done.stderr
+    assert "its mobilenet_v2 cannot be taken: it differs in color" in done.stderr
 
 
 def test_jax_trains_on_two_devices_what_tensorflow_scores(dataset: Path, tmp_path: Path) -> None:

@@ -1,0 +1,263 @@
+"""Every recipe: it is found, says what it is, and goes all the way from images to the service's answer."""
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import training.network.build
+from models.bundle import load_bundle
+from tests.service.door import running
+from tests.synthetic_dataset import write_dataset
+from training.catalogue import CATALOGUE, PRIOR_SYSTEMS, catalogue_page, find_entry, load_recipe
+from training.data.dataset import METADATA_NAME, read_dataset
+from training.data.prepare import SPLIT_NAME
+from training.data.split import make_split, write_split
+from training.evaluation.evaluate import evaluate, load_networks, read_fitted
+from training.export.bundle import write_bundle
+from training.fit.loop import train_member
+from training.network.backbones import build_pretrained
+from training.recipe import Block, MemberRecipe, Recipe, RecipeError, ScratchCNN, VisionTransformer
+from training.run import Run
+from training.search.recipe_source import recipe_source
+
+ROOT = Path(__file__).parents[3]
+SMALL_RECIPE = Path(__file__).parents[1] / "small_recipe.py"
+
+# The published systems, a line for each line of their tables.
+PUBLISHED = {
+    "mobilenet_efficientnet": """baseline_cnn mobilenet_v2 mobilenet_v2_focal
+        mobilenet_v2_60_epochs mobilenet_v2_fine_tuned
+        efficientnet_b0_frozen efficientnet_b0 efficientnet_b1 ensemble""",
+    "three_networks": """resnet50 resnet50_grey xception xception_grey
+        inception_resnet_v2 inception_resnet_v2_grey
+        vgg19 resnet50_no_augmentation resnet50_lower_extremity vit_b32 vit_b32_grey
+        ensemble_mean ensemble_vote mix_model""",
+    "transfer_learning": "basic_nn cnn1 cnn2 mobilenet resnet50 densenet121 mobilenet_enhanced",
+    "cnn_from_scratch": """base model_2 model_3 proposed model_5 proposed_class_weights proposed_oversampling
+        inception_v3""",
+    "benign_malignant": "vgg19 inception_v3 scratch_1 scratch_2 ensemble",
+}
+OUR_OWN = {
+    "ham10000_ensemble",
+    "quick",
+    "mobilenet_efficientnet/ensemble_grid",
+    "mobilenet_efficientnet/ensemble_accuracy",
+}
+RECIPES = list(CATALOGUE)
+
+WHOLE = {
+    "mobilenet_efficientnet/efficientnet_b0",
+    "cnn_from_scratch/inception_v3",
+    "three_networks/inception_resnet_v2",
+    "three_networks/resnet50",
+    "three_networks/vgg19",
+    "three_networks/xception",
+    "transfer_learning/densenet121",
+    "transfer_learning/mobilenet",
+}
+"""Recipes whose backbone is taken whole; of the others' only the first eighth of the layers is."""
+
+SMALLEST = {"inception_resnet_v2": 75, "inception_v3": 75, "xception": 71}
+"""Pixels that these backbones need at least; for the others the test takes fewer."""
+
+
+def test_every_line_of_the_published_tables_has_its_recipe() -> None:
+    published = {f"{system}/{name}" for system, names in PUBLISHED.items() for name in names.split()}
+    assert set(RECIPES) == published | OUR_OWN
+    assert {name for name, entry in CATALOGUE.items() if entry.published} == published
+
+
+def test_published_figures_are_data() -> None:
+    published = find_entry("mobilenet_efficientnet/ensemble").published
+    assert published is not None
+    assert (published.accuracy, published.macro_f1, published.f1_by_class[4]) == (0.7645, 0.639, 0.48)
+    assert published.text() == (
+        "accuracy 0.7645, macro F1 0.639, macro recall 0.66, weighted F1 0.778; F1 by class: akiec 0.46, "
+        "bcc 0.71, bkl 0.57, df 0.56, mel 0.48, nv 0.88, vasc 0.80"
+    )
+
+
+@pytest.mark.parametrize("name", ["deck/ensemble", "report/mix_model", "transfer/cnn1", "keras_cnn/base"])
+def test_the_former_name_of_a_recipe_still_finds_it(name: str) -> None:
+    assert load_recipe(name).name.endswith(name.partition("/")[2])
+
+
+def test_an_unknown_recipe_is_refused_with_the_names_that_there_are() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'deck/nothing'; there are .*quick"):
+        load_recipe("deck/nothing")
+
+
+def test_every_pretrained_backbone_is_exported_whole_once() -> None:
+    names = [*WHOLE, str(SMALL_RECIPE)]  # the latter in ``test_run.py``
+    whole = [str(member.backbone) for name in names for member in load_recipe(name).members]
+    used = {member.backbone for name in RECIPES for member in load_recipe(name).members}
+    assert sorted(whole) == sorted(backbone for backbone in used if isinstance(backbone, str))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_described(name: str) -> None:
+    entry = CATALOGUE[name]
+    assert entry.recipe.name == name
+    assert entry.summary
+
+
+@pytest.mark.parametrize("module", PRIOR_SYSTEMS)
+def test_a_prior_system_says_where_its_recipes_differ(module: ModuleType) -> None:
+    assert "\n\nDifferences from the " in str(module.__doc__)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_comes_back_from_the_run_folder_and_from_its_own_source(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    (tmp_path / "recipe.json").write_text(json.dumps(asdict(recipe)))
+    (tmp_path / "environment.json").write_text(json.dumps({"data": "", "seed": 0, "cache": ""}))
+    assert Run.open(tmp_path).recipe == recipe
+    (tmp_path / "again.py").write_text(recipe_source(recipe, "Again."))
+    assert load_recipe(str(tmp_path / "again.py")) == recipe
+
+
+def test_the_page_of_recipes_says_what_the_catalogue_says() -> None:
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert page == catalogue_page(), "python -m training recipes --markdown > docs/recipes.md"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn data set beside its split; a third of its training lesions are not of the lower extremity."""
+    folder = tmp_path_factory.mktemp("dataset")
+    data = write_dataset(folder / "HAM", lesions=4)
+    rows = read_dataset(data)
+    split = make_split(rows, seed=0)
+    write_split(folder / SPLIT_NAME, rows, split)
+    seen: set[str] = set()
+    records = []
+    for row in rows:
+        elsewhere = split[row.image_id] == "train" and row.dx in seen
+        seen |= {row.dx} if split[row.image_id] == "train" else set()
+        site = "back" if elsewhere else "lower extremity"
+        records.append((row.lesion_id, row.image_id, row.dx, row.dx_type, row.age or "", row.sex, site))
+    with (data / METADATA_NAME).open(newline="", encoding="utf-8") as stream:
+        header = next(csv.reader(stream))
+    with (data / METADATA_NAME).open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([header, *records])
+    return folder
+
+
+def test_a_run_goes_on_under_the_new_name_of_its_recipe(dataset: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("quick")
+    places: dict[str, Any] = {"data": dataset / "HAM", "split": dataset / SPLIT_NAME, "cache": tmp_path}
+    Run.create(tmp_path / "run", replace(recipe, name="former"), seed=0, **places)
+    assert Run.create(tmp_path / "run", recipe, seed=0, **places).recipe.name == "former"
+    with pytest.raises(RecipeError, match="another recipe"):
+        Run.create(tmp_path / "run", replace(recipe, batch_size=1), seed=0, **places)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eager() -> Iterator[None]:
+    """One step of a large network costs less than compiling it."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_leads_from_images_to_the_answer_of_the_service(
+    name: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # tf2onnx's own rewriting takes most of an export's time; ``test_run.py`` exports with it.
+    monkeypatch.setattr("tf2onnx.optimizer.optimize_graph", lambda graph, *_, **__: graph)
+    if name not in WHOLE:
+        monkeypatch.setattr(training.network.build, "build_pretrained", build_first_layers)
+    recipe = reduced(load_recipe(name))
+    split, shared = dataset / SPLIT_NAME, dataset / "cache"
+    run = Run.create(tmp_path / "run", recipe, data=dataset / "HAM", split=split, seed=0, cache=shared)
+    for member in recipe.members:
+        train_member(run, member)
+    networks = load_networks(run)
+    evaluate(run, networks, resamples=10)
+    bundle = tmp_path / "bundle"
+    write_bundle(run, networks, read_fitted(run), name="reduced", version="0.0.1", folder=bundle)
+    keras.backend.clear_session()
+
+    image = next((dataset / "HAM").rglob("*.jpg")).read_bytes()
+    with running(bundle) as client:
+        headers = {"content-type": "image/jpeg"}
+        answer = client.post("/predict?gradcam=true", content=image, headers=headers)
+    assert answer.status_code == 200, answer.text
+    asked = [member for member in load_bundle(bundle).manifest.members if member.weight]
+    check_answer(answer.json(), run, several=len(asked) > 1)
+
+
+def check_answer(body: dict[str, Any], run: Run, *, several: bool) -> None:
+    codes = set(run.classes.codes)
+    assert set(body["probabilities"]) == codes
+    assert all(0 <= probability <= 1 for probability in body["probabilities"].values())
+    assert sum(body["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
+    assert body["prediction"]["label"] in body["prediction_set"]["labels"]
+    assert set(body["prediction_set"]["labels"]) <= codes
+    uncertainty = body["uncertainty"]
+    assert 0 <= uncertainty["entropy"] <= 1
+    assert 0 <= uncertainty["disagreement"] <= 1
+    assert (uncertainty["disagreement"] > 0) == several
+    assert np.isfinite([uncertainty["ood_score"], uncertainty["ood_threshold"]]).all()
+    with Image.open(io.BytesIO(base64.b64decode(body["gradcam"]["data"]))) as overlay:
+        overlay.load()
+        assert overlay.size == run.recipe.size[::-1]
+
+
+def reduced(recipe: Recipe) -> Recipe:
+    """``recipe`` with everything that costs time made small: one step of its last phase, few pixels."""
+    side = max(SMALLEST.get(str(member.backbone), 64) for member in recipe.members)
+    height, width = recipe.size
+    members = []
+    for member in recipe.members:
+        phase = replace(member.phases[-1], epochs=1, image_size=None)
+        small = replace(
+            member, phases=(phase,), starting_weights="none", backbone=_small(member), image_size=None
+        )
+        members.append(small)
+    return replace(
+        recipe,
+        members=tuple(members),
+        image_size=(side, side) if height == width else (side, round(side * width / height)),
+        batch_size=32,
+        epoch_size=0.3,
+    )
+
+
+def _small(member: MemberRecipe) -> Any:
+    """Its own shape, but few and narrow layers; pretrained backbones stay what they are."""
+    match member.backbone:
+        case ScratchCNN() as cnn:
+            blocks = tuple(Block(16, block.convolutions, block.dropout) for block in cnn.blocks)
+            return replace(cnn, blocks=blocks)
+        case VisionTransformer():
+            return VisionTransformer(patch=16, depth=1, width=32, heads=2)
+        case other:
+            return other
+
+
+def build_first_layers(kind: str, *, weights: None, name: str) -> keras.Model:
+    """The first eighth of a backbone's layers."""
+    return keras.Model.from_config(_first_layers(kind) | {"name": name})
+
+
+@cache
+def _first_layers(kind: Any) -> dict[str, Any]:
+    whole = build_pretrained(kind, weights=None, name="whole")
+    first = keras.Model(whole.inputs, whole.layers[len(whole.layers) // 8].output)
+    config: dict[str, Any] = first.get_config()
+    return config

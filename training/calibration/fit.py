@@ -1,0 +1,201 @@
+"""From raw logits to decisions, fitted on validation data only.
+
+In this order: the weights of the mean where the recipe leaves them open; one temperature per member,
+so that the ensemble's probabilities mean what they say; the decision rule's tau; the malignancy
+threshold.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import softmax
+from sklearn.metrics import balanced_accuracy_score
+
+from training.calibration.combination import TINY, Combination
+
+TAU_GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Coarse on purpose: a finely tuned rule loses from validation to test what it gained."""
+
+_WEIGHT_STEPS = 10
+"""The grid of ensemble weights has steps of a tenth, for the same reason."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns the members' logits into probabilities and decisions.
+
+    Attributes:
+        combination: of the members' probabilities.
+        temperatures: divides the logits, one per member.
+        log_prior_shifts: subtracted after that, ``[K_m]`` per member; see ``training.fit.batches``.
+        prior: share of each class in the training data, ``[K]``.
+        tau: exponent of the prior in the decision rule.
+        threshold: malignancy probability from which the flag says malignant.
+    """
+
+    combination: Combination
+    temperatures: tuple[float, ...]
+    log_prior_shifts: tuple[tuple[float, ...], ...]
+    prior: tuple[float, ...]
+    tau: float
+    threshold: float
+
+    def member_probabilities(self, logits: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Calibrated probabilities ``[N, K_m]`` of each member from its logits ``[N, K_m]``."""
+        return _member_probabilities(logits, self.log_prior_shifts, self.temperatures)
+
+    def probabilities(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        """The ensemble's probabilities ``[N, K]``."""
+        return self.combination(self.member_probabilities(logits))
+
+    def disagreement(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        """How far apart the members are, ``[N]`` in [0, 1]; see ``Combination.disagreement``."""
+        return self.combination.disagreement(self.member_probabilities(logits))
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """Class index ``[N]`` that the decision rule picks: the largest p / prior ** tau."""
+        return decide(probabilities, np.array(self.prior), self.tau)
+
+
+def fit_calibration(
+    logits: Sequence[np.ndarray],
+    labels: np.ndarray,
+    *,
+    combination: Combination,
+    weighting: Literal["fixed", "accuracy", "grid"] = "fixed",
+    log_prior_shifts: Sequence[np.ndarray],
+    prior: np.ndarray,
+    malignant: np.ndarray,
+    target_sensitivity: float,
+) -> Calibration:
+    """Fit weights, temperatures, tau and threshold.
+
+    The temperatures minimise the negative log-likelihood of the ensemble as a whole (Guo et al.,
+    "On Calibration of Modern Neural Networks", ICML 2017, section 4.2, with one per member): a
+    mean of separately calibrated members would be under-confident.
+
+    Args:
+        logits: ``[N, K_m]`` of each member on the validation images.
+        labels: int ``[N]``.
+        combination: as the recipe writes it.
+        weighting: whether to keep its weights, make them ∝ accuracy, or search a coarse grid.
+        log_prior_shifts: ``[K_m]`` per member, see ``training.fit.batches.log_prior_shift``.
+        prior: training prior ``[K]``.
+        malignant: bool ``[K]``.
+        target_sensitivity: share of malignant images that the threshold must reach.
+    """
+    shifts = tuple(tuple(float(v) for v in shift) for shift in log_prior_shifts)
+    temperatures = _fit_temperatures(logits, labels, shifts, combination)
+    if combination.kind == "mean" and weighting != "fixed":
+        members = _member_probabilities(logits, shifts, temperatures)
+        weights = _accuracies(members, labels) if weighting == "accuracy" else _best_of_grid(members, labels)
+        combination = replace(combination, weights=weights)
+        temperatures = _fit_temperatures(logits, labels, shifts, combination)
+    if combination.kind == "vote":
+        members = _member_probabilities(logits, shifts, temperatures)
+        combination = replace(combination, smoothing=_fit_smoothing(combination, members, labels))
+    p = combination(_member_probabilities(logits, shifts, temperatures))
+    # On equal scores the smaller tau wins: it departs less from the most probable class. A vote
+    # is a decision already.
+    grid = (0.0,) if combination.kind == "vote" else TAU_GRID
+    tau = max(grid, key=lambda t: (round(balanced_accuracy_score(labels, decide(p, prior, t)), 6), -t))
+    return Calibration(
+        combination=combination,
+        temperatures=temperatures,
+        log_prior_shifts=shifts,
+        prior=tuple(float(v) for v in prior),
+        tau=float(tau),
+        threshold=fit_threshold(p[:, malignant].sum(axis=1), malignant[labels], target_sensitivity),
+    )
+
+
+def fit_threshold(scores: np.ndarray, positive: np.ndarray, target_sensitivity: float) -> float:
+    """The largest threshold at which the share ``scores >= threshold`` of positives is reached.
+
+    Rounded down to four decimals, for people to read; rounding down can only raise sensitivity.
+    """
+    ordered = np.sort(scores[positive])[::-1]
+    needed = int(np.ceil(target_sensitivity * len(ordered) - 1e-9))
+    return float(np.floor(ordered[max(needed, 1) - 1] * 1e4) / 1e4)
+
+
+def decide(probabilities: np.ndarray, prior: np.ndarray, tau: float) -> np.ndarray:
+    """Class index ``[N]`` with the largest p / prior ** tau."""
+    return np.asarray(np.argmax(probabilities / prior**tau, axis=1))
+
+
+def _member_probabilities(
+    logits: Sequence[np.ndarray], shifts: Sequence[Sequence[float]], temperatures: Sequence[float]
+) -> list[np.ndarray]:
+    # The temperature first: it makes z / T the logarithm of what the network really learnt, which is
+    # p(y|x) under the prior that it saw, and only of that can the prior be taken out.
+    return [
+        np.asarray(softmax(z / temperature - np.asarray(shift), axis=1))
+        for z, shift, temperature in zip(logits, shifts, temperatures, strict=True)
+    ]
+
+
+def _fit_temperatures(
+    logits: Sequence[np.ndarray],
+    labels: np.ndarray,
+    shifts: Sequence[Sequence[float]],
+    combination: Combination,
+) -> tuple[float, ...]:
+    if combination.kind == "vote":  # a vote does not change with a member's confidence
+        combination = replace(combination, kind="mean")
+
+    def loss(log_temperatures: Any) -> float:
+        return _log_loss(combination(_member_probabilities(logits, shifts, np.exp(log_temperatures))), labels)
+
+    bounds = [(np.log(0.05), np.log(20.0))] * len(logits)
+    fitted = minimize(loss, np.zeros(len(logits)), method="L-BFGS-B", bounds=bounds)
+    return tuple(float(v) for v in np.exp(fitted.x))
+
+
+def own_temperatures(
+    logits: Sequence[np.ndarray], labels: np.ndarray, log_prior_shifts: Sequence[Sequence[float]]
+) -> tuple[float, ...]:
+    """The temperature of each member as if it were alone, for scoring it beside the ensemble.
+
+    The ensemble's temperatures make its mean honest, which leaves each member over-confident.
+
+    Args:
+        logits: ``[N, K]`` of each member on the validation images.
+        labels: int ``[N]``.
+        log_prior_shifts: ``[K]`` per member.
+    """
+    alone = Combination("mean", (1.0,), ((),))
+    return tuple(
+        _fit_temperatures([z], labels, [shift], alone)[0]
+        for z, shift in zip(logits, log_prior_shifts, strict=True)
+    )
+
+
+def _accuracies(members: Sequence[np.ndarray], labels: np.ndarray) -> tuple[float, ...]:
+    accuracy = np.array([(p.argmax(axis=1) == labels).mean() for p in members])
+    return tuple(float(v) for v in accuracy / accuracy.sum())
+
+
+def _best_of_grid(members: Sequence[np.ndarray], labels: np.ndarray) -> tuple[float, ...]:
+    """The weights in steps of a tenth with the smallest negative log-likelihood."""
+    steps = range(_WEIGHT_STEPS + 1)
+    grid = (g for g in itertools.product(steps, repeat=len(members)) if sum(g) == _WEIGHT_STEPS)
+    return min(
+        (tuple(step / _WEIGHT_STEPS for step in point) for point in grid),
+        key=lambda point: _log_loss(sum(w * p for w, p in zip(point, members, strict=True)), labels),
+    )
+
+
+def _fit_smoothing(combination: Combination, members: Sequence[np.ndarray], labels: np.ndarray) -> float:
+    def loss(smoothing: float) -> float:
+        return _log_loss(replace(combination, smoothing=float(smoothing))(members), labels)
+
+    return float(minimize_scalar(loss, bounds=(1e-3, 0.499), method="bounded").x)
+
+
+def _log_loss(probabilities: Any, labels: np.ndarray) -> float:
+    return float(-np.log(probabilities[np.arange(len(labels)), labels] + TINY).mean())

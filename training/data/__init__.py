@@ -1,0 +1,1 @@
+"""The data set: reading, describing and splitting it."""

@@ -1,0 +1,181 @@
+"""The data set in its published layout: one metadata CSV beside one or several image folders."""
+
+import csv
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from models.errors import DermaserveError
+from models.labels import HAM10000_LABELS, Label
+
+METADATA_NAME = "HAM10000_metadata.csv"
+COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
+CODES: tuple[str, ...] = tuple(label.code for label in HAM10000_LABELS)
+MALIGNANT: tuple[bool, ...] = tuple(label.malignant for label in HAM10000_LABELS)
+
+
+class DataError(DermaserveError):
+    """The data set cannot be used as it is; the message says which rows or files and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image and what is known of it. ``age`` is in years, None where it is not known."""
+
+    image_id: str
+    lesion_id: str
+    dx: str
+    dx_type: str
+    age: float | None
+    sex: str
+    localization: str
+    path: Path
+
+    @property
+    def label(self) -> int:
+        """Index of the diagnosis in ``CODES``."""
+        return CODES.index(self.dx)
+
+
+def read_dataset(folder: Path) -> list[Row]:
+    """Read the metadata in ``folder`` and find each row's image anywhere below it.
+
+    The published archives unpack to ``HAM10000_images_part_1`` and ``_part_2``; any other folders
+    do as well. Rows come back sorted by image_id, so that every later step is reproducible.
+
+    Raises:
+        DataError: no readable metadata, a missing column, an unknown class, an invalid age, an
+            image_id twice, a lesion with two diagnoses, or a row without its file; at most ten
+            examples are named.
+    """
+    metadata = folder / METADATA_NAME
+    if not metadata.is_file():
+        raise DataError(f"{metadata}: not found; expected the published {METADATA_NAME} there")
+    try:
+        with metadata.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, restval="")
+            missing = set(COLUMNS) - set(reader.fieldnames or ())
+            records = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{metadata}: no readable CSV ({error})") from error
+    if missing:
+        raise DataError(f"{metadata}: columns missing: {', '.join(sorted(missing))}")
+    if not records:
+        raise DataError(f"{metadata}: no rows")
+    # Where an image lies twice, say at full size among a few examples, the folder with more images wins.
+    files: dict[str, Path] = {}
+    for image_folder in sorted(_image_folders(folder), key=lambda item: len(item[1])):
+        files.update({path.stem: path for path in image_folder[1]})
+    rows, problems = [], []
+    for number, record in enumerate(records, start=2):
+        path = files.get(record["image_id"])
+        if path is None:
+            problems.append(f"line {number}: no image file for {record['image_id']}")
+        elif record["dx"] not in CODES:
+            problems.append(f"line {number}: dx is {record['dx']!r}, expected one of {', '.join(CODES)}")
+        elif not record["lesion_id"]:
+            problems.append(f"line {number}: lesion_id is empty")
+        elif _age(record["age"]) is None:
+            problems.append(f"line {number}: age is {record['age']!r}, expected years")
+        else:
+            rows.append(_row(record, path))
+    rows.sort(key=lambda row: row.image_id)
+    problems += _contradictions(rows)
+    if problems:
+        shown = "\n  ".join(problems[:10])
+        raise DataError(f"{metadata}: {len(problems)} rows cannot be used:\n  {shown}")
+    return rows
+
+
+def duplicate_groups(rows: Iterable[Row]) -> list[list[Row]]:
+    """Groups of rows whose files are the same to the byte."""
+    by_digest: dict[str, list[Row]] = {}
+    for row in rows:
+        with row.path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        by_digest.setdefault(digest, []).append(row)
+    return [group for group in by_digest.values() if len(group) > 1]
+
+
+def _image_folders(folder: Path) -> list[tuple[Path, list[Path]]]:
+    by_folder: dict[Path, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+            by_folder.setdefault(path.parent, []).append(path)
+    return list(by_folder.items())
+
+
+def _age(text: str) -> float | None:
+    """Years, 0 where the field is empty; None if it is not a valid age."""
+    try:
+        age = float(text or 0)
+    except ValueError:
+        return None
+    return age if 0 <= age < 130 else None  # refuses NaN, too
+
+
+def _row(record: dict[str, str], path: Path) -> Row:
+    return Row(
+        image_id=record["image_id"],
+        lesion_id=record["lesion_id"],
+        dx=record["dx"],
+        dx_type=record["dx_type"],
+        age=_age(record["age"]) or None,  # in this data set 0 stands for unknown
+        sex=record["sex"] or "unknown",
+        localization=record["localization"] or "unknown",
+        path=path,
+    )
+
+
+def _contradictions(rows: Sequence[Row]) -> list[str]:
+    problems = [
+        f"image_id {before.image_id} occurs twice"
+        for before, after in pairwise(rows)
+        if before.image_id == after.image_id
+    ]
+    diagnosis: dict[str, str] = {}
+    for row in rows:
+        known = diagnosis.setdefault(row.lesion_id, row.dx)
+        if known != row.dx:
+            problems.append(f"lesion {row.lesion_id} is both {known} and {row.dx}")
+    return problems
+
+
+Task = Literal["diagnosis", "malignancy"]
+TASKS: tuple[Task, ...] = ("diagnosis", "malignancy")
+
+_BINARY = (Label("benign", "Benign lesion", False), Label("malignant", "Malignant lesion", True))
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a task, in the order of a model's columns."""
+
+    labels: tuple[Label, ...]
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Their codes."""
+        return tuple(label.code for label in self.labels)
+
+    @property
+    def malignant(self) -> np.ndarray:
+        """Which are malignant, bool ``[K]``."""
+        return np.array([label.malignant for label in self.labels])
+
+    def indices(self, diagnoses: Sequence[str]) -> np.ndarray:
+        """Class index int ``[N]`` of each image from its ``dx``."""
+        index_of = {code: index for index, code in enumerate(self.codes)}
+        if self.labels is _BINARY:
+            index_of = {label.code: int(label.malignant) for label in HAM10000_LABELS}
+        return np.array([index_of[dx] for dx in diagnoses], dtype=np.int64)
+
+
+def classes_of(task: Task) -> Classes:
+    """The classes of ``task``."""
+    return Classes(_BINARY if task == "malignancy" else HAM10000_LABELS)

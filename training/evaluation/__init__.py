@@ -1,0 +1,1 @@
+"""Scores of trained runs: the report, cross-validation and comparisons."""

@@ -1,0 +1,225 @@
+"""What a comparison reads of a run folder.
+
+The facts come from its files as they are, not through ``training.recipe``: a run stays comparable
+when the fields of a recipe have changed since.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.bundle import Bundle, load_bundle
+from models.errors import BundleError, DermaserveError
+from models.preprocess import Color
+from training.fit.curves import read_history
+from training.metrics.predictions import load_predictions
+from training.metrics.scores import Predictions
+from training.run import read_json
+
+if TYPE_CHECKING:
+    import keras
+
+
+class ComparisonError(DermaserveError):
+    """These runs cannot be compared; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """An evaluated run.
+
+    Attributes:
+        name: of its folder, made different from the other runs' names.
+        folder: where it lies.
+        recipe: contents of ``recipe.json``.
+        data: folder of its data set.
+        image_ids: of the N test images, sorted.
+        predictions: its answers on them, in that order.
+        member_predictions: the same of those members that answer the same classes.
+    """
+
+    name: str
+    folder: Path
+    recipe: dict[str, Any]
+    data: Path
+    image_ids: tuple[str, ...]
+    predictions: Predictions
+    member_predictions: dict[str, Predictions]
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of all members."""
+        return tuple(member["name"] for member in self.recipe["members"])
+
+    @property
+    def task(self) -> str:
+        """The question, and the body sites where it is asked on some alone."""
+        sites = self.recipe.get("sites") or ()
+        task = str(self.recipe.get("task", "diagnosis"))
+        return f"{task} ({', '.join(sites)} only)" if sites else task
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the model's input, in pixels."""
+        size = self.recipe["image_size"]
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    @property
+    def color(self) -> Color:
+        """``"rgb"`` or ``"grey"``."""
+        return "grey" if self.recipe.get("color") == "grey" else "rgb"
+
+    @cached_property
+    def bundle(self) -> Bundle | BundleError:
+        """The verified bundle, or what is wrong with it."""
+        try:
+            return load_bundle(self.folder / "bundle")
+        except BundleError as error:
+            return error
+
+    def history(self, member: str) -> list[dict[str, float]]:
+        """The epochs of a member; empty where its history is not there or cannot be read."""
+        try:
+            return read_history(self.folder / member / "history.csv")
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def seconds(self, member: str | None = None) -> float:
+        """Time that the epochs of a member, or of all, took; NaN where a history has none."""
+        histories = [self.history(name) for name in ([member] if member else self.members)]
+        if not all(histories):
+            return float("nan")
+        return sum(epoch.get("seconds", float("nan")) for history in histories for epoch in history)
+
+    def asks_the_same_as(self, other: "ComparedRun") -> bool:
+        """Whether both were measured on the same images with the same truth."""
+        mine, others = self.predictions, other.predictions
+        return (
+            self.image_ids == other.image_ids
+            and mine.codes == others.codes
+            and bool((mine.labels == others.labels).all())
+            and bool((mine.lesions == others.lesions).all())
+        )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one task that were measured on the same images: only these can be ranked together."""
+
+    title: str
+    runs: tuple[ComparedRun, ...]
+
+    def __iter__(self) -> Iterator[ComparedRun]:
+        return iter(self.runs)
+
+    @property
+    def truth(self) -> Predictions:
+        """Some run's answers, for what all have in common: labels, lesions, codes, malignant."""
+        return self.runs[0].predictions
+
+
+def open_runs(folders: Sequence[Path]) -> list[ComparedRun]:
+    """The runs in ``folders``.
+
+    Raises:
+        ComparisonError: no folder is given, a folder is given twice or is not a run.
+        PredictionsError: a run is not evaluated, or its predictions cannot be read.
+    """
+    if not folders:
+        raise ComparisonError("expected at least one run folder, got none")
+    resolved = [folder.resolve() for folder in folders]
+    for index, folder in enumerate(resolved):
+        if folder in resolved[:index]:
+            raise ComparisonError(f"{folders[index]} is named twice")
+    return [_open(folder, name) for folder, name in zip(folders, _names(resolved), strict=True)]
+
+
+def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
+    """The runs by what they were measured on, in the order of the first of each group."""
+    groups: list[list[ComparedRun]] = []
+    for run in runs:
+        for group in groups:
+            if run.asks_the_same_as(group[0]):
+                group.append(run)
+                break
+        else:
+            groups.append([run])
+    titles = [f"{group[0].task.capitalize()}, {len(group[0].image_ids):,} test images" for group in groups]
+    unique = [
+        title if titles.count(title) == 1 else f"{title}, split of {group[0].name}"
+        for title, group in zip(titles, groups, strict=True)
+    ]
+    return [Group(title, tuple(group)) for title, group in zip(unique, groups, strict=True)]
+
+
+def _open(folder: Path, name: str) -> ComparedRun:
+    if not (folder / "recipe.json").is_file():
+        raise ComparisonError(f"{folder}: no run here, expected a folder with recipe.json")
+    recipe, environment = (_json(folder / f"{file}.json") for file in ("recipe", "environment"))
+    for file, content, key in (("recipe", recipe, "members"), ("environment", environment, "data")):
+        if key not in content:
+            raise ComparisonError(f"{folder / file}.json: {key!r} missing")
+    saved = load_predictions(folder / "evaluation" / "test.npz")
+    order = np.argsort(saved.image_id)
+    return ComparedRun(
+        name=name,
+        folder=folder,
+        recipe=recipe,
+        data=Path(environment["data"]),
+        image_ids=tuple(saved.image_id[order].tolist()),
+        predictions=saved.ensemble.take(order),
+        member_predictions={name: member.take(order) for name, member in saved.by_member.items()},
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except (OSError, ValueError) as error:
+        raise ComparisonError(f"{path}: cannot be read ({error.__class__.__name__})") from error
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths, of one length, that all differ."""
+    for length in range(1, max(len(folder.parts) for folder in folders) + 1):
+        names = ["/".join(folder.parts[-length:]) for folder in folders]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def load_network(run: ComparedRun, member: str) -> "keras.Model":
+    """The trained network of a member, with any backend.
+
+    Raises:
+        ComparisonError: it is not there, or Keras cannot load it.
+    """
+    path = run.folder / member / "network.keras"
+    if not path.is_file():
+        raise ComparisonError(f"{run.name}: {member} has no network.keras")
+    import keras
+
+    import training.network.build  # noqa: F401 - registers the layers that a network may be made of
+
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ComparisonError(
+            f"{run.name}: {member}/network.keras cannot be loaded with the backend {keras.backend.backend()} "
+            f"({error.__class__.__name__})"
+        ) from error
+
+
+def count_parameters(run: ComparedRun, member: str | None = None) -> float:
+    """Parameters of a member, or of all: as the bundle says, else counted; NaN where neither is there."""
+    if not isinstance(run.bundle, BundleError):
+        counts = {m.name: m.parameters for m in run.bundle.manifest.members}
+        return float(counts.get(member, float("nan")) if member else sum(counts.values()))
+    try:
+        return float(sum(load_network(run, n).count_params() for n in ([member] if member else run.members)))
+    except ComparisonError:
+        return float("nan")

@@ -1,0 +1,215 @@
+"""The evaluation of a run on one page of Markdown, with plots."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from models.bundle import Subgroup
+from training.calibration.fit import Calibration
+from training.calibration.safeguards import COVERAGE
+from training.data.split import FLATTERS, PARTS, image_counts
+from training.evaluation.plots import plot_confusion, plot_f1, plot_reliability, plot_roc
+from training.markdown import NONE, figure, table
+from training.metrics.scores import FORMER_ACCURACY_ARGMAX, Predictions
+from training.metrics.subgroups import FIGURES as SUBGROUP_FIGURES
+from training.run import Run
+
+_HEADLINES = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy_rule": "accuracy",
+    "macro_precision": "macro precision",
+    "macro_recall": "macro recall",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "weighted_f1": "weighted F1",
+    "macro_auc": "macro AUC",
+    "malignancy_sensitivity": "malignancy sensitivity",
+    "malignancy_specificity": "malignancy specificity",
+    "malignancy_precision": "malignancy precision, at the test part's prevalence",
+    "malignancy_auc": "malignancy AUC",
+    "balanced_accuracy_argmax": "balanced accuracy of the most probable class (arg-max)",
+    "accuracy_argmax": "accuracy of the most probable class (arg-max)",
+    "ece": "expected calibration error",
+    "log_loss": "log loss",
+}
+
+_BOOTSTRAP = "Intervals: 95 %, bootstrap over lesions within each class."
+_WILSON = "A figure of 0 or 1 has Wilson's interval over the lesions that it rests on."
+_INTERVALS = (
+    f"{_BOOTSTRAP} {_WILSON} That of the calibration error is corrected for the noise that raises it, so it "
+    "may lie below the error itself."
+)
+
+_SPLIT_BY = {
+    "lesion": "The split is by lesion: no lesion lies in two parts.",
+    "image": f"**Warning: {FLATTERS}.**",
+}
+
+
+def write_report(
+    folder: Path, run: Run, calibration: Calibration, metrics: Mapping[str, Any], test: Predictions
+) -> None:
+    """Write ``report.md`` and its plots into ``folder``.
+
+    Args:
+        folder: the run's ``evaluation`` folder.
+        run: for the recipe and the split.
+        calibration: that was fitted on validation.
+        metrics: as ``evaluate`` returns them.
+        test: the ensemble's answers on the test part.
+    """
+    _plot(folder, metrics, test)
+    lines = [
+        f"# Evaluation of `{run.recipe.name}`",
+        "",
+        "Scored on the test part. Temperatures, decision rule, threshold and prediction sets were fitted on "
+        "the validation part alone, which also chose the epochs. " + _INTERVALS,
+        "",
+        _SPLIT_BY[run.split_by],
+        "",
+        *_parts(run),
+        "Figures are of the label that the API returns, which the decision rule picks, but for those called "
+        "arg-max.",
+        "",
+        *_headlines(metrics),
+        *_classes(metrics, test),
+        *_members(metrics),
+        _fitted(run, calibration),
+        "",
+        *prediction_set_section(metrics["prediction_sets"], test.codes),
+        *subgroup_section([Subgroup(**group) for group in metrics["subgroups"]]),
+        "## Plots",
+        "",
+        "![Confusion matrix](confusion_matrix.png)",
+        "",
+        "![F1 by class, members and ensemble](f1_by_class.png)",
+        "",
+        "![ROC](roc.png)",
+        "",
+        "![Reliability](reliability.png)",
+        "",
+    ]
+    (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _plot(folder: Path, metrics: Mapping[str, Any], test: Predictions) -> None:
+    figures = {name: interval["value"] for name, interval in metrics["test"].items()}
+    models = metrics["members"] | {"ensemble": figures}
+    f1 = {name: [model[f"f1_{code}"] for code in test.codes] for name, model in models.items()}
+    plot_confusion(folder / "confusion_matrix.png", test)
+    plot_f1(folder / "f1_by_class.png", f1, test.codes)
+    plot_roc(folder / "roc.png", test, figures)
+    plot_reliability(folder / "reliability.png", test, figures["ece"])
+
+
+def _parts(run: Run) -> list[str]:
+    images, lesions = image_counts({part: run.part(part) for part in PARTS})
+    return table(("part", "images", "lesions"), [(part, images[part], lesions[part]) for part in PARTS])
+
+
+def _headlines(metrics: Mapping[str, Any]) -> list[str]:
+    found = metrics["test"]
+    return table(
+        ("figure", "test", "validation"),
+        [
+            (title, figure(found[name]), _value(metrics["validation"].get(name)))
+            for name, title in _HEADLINES.items()
+            if name in found
+        ],
+    )
+
+
+def _classes(metrics: Mapping[str, Any], test: Predictions) -> list[str]:
+    kinds = ("precision", "recall", "f1", "auc")
+    return table(
+        ("class", "images", "precision", "recall", "F1", "AUC"),
+        [
+            (
+                code,
+                (test.labels == index).sum(),
+                *(figure(metrics["test"].get(f"{kind}_{code}")) for kind in kinds),
+            )
+            for index, code in enumerate(test.codes)
+        ],
+    )
+
+
+def _members(metrics: Mapping[str, Any]) -> list[str]:
+    compared = ("balanced_accuracy", "accuracy_rule", "macro_f1", "macro_auc")
+    ensemble = {name: metrics["test"][name]["value"] for name in compared if name in metrics["test"]}
+    return table(
+        ("model", "balanced accuracy", "accuracy", "macro F1", "macro AUC"),
+        [
+            (name, *(f"{model[key]:.3f}" if key in model else NONE for key in compared))
+            for name, model in (metrics["members"] | {"ensemble": ensemble}).items()
+        ],
+    )
+
+
+def _fitted(run: Run, calibration: Calibration) -> str:
+    def listed(values: Sequence[float]) -> str:
+        return ", ".join(f"{m.name} {v:.3g}" for m, v in zip(run.recipe.members, values, strict=True))
+
+    combination = calibration.combination
+    return (
+        f"Combination: {combination.kind}. Weights: {listed(combination.weights)}. Temperatures: "
+        f"{listed(calibration.temperatures)}. Decision rule: largest p / prior^{calibration.tau:g}. "
+        f"Malignancy threshold: {calibration.threshold:.4f}."
+    )
+
+
+def prediction_set_section(sets: Mapping[str, Any], codes: Sequence[str]) -> list[str]:
+    """The lines on prediction sets, as ``measure_sets`` measured them on the test part."""
+    return [
+        "## Prediction sets",
+        "",
+        f"Split conformal prediction with a threshold for each class, fitted for a coverage of {COVERAGE:g} "
+        "in every class; the decided label and the most probable class always belong. Coverage: share of "
+        "the images whose set holds their diagnosis. Size: mean number of classes in a set.",
+        "",
+        *table(
+            ("diagnosis", "coverage", "size"),
+            [
+                (name, figure(sets["measured"].get(code)), figure(sets["size"].get(code)))
+                for code, name in {"overall": "all", **{code: code for code in codes}}.items()
+            ],
+        ),
+    ]
+
+
+def reading_of_intervals(metrics: Mapping[str, Any]) -> str:
+    """How the intervals of a manifest's metrics are to be read; those up to bundle 1.2.1 are percentiles."""
+    return _BOOTSTRAP if FORMER_ACCURACY_ARGMAX in metrics else _INTERVALS
+
+
+def subgroup_section(groups: Sequence[Subgroup]) -> list[str]:
+    """The lines on groups of images, for the report and the model card; none where there are no groups."""
+    if not groups:
+        return []
+    titles = {name: name.replace("_", " ") for name in SUBGROUP_FIGURES}
+    older = any(FORMER_ACCURACY_ARGMAX in group.metrics for group in groups)
+    if older:
+        titles[FORMER_ACCURACY_ARGMAX] = "accuracy (arg-max)"
+    return [
+        "## By age, sex and site",
+        "",
+        "On the test part; each figure only where its images suffice. Diagnoses are not equally frequent in "
+        "the groups, so their figures differ even for a model that treats them alike."
+        + ("" if older else f" {_WILSON}"),
+        "",
+        *table(
+            ("group", "images", *titles.values()),
+            [
+                (
+                    f"{group.factor} {group.value}",
+                    group.images,
+                    *(figure(group.metrics.get(name)) for name in titles),
+                )
+                for group in groups
+            ],
+        ),
+    ]
+
+
+def _value(found: Mapping[str, float] | None) -> str:
+    return NONE if found is None else f"{found['value']:.3f}"

@@ -1,0 +1,247 @@
+"""The model card: the manifest for people (Mitchell et al., "Model Cards for Model Reporting", FAT* 2019)."""
+
+from pathlib import Path
+
+from models.bundle import Manifest
+from models.predictive import predictive_values_of
+from training.evaluation.report import reading_of_intervals, subgroup_section
+from training.export.graph import Parity
+from training.markdown import NONE, figure, table
+from training.metrics.scores import FORMER_ACCURACY_ARGMAX
+
+CITATION = (
+    'Tschandl P., Rosendahl C., Kittler H. "The HAM10000 dataset, a large collection of multi-source '
+    'dermatoscopic images of common pigmented skin lesions." Sci. Data 5, 180161 (2018), '
+    "doi:10.7910/DVN/DBW86T"
+)
+LICENCE = "CC BY-NC 4.0"
+LICENCE_TEXT = (
+    "This model was trained on HAM10000, which is published under CC BY-NC 4.0\n"
+    "(https://creativecommons.org/licenses/by-nc/4.0/). The model is licensed under the same terms:\n"
+    "non-commercial use, with attribution to the authors of the data set:\n\n"
+    f"{CITATION}\n"
+    "Images by the ViDIR Group, Department of Dermatology, Medical University of Vienna.\n"
+)
+INTENDED_USE = (
+    "Research and education on dermatoscopic images of pigmented skin lesions. Not a medical device: "
+    "not as sole criterion, nor to confirm or exclude a diagnosis."
+)
+LIMITS = (
+    "Only the classes of its data: anything else is still forced into one of them, and the warning of an "
+    "image unlike the training data catches only some of it.",
+    "Trained on dermatoscopic images from two centres (Vienna and Queensland); clinical or phone photographs "
+    "without a dermatoscope are outside its training data.",
+    "Skin tone is not labelled in HAM10000, so fairness across skin tones was not measured; the data comes "
+    "mostly from light skin, and such models are known to fail more often on melanoma in dark skin.",
+    "Probabilities are calibrated, and prediction sets cover, at the prevalence of the training data, which "
+    "is not that of a clinic.",
+    "Figures were measured on held-out lesions of the same data set; expect lower ones elsewhere.",
+    "The heatmap shows where evidence for a class lies, relative to the map's own maximum; it is neither "
+    "a probability nor a segmentation.",
+)
+
+
+_SHOWN = {
+    "balanced_accuracy": "Balanced accuracy",
+    "accuracy_rule": "Accuracy",
+    "macro_precision": "Macro precision",
+    "macro_f1": "Macro F1",
+    "macro_auc": "Macro AUC",
+    "malignancy_auc": "Malignancy AUC",
+    "malignancy_sensitivity": "Malignancy sensitivity at the threshold",
+    "malignancy_specificity": "Malignancy specificity at the threshold",
+    "malignancy_precision": "Malignancy precision at the threshold, at the test part's prevalence",
+    "ece": "Expected calibration error",
+    "accuracy_argmax": "Accuracy of the most probable class (arg-max)",
+    FORMER_ACCURACY_ARGMAX: "Accuracy of the most probable class (arg-max)",
+    "balanced_accuracy_argmax": "Balanced accuracy of the most probable class (arg-max)",
+}
+
+_COMBINATIONS = {
+    "mean": "Weighted mean of the members' probabilities",
+    "vote": "Majority vote of the members",
+    "specialists": "The first member answers; the others decide again between the classes they know",
+}
+
+
+_AGREEMENT = "- The ONNX graph agrees with Keras within "
+
+
+def write_model_card(path: Path, manifest: Manifest, parity: Parity | None) -> None:
+    """Write ``MODEL_CARD.md`` for ``manifest``; without ``parity``, what the card there says of it stays."""
+    if parity is None:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        agreement = next(line for line in lines if line.startswith(_AGREEMENT))
+    else:
+        agreement = (
+            f"{_AGREEMENT}{max(parity.probabilities.values()):.1e} (probabilities) "
+            f"and {parity.heatmaps:.1e} (normalised heatmaps against Grad-CAM by automatic differentiation)."
+        )
+    sections = (
+        [f"# {manifest.name} {manifest.version}", "", f"**{manifest.intended_use}**", ""],
+        _model(manifest, agreement),
+        _decisions(manifest),
+        _data(manifest),
+        _metrics(manifest),
+        subgroup_section(manifest.subgroups),
+        _prediction_sets(manifest),
+        _warnings(manifest),
+        ["## Limits", "", *(f"- {limit}" for limit in manifest.limits), ""],
+        ["## Licence and citation", "", f"- Licence: {manifest.licence} (see LICENSE)."],
+        [f"- Citation: {manifest.citation}.", ""],
+    )
+    path.write_text("\n".join(line for section in sections for line in section), encoding="utf-8")
+
+
+def _model(manifest: Manifest, agreement: str) -> list[str]:
+    spec = manifest.input
+    members = [
+        f"{m.name} (weight {m.weight:.3g}, temperature {m.temperature:.3g}, {m.parameters / 1e6:.1f} million "
+        "parameters)"
+        for m in manifest.members
+    ]
+    how = _COMBINATIONS[manifest.combination] if len(members) > 1 else "One network"
+    revisions = ", ".join(f"`{revision}`" for revision in manifest.training_git_revisions)
+    return [
+        "## Model",
+        "",
+        f"- {how}: {'; '.join(members)}.",
+        f"- Input: {spec.height} × {spec.width} pixels, {spec.color.upper()}, the largest centred "
+        f"{'square' if spec.height == spec.width else 'rectangle'} of the upload.",
+        f"- Recipe `{manifest.recipe}`, exported {manifest.created} from revision `{manifest.git_revision}`, "
+        f"trained at {revisions}.",
+        agreement,
+        "",
+    ]
+
+
+def _decisions(manifest: Manifest) -> list[str]:
+    point, rule = manifest.operating_point, manifest.decision_rule
+    return [
+        "## Classes and decisions",
+        "",
+        *table(
+            ("code", "name", "group", "share of the training data"),
+            [
+                (c.code, c.name, "malignant" if c.malignant else "benign", f"{rule.prior[c.code]:.3f}")
+                for c in manifest.classes
+            ],
+        ),
+        f"- Label: the class with the largest probability / prior^{rule.tau:g}.",
+        f"- Malignancy: P({') + P('.join(manifest.malignant)}); flagged from {point.threshold:.4f}, chosen "
+        f"on validation data for a sensitivity of {point.target_sensitivity:.2f}. There: sensitivity "
+        f"{figure(point.sensitivity)}, specificity {figure(point.specificity)}.",
+        "",
+        *_flag(manifest),
+    ]
+
+
+def _flag(manifest: Manifest) -> list[str]:
+    return [
+        "What a flag is worth depends on how many lesions are malignant. The first line is the test part, "
+        "where it is stated; the last is a place where few are, as in screening. From sensitivity and "
+        "specificity by Bayes' theorem:",
+        "",
+        *table(
+            ("malignant of 100 lesions", "malignant of 100 flagged", "malignant of 100 not flagged"),
+            [
+                (_hundred(at.prevalence), _hundred(at.positive), _hundred(at.missed))
+                for at in predictive_values_of(manifest)
+            ],
+        ),
+    ]
+
+
+def _data(manifest: Manifest) -> list[str]:
+    data = manifest.data
+    parts = ", ".join(f"{part} {n} images of {data.lesions[part]} lesions" for part, n in data.images.items())
+    return [
+        "## Data",
+        "",
+        f"- {data.name}, split by lesion: {parts}.",
+        f"- Licence {data.licence}. {data.citation}.",
+        "",
+    ]
+
+
+def _metrics(manifest: Manifest) -> list[str]:
+    kinds = ("precision", "recall", "f1")
+    return [
+        "## Measured on the test part",
+        "",
+        "Figures are of the label that the API returns, which the decision rule picks, but for those called "
+        "arg-max. Nothing was fitted on the test part; earlier versions of the model may have been scored on "
+        f"it, too. {reading_of_intervals(manifest.metrics)} Details in `report/report.md`.",
+        "",
+        *table(
+            ("figure", "value"),
+            [
+                (title, figure(manifest.metrics[key]))
+                for key, title in _SHOWN.items()
+                if key in manifest.metrics
+            ],
+        ),
+        *table(
+            ("class", "precision", "recall", "F1"),
+            [
+                (c.code, *(figure(manifest.metrics.get(f"{kind}_{c.code}")) for kind in kinds))
+                for c in manifest.classes
+            ],
+        ),
+    ]
+
+
+def _prediction_sets(manifest: Manifest) -> list[str]:
+    sets = manifest.prediction_sets
+    return [
+        "## Prediction sets",
+        "",
+        "Every answer comes with a set of classes: those whose probability reaches the class's threshold, "
+        "the label, and the most probable class. The thresholds were fitted for these sets, on validation "
+        f"data, so that at least {sets.coverage:.0%} of the images of each class have it in their set. A "
+        "class with the threshold 1 is in a set only as label or as most probable class. On the test part a "
+        f"set holds {figure(sets.mean_size)} classes on average.",
+        "",
+        *table(
+            ("class", "threshold", "coverage on the test part"),
+            [
+                ("all", "", figure(sets.measured["overall"])),
+                *((code, f"{t:.4f}", figure(sets.measured[code])) for code, t in sets.thresholds.items()),
+            ],
+        ),
+    ]
+
+
+def _warnings(manifest: Manifest) -> list[str]:
+    strange, apart, quality = manifest.out_of_distribution, manifest.disagreement, manifest.quality
+    lines = [
+        "## When an answer comes with a warning",
+        "",
+        f"- Unlike the training data: {strange.method} above {strange.threshold:.4g}, as for "
+        f"{_percent(1 - strange.quantile)} of the validation images.",
+    ]
+    if len(manifest.members) > 1:
+        lines.append(
+            "- The members disagree: weighted mean of their total variation distances above "
+            f"{apart.threshold:.4g}, as for {_percent(1 - apart.quantile)} of the validation images."
+        )
+    return [
+        *lines,
+        "- Blurred, dark, bright or flat: variance of the Laplacian below "
+        f"{quality.sharpness_min:.4g}, mean luma below {quality.brightness_min:.4g} or above "
+        f"{quality.brightness_max:.4g}, standard deviation of the luma below {quality.contrast_min:.4g}, or "
+        f"over-exposed pixels above {_percent(quality.clipped_max)}. Each limit has "
+        f"{_percent(quality.quantile)} of the images that it was fitted to on its good side. A dark lesion "
+        "that fills the picture makes it dark, too.",
+        f"- For drift: how often each label and confidence was given to {manifest.drift_reference.images} "
+        "validation images is in `manifest.json`, to compare with those of a service.",
+        "",
+    ]
+
+
+def _hundred(share: float | None) -> str:
+    return NONE if share is None else f"{100 * share:.1f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"

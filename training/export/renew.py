@@ -1,0 +1,80 @@
+"""Fit a finished bundle's prediction sets anew, after their rule has changed, without training."""
+
+import shutil
+from pathlib import Path
+
+from models.bundle import MANIFEST_NAME, Bundle, Interval, load_bundle, save_bundle
+from models.errors import BundleError
+from models.predictive import PREVALENCE
+from models.safeguards import PredictionSets
+from training.calibration.conformal import fit_prediction_sets, measure_prediction_sets
+from training.evaluation.report import prediction_set_section
+from training.export.model_card import write_model_card
+from training.export.rescore import predictions_of
+from training.markdown import replace_section
+from training.metrics.scores import bootstrap
+from training.run import read_json, write_json
+
+_CARD, _METRICS, _REPORT = "MODEL_CARD.md", "report/metrics.json", "report/report.md"
+
+
+def renew(folder: Path, data: Path, version: str, *, resamples: int = 1000) -> Bundle:
+    """Write the bundle in ``folder`` again, as ``version``, with prediction sets of today's rule.
+
+    The thresholds come from the graph's answers to the validation part of the bundle's split, and their
+    coverage from those to its test part. Figures that the manifest lacks are added. Graph, split, plots
+    and every other figure stay as they are. The folder is replaced as a whole.
+
+    Args:
+        folder: the bundle.
+        data: the data set that it was trained on.
+        version: of the model from now on.
+        resamples: of the bootstrap.
+
+    Raises:
+        BundleError: the bundle cannot be verified, or lacks its split, its card or its report.
+        DataError: the data set lacks some of the images.
+    """
+    bundle = load_bundle(folder)
+    old = bundle.manifest
+    if missing := {_CARD, _METRICS, _REPORT} - set(old.files):
+        raise BundleError(f"{folder}: {', '.join(sorted(missing))} missing")
+    validation, test = (predictions_of(bundle, data, part) for part in ("validation", "test"))
+    coverage = old.prediction_sets.coverage
+    thresholds = fit_prediction_sets(
+        validation.probabilities, validation.labels, validation.decided, coverage
+    )
+    sets = measure_prediction_sets(test, thresholds, resamples=resamples)
+    prevalence = {
+        part: bootstrap(found, resamples=resamples)[PREVALENCE]
+        for part, found in (("validation", validation), ("test", test))
+    }
+    new = old.model_copy(
+        update={
+            "version": version,
+            "citation": old.citation.replace(f"{old.name} {old.version}", f"{old.name} {version}"),
+            "prediction_sets": PredictionSets(
+                coverage=coverage,
+                thresholds={code: float(t) for code, t in zip(old.codes, thresholds, strict=True)},
+                measured={name: Interval(**found) for name, found in sets["measured"].items()},
+                mean_size=Interval(**sets["size"]["overall"]),
+            ),
+            "metrics": old.metrics | {PREVALENCE: Interval(**prevalence["test"])},
+        }
+    )
+    staging = folder.with_name(folder.name + ".part")
+    shutil.rmtree(staging, ignore_errors=True)
+    shutil.copytree(folder, staging, ignore=shutil.ignore_patterns(MANIFEST_NAME))
+    metrics = read_json(staging / _METRICS)
+    metrics["prediction_sets"] = sets
+    for part, found in prevalence.items():
+        metrics[part][PREVALENCE] = found
+    write_json(staging / _METRICS, metrics)
+    report = staging / _REPORT
+    section = prediction_set_section(sets, old.codes)
+    report.write_text(replace_section(report.read_text(encoding="utf-8"), section), encoding="utf-8")
+    write_model_card(staging / _CARD, new, None)
+    save_bundle(staging, new)
+    shutil.rmtree(folder)
+    staging.replace(folder)
+    return load_bundle(folder)

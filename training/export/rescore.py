@@ -1,0 +1,100 @@
+"""Score a finished bundle again on its own test part, to check the figures in its manifest."""
+
+import csv
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.bundle import Bundle, load_bundle
+from models.errors import BundleError
+from models.preprocess import decode
+from training.calibration.conformal import measure_prediction_sets
+from training.calibration.fit import decide
+from training.data.dataset import TASKS, DataError, Row, classes_of, read_dataset
+from training.data.prepare import SPLIT_NAME
+from training.export.runtime import run_graph
+from training.metrics.scores import Predictions, bootstrap
+
+_CHUNK = 256
+"""Images decoded at a time: 40 MB at 224 pixels."""
+
+
+def rescore(folder: Path, data: Path, *, resamples: int = 1000) -> dict[str, Any]:
+    """The figures of the bundle in ``folder`` on the test images of its split, found in ``data``.
+
+    Every number comes from ``model.onnx``, run on images decoded as the service does, so that they
+    are those of the model that is served; they equal the manifest's where nothing has changed.
+
+    Returns:
+        ``test`` and ``prediction_sets``, as in a run's ``metrics.json``.
+
+    Raises:
+        BundleError: the bundle cannot be verified, or holds no split.
+        DataError: the data set lacks some of the test images.
+    """
+    bundle = load_bundle(folder)
+    predictions = predictions_of(bundle, data, "test")
+    sets = bundle.manifest.prediction_sets
+    thresholds = np.array([sets.thresholds[code] for code in predictions.codes])
+    return {
+        "test": bootstrap(predictions, resamples=resamples),
+        "prediction_sets": measure_prediction_sets(predictions, thresholds, resamples=resamples),
+    }
+
+
+def predictions_of(bundle: Bundle, data: Path, part: str) -> Predictions:
+    """The answers of the bundle's graph to the images of ``part`` of its split, found in ``data``.
+
+    Raises:
+        BundleError: the bundle holds no split, or its classes are of no known task.
+        DataError: the data set lacks some of the images.
+    """
+    manifest = bundle.manifest
+    rows = _rows(bundle, data, part)
+    task = next((task for task in TASKS if classes_of(task).codes == manifest.codes), None)
+    if task is None:
+        raise BundleError(f"{bundle.path}: its classes {', '.join(manifest.codes)} belong to no known task")
+    classes = classes_of(task)
+    chunks = [
+        run_graph(bundle.model_path, _decode(bundle, rows[start : start + _CHUNK]), batch_size=8)
+        for start in range(0, len(rows), _CHUNK)
+    ]
+    probabilities = np.concatenate([chunk["probabilities"] for chunk in chunks]).astype(np.float64)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)  # as the service does
+    prior = np.array([manifest.decision_rule.prior[code] for code in manifest.codes])
+    return Predictions(
+        probabilities=probabilities,
+        decided=decide(probabilities, prior, manifest.decision_rule.tau),
+        labels=classes.indices([row.dx for row in rows]),
+        lesions=np.array([row.lesion_id for row in rows]),
+        codes=manifest.codes,
+        malignant=np.array([c.malignant for c in manifest.classes]),
+        threshold=manifest.operating_point.threshold,
+    )
+
+
+def _rows(bundle: Bundle, data: Path, part: str) -> list[Row]:
+    file = bundle.path / SPLIT_NAME
+    if SPLIT_NAME not in bundle.manifest.files:
+        raise BundleError(f"{file}: the bundle holds no split; export it again")
+    with file.open(newline="", encoding="utf-8") as stream:
+        wanted = {record["image_id"] for record in csv.DictReader(stream) if record["part"] == part}
+    rows = [row for row in read_dataset(data) if row.image_id in wanted]
+    if len(rows) < len(wanted):
+        missing = wanted - {row.image_id for row in rows}
+        raise DataError(f"{data}: {len(missing)} {part} images of the bundle are missing, as {min(missing)}")
+    return rows
+
+
+def _decode(bundle: Bundle, rows: list[Row]) -> np.ndarray:
+    spec = bundle.manifest.input
+
+    def pixels(row: Row) -> np.ndarray:
+        data = row.path.read_bytes()
+        return decode(data, height=spec.height, width=spec.width, color=spec.color).pixels
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.stack(list(pool.map(pixels, rows)))

@@ -1,0 +1,42 @@
+"""The curves of a training: loss and accuracies over the epochs of one member."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from training.figure_files import SIZE
+
+
+def plot_curves(path: Path, history: Path) -> None:
+    """Loss and accuracies over the epochs of one member, phases marked."""
+    draw_curves(read_history(history)).savefig(path, **SIZE)
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The epochs of a ``history.csv``; NaN for what an epoch does not have."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return [{name: float(value or "nan") for name, value in row.items()} for row in rows]
+
+
+def draw_curves(history: Sequence[Mapping[str, float]]) -> Figure:
+    """The figure of ``plot_curves``."""
+    epochs = np.arange(1, len(history) + 1)
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axis, names in ((left, ("train_loss", "loss")), (right, ("accuracy", "balanced_accuracy"))):
+        for name in names:
+            label = {"loss": "validation loss"}.get(name, name.replace("_", " "))
+            axis.plot(epochs, [record[name] for record in history], marker="o", markersize=3, label=label)
+        for index in range(1, len(history)):
+            if history[index]["phase"] != history[index - 1]["phase"]:
+                axis.axvline(index + 0.5, color="grey", linestyle=":", linewidth=1)
+        axis.set(xlabel="epoch (dotted: a new phase)")
+        axis.legend()
+    left.set(title="loss (train: augmented, as drawn; validation: true prevalence)")
+    left.title.set_fontsize(9)
+    right.set(title="validation accuracy (arg-max)")
+    return figure

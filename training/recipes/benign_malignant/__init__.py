@@ -1,1 +1,0 @@
-"""The report "Skin cancer MNIST: HAM10000, dermoscopy image analysis": benign or malignant."""

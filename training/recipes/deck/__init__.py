@@ -1,1 +1,0 @@
-"""The deck "Skin cancer classification": MobileNetV2 and EfficientNet with focal loss, and their mean."""

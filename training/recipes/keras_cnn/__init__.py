@@ -1,1 +1,0 @@
-"""The report "Skin cancer classification using Keras": networks of growing depth from scratch."""

@@ -1,1 +1,0 @@
-"""The report "Skin lesions classification: an efficient multi-class …": large networks, grey, a ViT."""

@@ -1,1 +1,0 @@
-"""The repository "Skin-Cancer-Classification-TL": small images, plain and pretrained networks."""
