@@ -297,6 +297,18 @@ def test_large_images_wait_for_one_another_and_hold_up_no_small_one(
         server.end()
 
 
+def test_small_files_that_take_long_hold_up_one_another_only(
+    server: Server, jpeg: bytes, pool: ThreadPoolExecutor
+) -> None:
+    bomb = costly.scans(2000, 2000, 250)
+    assert server.predict(bomb).status_code == 200
+    futures: list[Future[httpx.Response]] = [pool.submit(server.predict, bomb) for _ in range(8)]
+    wait_for(lambda: server.metric("dermaserve_requests_in_progress") >= 8 or any(f.done() for f in futures))
+    assert server.predict(jpeg).status_code == 200
+    assert sum(future.done() for future in futures) <= 3  # in one line it would wait for six
+    assert [future.result().status_code for future in futures] == [200] * 8
+
+
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
 def test_large_images_of_every_format_are_answered_and_damaged_ones_refused(
     server: Server, format_: str
