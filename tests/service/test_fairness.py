@@ -144,6 +144,18 @@ def requests_without_a_body() -> tuple[bytes, bytes]:
     return POST + b"Content-Length: 1000\r\n\r\n", b""
 
 
+def pings() -> tuple[bytes, bytes]:
+    return b"", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def scrapes() -> tuple[bytes, bytes]:
+    return b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def documents() -> tuple[bytes, bytes]:
+    return b"", b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
 def batches() -> tuple[bytes, bytes]:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), (200, 150, 130)).save(buffer, "JPEG", quality=30)
@@ -167,6 +179,19 @@ def batches() -> tuple[bytes, bytes]:
 def test_a_hostile_client_does_not_shut_out_a_good_one(
     server: Process, jpeg: bytes, attack: Callable[[], tuple[bytes, bytes]]
 ) -> None:
+    assert_fair(server, jpeg, attack)
+
+
+@pytest.mark.parametrize("attack", [pings, scrapes, documents])
+def test_floods_do_not_shut_out_a_good_client(
+    tiny: Path, tmp_path: Path, jpeg: bytes, attack: Callable[[], tuple[bytes, bytes]]
+) -> None:
+    with process(tmp_path, tiny) as server:
+        server.wait_ready()
+        assert_fair(server, jpeg, attack)
+
+
+def assert_fair(server: Process, jpeg: bytes, attack: Callable[[], tuple[bytes, bytes]]) -> None:
     percentile_99(server, jpeg)  # the first requests of a server take longer
     usual = percentile_99(server, jpeg)
     with Hostile(server, *attack()) as hostile:
