@@ -17,6 +17,9 @@ _MODES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}
 _LARGEST = 4_000_000
 """Bytes of a profile that is used. Those of printing presses have up to 3 MB, those of cameras a few KB."""
 
+_LARGEST_KEPT = 100_000
+"""Bytes of a profile whose conversion is kept. Those of cameras take 0.5 to 10 kB."""
+
 _UNSEEN = 2
 """A profile that moves no sample by more than this, of 255, is sRGB under whatever name."""
 
@@ -51,9 +54,12 @@ def to_srgb(image: Image.Image, profile: object, *, grey: bool) -> Image.Image |
     return converted
 
 
-# Making one takes 2 to 5 ms, converting a picture 1 ms: a clinic has few kinds of camera.
-@lru_cache(maxsize=4)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """As ``_new_transform``, kept for profiles of a camera's size: memory is not for a client to fill."""
+    return (_kept_transform if len(profile) <= _LARGEST_KEPT else _new_transform)(profile, mode)
+
+
+def _new_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """The conversion of ``mode`` to RGB in sRGB; None where it would change nothing."""
     source, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
     transform = ImageCms.ImageCmsTransform(source, ImageCms.ImageCmsProfile(srgb), mode, "RGB")
@@ -64,3 +70,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         if np.abs(moved).max() <= _UNSEEN:
             return None
     return transform
+
+
+# Making one takes 2 to 5 ms, converting a picture 1 ms: a clinic has few kinds of camera.
+_kept_transform = lru_cache(maxsize=4)(_new_transform)

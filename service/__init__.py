@@ -8,6 +8,7 @@ Where to look, along the way of a request::
     protocol                  connections: timeouts, a cap, refusals; by way of:
       request_head            what a request's head must be
       request_cycle           a request on its way to the application
+      turns                   the order in which requests begin
     app                       puts together what follows
     middleware record         around every request: id, log line, metrics, trace
     cors origins              pages of other origins
@@ -33,6 +34,7 @@ and beside it::
     loader                    a bundle to a model that answers
     codecs memory workers     image libraries; memory given back; threads
     logs metrics tracing      what an operator sees
+    exposition                the metrics as text
     drift                     predictions against the bundle's reference
     docs examples             what OpenAPI says beyond types
     commands offline          the command line; files without a server

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from models import errors
 from models.errors import CorruptImage, ImageError, ImageTooCostly
-from models.preprocess import Color, Decoded
+from models.preprocess import BYTES_PER_PIXEL, Color, Decoded
 from models.quality import Quality
 from service.errors import DeadlinePassed
 from service.forker import Answer, Forker, Order, Process
@@ -38,9 +38,6 @@ SMALL = 64_000_000
 
 QUICK = 0.25
 """Seconds of processor time after which an image is a slow one. A picture of 600 x 450 takes 0.005."""
-
-BYTES_PER_PIXEL = 17
-"""Bytes that a pixel of the largest image takes at most, see ``models.preprocess``."""
 
 _CLOSE_SECONDS = 5
 

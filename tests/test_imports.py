@@ -39,7 +39,7 @@ HOMES = {
         "service/protocol.py",
         "service/request_cycle.py",
     ),
-    "prometheus_client": ("service/metrics.py", "service/operations.py"),
+    "prometheus_client": ("service/metrics.py", "service/exposition.py"),
     "PIL": (
         "models/preprocess.py",
         "models/jpeg.py",

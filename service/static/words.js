@@ -3,9 +3,9 @@
 /** A share 0..1 in percent. Nothing that is merely unlikely reads as 0 %, nor likely as 100 %. */
 export function percent(share, digits = 1) {
   const least = 10 ** -digits;
-  if (share > 0 && 100 * share < least / 2) return `< ${least} %`;
-  if (share < 1 && 100 * share > 100 - least / 2) return `> ${100 - least} %`;
-  return `${(100 * share).toFixed(digits)} %`;
+  if (share > 0 && 100 * share < least / 2) return `< ${least} %`;
+  if (share < 1 && 100 * share > 100 - least / 2) return `> ${100 - least} %`;
+  return `${(100 * share).toFixed(digits)} %`;
 }
 
 /** A share as people count: "3 of 100". */

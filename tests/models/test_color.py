@@ -189,4 +189,12 @@ def test_dicom_files_have_profiles_too() -> None:
 def test_few_conversions_are_kept() -> None:
     for gamma in range(10, 40):
         decode(encoded(LESION.convert("L"), "PNG", icc_profile=grey_profile(gamma / 10)))
-    assert color._transform.cache_info().currsize <= 4
+    assert color._kept_transform.cache_info().currsize <= 4
+
+
+def test_the_conversion_of_a_huge_profile_is_not_kept() -> None:
+    color._kept_transform.cache_clear()
+    profile = grey_profile(1.3)
+    stored = encoded(LESION.convert("L"), "TIFF", icc_profile=profile + bytes(200_000))
+    assert not decode(stored).profile_ignored
+    assert color._kept_transform.cache_info().currsize == 0
