@@ -36,7 +36,7 @@ from service.workers import in_thread
 SMALL = 64_000_000
 """Bytes that every image may take while it is decoded, beside its file."""
 
-QUICK = 0.25
+QUICK = 0.1
 """Seconds of processor time after which an image is a slow one. A picture of 600 x 450 takes 0.005."""
 
 BYTES_PER_PIXEL = 17
