@@ -180,7 +180,7 @@ class ImageDecoder:
     async def _add(self) -> None:
         """Fork a process, by a new forker where the old one has died."""
         try:
-            for _ in range(2):
+            for _ in range(3):  # the first may have died long ago, and one may be killed while it begins
                 if self._forker is None:
                     self._forker = Forker()
                 forker = self._forker

@@ -327,6 +327,24 @@ def test_images_that_take_long_leave_a_process_to_the_others(
     assert answers > 12  # else each waited for several of the others
 
 
+def test_images_that_wait_are_answered_although_what_forks_dies_before_it_is_ready(
+    tmp_path: Path, tiny: Path, jpeg: bytes, pool: ThreadPoolExecutor
+) -> None:
+    server = Server(tmp_path, tiny, DECODE_WORKERS=8)
+    try:
+        server.wait_ready()
+        before = server.decoders.all
+        os.kill(server.decoders.forker, signal.SIGKILL)
+        wait_until_gone(before)
+        waiting = [pool.submit(server.predict, jpeg) for _ in range(8)]
+        wait_for(lambda: server.metric("dermaserve_requests_in_progress") == 8)
+        for pid in server.decoders.all:
+            os.kill(pid, signal.SIGKILL)
+        assert [each.result(30).status_code for each in waiting] == [200] * 8
+    finally:
+        server.end()
+
+
 def test_ended_processes_are_no_zombies(server: Server, jpeg: bytes) -> None:
     server.predict(costly.scans(3000, 3000, 5000))
     server.predict(jpeg)
