@@ -36,7 +36,7 @@ from service.workers import in_thread
 SMALL = 64_000_000
 """Bytes that every image may take while it is decoded, beside its file."""
 
-QUICK = 0.25
+QUICK = 0.1
 """Seconds of processor time after which an image is a slow one. A picture of 600 x 450 takes 0.005."""
 
 _CLOSE_SECONDS = 5
@@ -177,7 +177,7 @@ class ImageDecoder:
     async def _add(self) -> None:
         """Fork a process, by a new forker where the old one has died."""
         try:
-            for _ in range(2):
+            for _ in range(3):  # the first may have died long ago, and one may be killed while it begins
                 if self._forker is None:
                     self._forker = Forker()
                 forker = self._forker

@@ -161,6 +161,8 @@ class Forker:
 
     async def _call(self, number: int, descriptors: list[int]) -> int:
         async with self._turn:
+            if self._control.fileno() < 0:  # closed by another caller, who found that it has died
+                raise EOFError
             if not self._ready and await self._receive() == READY:
                 self._ready = True
             socket.send_fds(self._control, [NUMBER.pack(number)], descriptors)

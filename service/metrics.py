@@ -15,6 +15,7 @@ from prometheus_client import (
 from models.bundle import CONFIDENCE_BINS
 from models.errors import ImageError
 from service.errors import KINDS, Kind
+from service.memory import memory_of_all
 
 _LATENCY = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30)
 _SHORT = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
@@ -44,6 +45,10 @@ class Metrics:
             return Histogram(f"dermaserve_{name}", text, labels, buckets=buckets, registry=registry)
 
         self.ready = gauge("ready", "1 while the service takes work and its model is loaded.")
+        memory = gauge(
+            "memory_bytes", "Resident memory of the service and of the processes that decode images."
+        )
+        memory.set_function(memory_of_all)
         self.model_info = gauge("model_info", "1 for the model being served.", "name", "version", "provider")
         self.gpu_demanded = gauge("gpu_demanded", "1 if the settings demand a GPU.")
         self.gpu_used = gauge("gpu_used", "1 while a GPU runs the model.")
