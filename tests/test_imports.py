@@ -106,6 +106,7 @@ def test_leaves_of_the_service_import_nothing_of_it_but_errors_and_leaves() -> N
         "cpus",
         "drift",
         "keys",
+        "memory",
         "origins",
         "service_links",
         "workers",
