@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from bench.images import read_images
 from bench.spread import steady_rate
 from models.preprocess import decode
-from service.cpus import usable_cpus
+from service.system.cpus import usable_cpus
 
 Pixels = NDArray[np.uint8]
 Source = Callable[[], Pixels]

@@ -20,7 +20,7 @@ from bench.peers import Peer
 from bench.recorder import Recorder
 from bench.results import CPU, RATE
 from bench.servers import Server, free_port, our_service
-from service.cpus import usable_cpus
+from service.system.cpus import usable_cpus
 
 OURS = "dermaserve"
 CLIENTS = (1, 4, 16, 64)

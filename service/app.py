@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from service.cors import Cors
-from service.docs import API_VERSION, DESCRIPTION, LICENCE, SERVERS, TAGS, TITLE, completed, errors
-from service.gate import Phase
-from service.middleware import Envelope
-from service.operations import build_admin, build_metrics, build_probes
-from service.pages import add_pages
-from service.problems import add_problem_handlers
-from service.routes import build_router
-from service.runtime import Runtime
+from service.admission.admission import Phase
+from service.api.images import build_router
+from service.api.openapi import API_VERSION, DESCRIPTION, LICENCE, SERVERS, TAGS, TITLE, completed, errors
+from service.api.operations import build_admin, build_metrics, build_probes
+from service.api.pages import add_pages
+from service.http.cors import Cors
+from service.http.middleware import Envelope
+from service.http.problems import add_problem_handlers
+from service.lifecycle import Runtime
 from service.settings import Settings
-from service.workers import in_thread
+from service.system.threads import in_thread
 
 if TYPE_CHECKING:
-    from service.tracing import Tracing
+    from service.observability.tracing import Tracing
 
 # FastAPI's own, on by default, would send paths, queries, addresses and stack traces.
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
@@ -99,7 +99,7 @@ def _add_envelope(app: FastAPI, runtime: Runtime, tracing: "Tracing | None" = No
 
 def _tracing() -> "Tracing":
     # Imported here, not above: it is an extra, and not small.
-    from service.tracing import Tracing
+    from service.observability.tracing import Tracing
 
     return Tracing(API_VERSION)
 

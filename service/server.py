@@ -14,11 +14,11 @@ from starlette.types import ASGIApp
 
 from service.app import create_app, create_operations_app
 from service.errors import BundleRefused, NotReady
+from service.http.connection import connection_class
+from service.lifecycle import Runtime
 from service.listener import OperationsServer
-from service.memory import return_large_blocks
-from service.protocol import connection_class
-from service.runtime import Runtime
 from service.settings import Settings
+from service.system.memory import return_large_blocks
 
 _KEEP_ALIVE = 75  # seconds; above the 60 of common load balancers, which must close first
 _LAST_CALL = 0.25  # seconds between the last connection and the last request

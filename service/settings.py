@@ -16,12 +16,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
 from models.preprocess import DEFAULT_MAX_PIXELS, HIGHEST_MAX_PIXELS
-from service.cpus import usable_cpus
-from service.drift import MIN_IMAGES
+from service.admission.api_keys import HIGHEST_RATE, first_keys
 from service.errors import SettingsError
-from service.keys import HIGHEST_RATE, first_keys
+from service.observability.drift import MIN_IMAGES
 from service.origins import parse_origins
 from service.service_links import service_links
+from service.system.cpus import usable_cpus
 
 PREFIX = "DERMASERVE_"
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.keys import line_of, new_token
-from service.schemas import Prediction, Problem
+from service.admission.api_keys import line_of, new_token
+from service.api.schemas import Prediction, Problem
 from tests.service.conftest import encoded
 from tests.service.door import wait_for
 from tests.service.process import ROOT, Process, process

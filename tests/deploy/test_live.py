@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.keys import line_of, new_token
+from service.admission.api_keys import line_of, new_token
 from tests.deploy.monitoring import (
     PROMETHEUS,
     Prometheus,

@@ -21,7 +21,7 @@ from random import Random
 import httpx
 
 import models
-from service.keys import line_of, new_token
+from service.admission.api_keys import line_of, new_token
 from tests.long.arsenal import Arsenal
 from tests.long.attacks import attack
 from tests.long.good import Asker, Sample, image_files, references

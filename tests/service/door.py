@@ -13,8 +13,8 @@ import httpx
 import numpy as np
 
 from service.app import create_app
-from service.predictor import Outputs
-from service.runtime import Runtime
+from service.inference.onnx_session import Outputs
+from service.lifecycle import Runtime
 from service.settings import Settings
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.predictor import Outputs, Predictor
+from service.inference.onnx_session import Outputs, Predictor
 
 
 class Slow:

@@ -118,7 +118,7 @@ def test_a_killed_process_tells_its_clients_at_once_and_the_next_one_serves(
 ) -> None:
     hanging = (
         "import sys, time\n"
-        "from service.predictor import Predictor\n"
+        "from service.inference.onnx_session import Predictor\n"
         "run = Predictor.run\n"
         "def stuck(self, batch):\n"
         "    if batch.any():\n"
