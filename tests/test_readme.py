@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from service.admission.api_keys import line_of, new_token
-from service.api.schemas import Prediction, Problem
+from service.api.schemas import Prediction
+from service.http.problems import Problem
 from tests.service.conftest import encoded
 from tests.service.door import wait_for
 from tests.service.process import ROOT, Process, process

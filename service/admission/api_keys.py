@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.errors import SettingsError
+from service.settings import HIGHEST_RATE
 from service.system.threads import in_thread
 
 logger = logging.getLogger(__name__)
-
-HIGHEST_RATE = 1_000_000
-"""Images a minute; what is more is no limit."""
 
 _TOKEN = re.compile(r"dsk_[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -12,7 +12,6 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
 from models.errors import DermaserveError
-from service.api.answers import card_of, prediction_of
 from service.api.examples import BATCH, MODEL_CARD, PREDICTION
 from service.api.openapi import (
     BATCH_BODY,
@@ -32,13 +31,14 @@ from service.api.schemas import (
     ModelCard,
     Prediction,
     PredictionResult,
-    Problem,
     ProblemResult,
+    card_of,
+    prediction_of,
 )
 from service.api.upload import Part, UploadLimits, read_image, read_images
 from service.errors import DeadlinePassed, InvalidRequest, NoMemory, Unavailable, kind_of
 from service.http.etag import tagged
-from service.http.problems import answer_of, problem_of
+from service.http.problems import Problem, answer_of, problem_of
 from service.inference.classifier import Classified, Classifier, Prepared
 from service.inference.overlay import Overlay
 from service.inference.warnings import EMPTY_HEATMAP

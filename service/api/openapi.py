@@ -4,10 +4,9 @@ from typing import Any
 
 from models.preprocess import ACCEPTED_FORMATS
 from service.api.examples import BATCH, REQUEST_ID, problem
-from service.api.schemas import Problem
 from service.api.upload import MAX_IMAGES, RAW_TYPES
 from service.errors import KINDS, URN
-from service.http.problems import MEDIA_TYPE
+from service.http.problems import MEDIA_TYPE, Problem
 
 API_VERSION = "1.3.0"
 

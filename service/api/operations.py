@@ -5,10 +5,9 @@ They are served on the public port, or, but for the probes, on the operations po
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.api.answers import model_name
 from service.api.examples import ALIVE, METRICS, READY, RELOADED
 from service.api.openapi import answer, errors
-from service.api.schemas import Alive, ModelName, Ready, Reloaded
+from service.api.schemas import Alive, ModelName, Ready, Reloaded, model_name
 from service.inference.classifier import Identity
 from service.lifecycle import Runtime
 from service.observability.exposition import Exposition

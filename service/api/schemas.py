@@ -3,7 +3,6 @@
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.json_schema import SkipJsonSchema
 
 from models.bundle import (
     ClassInfo,
@@ -13,6 +12,7 @@ from models.bundle import (
     DriftReference,
     InputSpec,
     Interval,
+    Manifest,
     Member,
     OperatingPoint,
     OutOfDistribution,
@@ -20,6 +20,9 @@ from models.bundle import (
     QualityLimits,
     Subgroup,
 )
+from models.predictive import predictive_values_of
+from service.http.problems import Problem
+from service.inference.classifier import Classified
 
 
 class ModelName(BaseModel):
@@ -124,45 +127,6 @@ class Prediction(BaseModel):
     gradcam: GradCam | None = Field(description="Null unless asked for.")
 
 
-def _absent(value: object) -> bool:
-    """For members that an answer leaves out where they have nothing to say."""
-    return not value
-
-
-class RequestFault(BaseModel):
-    """One thing that is wrong with a request, and where."""
-
-    detail: str = Field(examples=["Expected true or false."])
-    parameter: str | SkipJsonSchema[None] = Field(
-        default=None,
-        exclude_if=_absent,
-        description="The query parameter that it is about.",
-        examples=["gradcam_class"],
-    )
-    pointer: str | SkipJsonSchema[None] = Field(
-        default=None,
-        exclude_if=_absent,
-        description="The part of the body that it is about, as a JSON pointer: `#/file`, `#/files/3`, or "
-        "`#` for the whole body.",
-        examples=["#/files/3"],
-    )
-
-
-class Problem(BaseModel):
-    """An error, as RFC 9457 (`application/problem+json`)."""
-
-    type: str = Field(examples=["urn:dermaserve:problem:corrupt-image"])
-    title: str = Field(examples=["Image is truncated or damaged"])
-    status: int = Field(examples=[422])
-    detail: str = Field(examples=["The JPEG image is truncated or damaged and cannot be decoded."])
-    request_id: str
-    errors: list[RequestFault] = Field(
-        default_factory=list,
-        exclude_if=_absent,
-        description="What is wrong where, of an invalid request; absent where there is nothing to name.",
-    )
-
-
 _Index = Annotated[int, Field(ge=0, description="Position of the image in the request, from 0 on.")]
 _Filename = Annotated[
     str | None, Field(description="The part's file name as it was sent, for the client alone; else null.")
@@ -260,3 +224,47 @@ class Ready(BaseModel):
     status: Literal["ready"] = "ready"
     model: ModelName
     provider: str = Field(examples=["CPUExecutionProvider"])
+
+
+def model_name(manifest: Manifest) -> ModelName:
+    """Which model answers."""
+    return ModelName(name=manifest.name, version=manifest.version)
+
+
+def card_of(manifest: Manifest, provider: str) -> bytes:
+    """JSON of ``ModelCard``: the model of ``manifest``, run by ONNX Runtime's ``provider``."""
+    own = {
+        "provider": provider,
+        "predictive_values": [FlagValue(**at._asdict()) for at in predictive_values_of(manifest)],
+    }
+    facts = {name: getattr(manifest, name) for name in ModelCard.model_fields if name not in own}
+    return ModelCard.model_validate(facts | own).model_dump_json().encode()
+
+
+def prediction_of(manifest: Manifest, found: Classified, request_id: str) -> Prediction:
+    """What is said of one image, without an overlay."""
+    decision = found.decision
+    names = {c.code: c.name for c in manifest.classes}
+    return Prediction(
+        request_id=request_id,
+        model=model_name(manifest),
+        probabilities=decision.probabilities,
+        prediction=PredictedClass(
+            label=decision.label,
+            name=names[decision.label],
+            probability=decision.probabilities[decision.label],
+        ),
+        malignancy=Malignancy(
+            flag=decision.flag,
+            probability=decision.malignancy,
+            threshold=manifest.operating_point.threshold,
+        ),
+        prediction_set=PredictionSet(
+            coverage=manifest.prediction_sets.coverage, labels=list(decision.prediction_set)
+        ),
+        uncertainty=Uncertainty(
+            **found.uncertainty._asdict(), ood_threshold=manifest.out_of_distribution.threshold
+        ),
+        warnings=[ImageWarning(**caution._asdict()) for caution in found.cautions],
+        gradcam=None,
+    )

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 from models.bundle import Manifest
-from service.api.answers import model_name
-from service.api.schemas import Prediction
+from service.api.schemas import Prediction, model_name
 from service.errors import URN, Kind
 
 

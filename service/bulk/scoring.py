@@ -11,8 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from models.errors import DermaserveError
-from service.api.answers import prediction_of
-from service.api.schemas import ImageWarning
+from service.api.schemas import ImageWarning, prediction_of
 from service.bulk.files import path_text, read_file
 from service.bulk.rows import Failure, Scored
 from service.decoding.decoder import ImageDecoder

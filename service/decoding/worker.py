@@ -19,6 +19,7 @@ closed. What it parses is hostile until decoded. Therefore:
 import ctypes
 import gc
 import json
+import logging
 import os
 import resource
 import signal
@@ -26,19 +27,21 @@ import socket
 import struct
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from importlib import import_module
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, _imaging
 
 from models.errors import ImageError
 from models.preprocess import decode
 from models.quality import measure_quality
-from service.decoding.codecs import prepare_codecs
 from service.system.memory import return_large_blocks
 
 ORDER = struct.Struct("!IQdQ")
@@ -203,3 +206,21 @@ def _where(error: Exception) -> str:
 
 if __name__ == "__main__":
     main()
+
+
+def prepare_codecs() -> None:
+    """Load all codecs, not on a client's time, and write nothing that a client's file makes them say.
+
+    The answer says what there is to say. Warnings and log lines quote the file, and Python keeps the
+    text of each warning. libtiff writes to standard error itself.
+    """
+    with suppress(ModuleNotFoundError):  # the extra "dicom" is not installed
+        import_module("models.dicom")
+    Image.init()
+    warnings.simplefilter("ignore")
+    # Raised, not shown: the image is refused for its size.
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    logging.disable()
+    libtiff = ctypes.CDLL(_imaging.__file__)  # a library's symbols include those of what it is linked to
+    if hasattr(libtiff, "TIFFSetErrorHandler"):  # not where Pillow was built without it
+        libtiff.TIFFSetErrorHandler(None)

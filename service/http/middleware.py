@@ -46,7 +46,8 @@ class Envelope:
     """ASGI middleware around all else.
 
     Sets ``request.state.request_id``, ``.started`` (``time.monotonic``), ``.record``, a
-    ``service.observability.request_record.Record``, and ``.key`` (name of the API key: None until it is known).
+    ``service.observability.request_record.Record``, and ``.key``, the
+    name of the API key or None.
     """
 
     def __init__(

@@ -7,13 +7,14 @@ from http import HTTPStatus
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import DermaserveError
-from service.api.schemas import Problem, RequestFault
 from service.errors import (
     INTERNAL,
     URN,
@@ -30,6 +31,45 @@ from service.observability.request_record import Record
 MEDIA_TYPE = "application/problem+json"
 
 logger = logging.getLogger(__name__)
+
+
+def _absent(value: object) -> bool:
+    """For members that an answer leaves out where they have nothing to say."""
+    return not value
+
+
+class RequestFault(BaseModel):
+    """One thing that is wrong with a request, and where."""
+
+    detail: str = Field(examples=["Expected true or false."])
+    parameter: str | SkipJsonSchema[None] = Field(
+        default=None,
+        exclude_if=_absent,
+        description="The query parameter that it is about.",
+        examples=["gradcam_class"],
+    )
+    pointer: str | SkipJsonSchema[None] = Field(
+        default=None,
+        exclude_if=_absent,
+        description="The part of the body that it is about, as a JSON pointer: `#/file`, `#/files/3`, or "
+        "`#` for the whole body.",
+        examples=["#/files/3"],
+    )
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 (`application/problem+json`)."""
+
+    type: str = Field(examples=["urn:dermaserve:problem:corrupt-image"])
+    title: str = Field(examples=["Image is truncated or damaged"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["The JPEG image is truncated or damaged and cannot be decoded."])
+    request_id: str
+    errors: list[RequestFault] = Field(
+        default_factory=list,
+        exclude_if=_absent,
+        description="What is wrong where, of an invalid request; absent where there is nothing to name.",
+    )
 
 
 def problem_of(error: BaseException, request_id: str) -> Problem:

@@ -15,10 +15,9 @@ from models.quality import Quality
 from service.decoding.decoder import ImageDecoder
 from service.errors import InferenceFailed, NoMemory
 from service.inference.batcher import Batcher
-from service.inference.decision import Decision, decide
+from service.inference.decision import Decision, Uncertainty, decide, judge
 from service.inference.loader import Loaded
 from service.inference.overlay import Overlay, draw_overlay
-from service.inference.uncertainty import Uncertainty, judge
 from service.inference.warnings import EMPTY_HEATMAP, Caution, cautions
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics

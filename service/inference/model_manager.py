@@ -11,11 +11,37 @@ from typing import Literal
 from service.decoding.decoder import ImageDecoder
 from service.inference.classifier import Classifier
 from service.inference.loader import Loaded, load, verify
-from service.inference.served import Served
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.system.memory import return_free_pages
 from service.system.threads import Workers, in_thread
+
+
+class Served:
+    """A classifier in use. Runs on the event loop only: no locks."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @contextmanager
+    def use(self) -> Iterator[Classifier]:
+        """Hold the classifier: it is not closed before the block ends."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield self.classifier
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def unused(self) -> None:
+        """Wait until nobody holds it. For one that is handed out no more, that is final."""
+        await self._unused.wait()
+
 
 _CLOSE_SECONDS = 30.0  # for the last batch of a model that nobody waits for any more
 

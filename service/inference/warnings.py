@@ -9,8 +9,7 @@ from typing import NamedTuple
 from models.bundle import Manifest
 from models.preprocess import Decoded
 from models.quality import Quality
-from service.inference.decision import Decision
-from service.inference.uncertainty import Uncertainty
+from service.inference.decision import Decision, Uncertainty
 
 
 class Caution(NamedTuple):

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from models.bundle import CONFIDENCE_BINS, DriftReference
+from service.settings import MIN_DRIFT_IMAGES
 
-MIN_IMAGES = 200
-"""Images without which nothing is said.
+MIN_IMAGES = MIN_DRIFT_IMAGES
+"""Below so many images the index is not computed.
 
 By chance alone the index of n images against N is about (bins - 1)(1/n + 1/N), with a standard
 deviation of sqrt(2 (bins - 1))(1/n + 1/N), see ``population_stability_index``. For the 10 bins of

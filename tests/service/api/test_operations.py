@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.bundle import Manifest
-from service.api.answers import card_of
+from service.api.schemas import card_of
 from service.http.middleware import new_request_id
 from tests.service.conftest import JPEG
 from tests.service.door import Door, running

@@ -96,7 +96,8 @@ def test_uvicorn_has_the_hooks_that_the_connection_relies_on() -> None:
     methods = {name for name in vars(Connection) if not name.startswith("_")} - own
     for missing in [name for name in methods if not callable(getattr(protocol, name, None))]:
         pytest.fail(
-            f"uvicorn {uvicorn.__version__}: HttpToolsProtocol.{missing} is gone; see service/http/connection.py"
+            f"uvicorn {uvicorn.__version__}: HttpToolsProtocol.{missing} is gone, "
+            "which service/http/connection.py uses"
         )
     assert callable(protocol._start_asgi_task)
     assert callable(protocol._unset_keepalive_if_required)
