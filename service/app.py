@@ -65,7 +65,10 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
     if settings.cors_origins:
         app.add_middleware(Cors, origins=settings.cors_origins)
     _add_middleware(app, runtime, tracing)
-    keyed: dict[str, Any] = {"dependencies": [Depends(runtime.authenticator.key)], "responses": errors(401)}
+    keyed: dict[str, Any] = {
+        "dependencies": [Depends(runtime.authenticator.client)],
+        "responses": errors(401),
+    }
     app.include_router(build_router(runtime), **keyed)
     app.include_router(build_probes(runtime))
     if settings.operations_port is None:

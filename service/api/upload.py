@@ -7,6 +7,7 @@ never put on a disk here, so the multipart parser is driven directly, into memor
 import asyncio
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -35,16 +36,17 @@ _MAX_PART_HEADERS = 8
 _MAX_PART_HEADER_BYTES = 1024
 
 
-class Part(NamedTuple):
-    """One image of a batch.
+@dataclass(slots=True)
+class Upload:
+    """One image file of a request.
 
     Attributes:
-        data: the file; may be empty.
+        data: the file; of a batch it may be empty. Whoever has decoded it empties it, to free the memory.
         filename: as the client sent it, else None. It may name a patient: it goes back to the client alone.
     """
 
     data: bytes
-    filename: str | None
+    filename: str | None = None
 
 
 class UploadLimits(NamedTuple):
@@ -60,7 +62,7 @@ class UploadLimits(NamedTuple):
     grace: float
 
 
-async def read_image(request: Request, limits: UploadLimits, reservation: Reservation) -> bytes:
+async def read_image(request: Request, limits: UploadLimits, reservation: Reservation) -> Upload:
     """The one image of a request: its multipart part ``file``, or the raw body.
 
     Args:
@@ -84,7 +86,7 @@ async def read_image(request: Request, limits: UploadLimits, reservation: Reserv
             raise InvalidRequest(
                 "Expected one part named 'file', got several; see /predict/batch.", pointer="#/file"
             )
-        return parts[0].data
+        return parts[0]
     if media_type not in RAW_TYPES:
         raise UnsupportedMediaType(
             f"Send multipart/form-data with a part named 'file', or one of {', '.join(RAW_TYPES)}."
@@ -93,10 +95,10 @@ async def read_image(request: Request, limits: UploadLimits, reservation: Reserv
     await _receive(request, limits, reservation, data.write)
     if not data.tell():
         raise InvalidRequest("The body is empty; expected an image.", pointer="#")
-    return data.getvalue()  # not a copy
+    return Upload(data.getvalue())  # not a copy
 
 
-async def read_images(request: Request, limits: UploadLimits, reservation: Reservation) -> list[Part]:
+async def read_images(request: Request, limits: UploadLimits, reservation: Reservation) -> list[Upload]:
     """The images of a batch: the multipart parts ``files``, in order.
 
     Takes and raises the same as ``read_image``, but a part may be empty: that is its own problem.
@@ -118,7 +120,7 @@ def _media_type(request: Request) -> str:
 
 async def _read_parts(
     request: Request, name: str, limits: UploadLimits, reservation: Reservation
-) -> list[Part]:
+) -> list[Upload]:
     """All parts called ``name``; at least one, at most ``MAX_IMAGES``."""
     _, options = parse_options_header(request.headers["content-type"])
     parts = _Parts(name)
@@ -148,7 +150,9 @@ async def _read_parts(
     if not parts.found:
         raise InvalidRequest(f"The multipart body has no part named '{name}'.", pointer=f"#/{name}")
     names = parts.filenames
-    return [Part(part.getvalue(), name) for part, name in zip(parts.found, names, strict=True)]  # not copies
+    return [
+        Upload(part.getvalue(), name) for part, name in zip(parts.found, names, strict=True)
+    ]  # not copies
 
 
 class _Parts:

@@ -111,7 +111,7 @@ def test_an_unforeseen_failure_is_a_500_whose_details_are_only_in_the_log(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the secret is in /etc/secret")
 
-    monkeypatch.setattr("service.api.images.read_image", broken)
+    monkeypatch.setattr("service.api.job.read_image", broken)
     with caplog.at_level(logging.ERROR):
         response = client.post("/predict", content=jpeg, headers=JPEG)
     assert response.status_code == 500
