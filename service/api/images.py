@@ -188,7 +188,7 @@ def build_router(runtime: Runtime) -> APIRouter:
         tags=["model"],
         summary="The model being served",
         description="Returns facts from the model's manifest: classes, operating point, metrics measured "
-        "once on the test part, limits and licence. They change only with a reload or a restart. Clients can "
+        "on the test part, limits and licence. They change only with a reload or a restart. Clients can "
         "cache the response and revalidate it with its `ETag`.",
         operation_id="model",
         response_model=ModelCard,

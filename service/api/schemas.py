@@ -56,8 +56,8 @@ class PredictionSet(BaseModel):
     coverage: float = Field(
         gt=0,
         lt=1,
-        description="Target share of images, like those of the validation data, whose set contains their true "
-        "class.",
+        description="Target share of images whose set contains their true class, for images like the "
+        "validation images.",
     )
     labels: list[str] = Field(
         min_length=1,
@@ -204,7 +204,7 @@ class ModelCard(BaseModel):
     out_of_distribution: OutOfDistribution
     disagreement: Disagreement
     quality: QualityLimits
-    metrics: dict[str, Interval] = Field(description="Measured once, on the test part.")
+    metrics: dict[str, Interval] = Field(description="Measured on the test part.")
     subgroups: list[Subgroup] = Field(
         description="The same metrics for groups of test images. Empty if the data defines no groups."
     )

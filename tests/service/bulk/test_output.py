@@ -61,7 +61,7 @@ def test_rows_that_are_there_are_not_scored_again(
     assert main(["predict", str(folder), "--recursive", "--output", str(output)]) == 1
     assert read == [str(folder / "sub" / "0.png")]
     assert output.read_bytes().startswith(whole)
-    assert capsys.readouterr().err.endswith("12 files, 11 of them before: 3 could not be scored\n")
+    assert capsys.readouterr().err.endswith("12 files, 11 of them in earlier runs: 3 could not be scored\n")
 
 
 def refused(command: list[str], output: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -84,7 +84,7 @@ def test_another_model_or_other_columns_are_not_mixed(
     assert main(command) == 1
     newer = write_tiny_bundle(tmp_path / "newer", version="0.0.2").path
     line = refused([*command, "--bundle", str(newer)], output, capsys)
-    assert "by tiny-test-bundle 0.0.1, this model is tiny-test-bundle 0.0.2" in line
+    assert "model tiny-test-bundle 0.0.1, but the current model is tiny-test-bundle 0.0.2" in line
     refused([*command, "--gradcam", str(tmp_path / "overlays")], output, capsys)
     refused([*command, "--format", "csv" if name.endswith("jsonl") else "jsonl"], output, capsys)
     assert main([*command, "--bundle", str(newer), "--overwrite"]) == 1
@@ -121,7 +121,7 @@ def test_an_output_that_is_named_as_an_image_is_refused(
     before = (folder / "1.jpg").read_bytes()
     arguments = [str(folder / "0.jpg"), "--overwrite", "--output", str(folder / "1.jpg")]
     assert main(["predict", *arguments]) == 2
-    assert "is named as an image" in capsys.readouterr().err
+    assert "has the name of an image" in capsys.readouterr().err
     assert (folder / "1.jpg").read_bytes() == before
 
 

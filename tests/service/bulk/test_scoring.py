@@ -135,8 +135,8 @@ def test_files_that_cannot_be_read_make_a_row_and_hold_nothing_up(folder: Path, 
         Path(row["path"]).name: row["detail"] for row in table(output) if row["problem"] == "unreadable-file"
     }
     assert why == {
-        "pipe.jpg": "It is no regular file.",
-        "zero": "It is no regular file.",
+        "pipe.jpg": "It is not a regular file.",
+        "zero": "It is not a regular file.",
         "loop.jpg": "The file cannot be read: Too many levels of symbolic links.",
         "nowhere.jpg": "The file cannot be read: No such file or directory.",
         "none.jpg": "The file cannot be read: No such file or directory.",
@@ -181,7 +181,7 @@ def test_whatever_one_file_meets_the_others_go_on(
     )
     assert [row["problem"] for row in table(output)] == ["", "internal-error", ""]
     assert "secret" not in output.read_text()
-    assert "not foreseen" in caplog.text
+    assert "unexpected error" in caplog.text
 
 
 def test_a_bundle_that_cannot_be_served_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

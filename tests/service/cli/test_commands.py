@@ -47,7 +47,7 @@ def test_a_bundle_that_fits_is_described(tiny: Path, capsys: pytest.CaptureFixtu
     assert main(["check", str(tiny), "--device", "cpu"]) == 0
     text, errors = capsys.readouterr()
     assert not errors
-    assert text.startswith(f"{tiny}: fit to be served\n")
+    assert text.startswith(f"{tiny}: can be served\n")
     facts = {line[:18].strip(): line[18:] for line in text.splitlines()[1:]}
     assert facts["name"] == "tiny-test-bundle"
     assert facts["version"] == "0.0.1"
