@@ -87,7 +87,7 @@ DOCUMENTS = '*.md' 'docs/*' 'models/*/report/*' LICENSE 'models/*/LICENSE' CITAT
 docs: $(DOCS_ENV)/.installed ## build the documents as a site in build/site, strictly
 	rm -rf build/docs build/site
 	mkdir -p build/docs
-	git ls-files -z -- $(DOCUMENTS) ':!.github' | xargs -0 cp --parents -t build/docs
+	git ls-files -z -- $(DOCUMENTS) ':!.github' | tar -c --null -T - | tar -x -C build/docs
 	NO_MKDOCS_2_WARNING=1 $(DOCS_ENV)/bin/mkdocs build --quiet --strict
 	@echo "build/site/index.html"
 

@@ -45,8 +45,10 @@ def settings_page() -> str:
 
 
 def _written(value: object) -> str:
-    """A value as it stands in an environment variable."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    """A value as people read it: ``false``, ``8000``, ``64,000,000``."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:,}" if isinstance(value, int) and value >= 100_000 else str(value)
 
 
 def _accepted(schema: Mapping[str, Any]) -> str:
