@@ -45,8 +45,8 @@ def upload_rate(size: int, began: float) -> float:
 class Reservation:
     """Memory for one body: ``size`` bytes, as many as have arrived."""
 
-    def __init__(self, gate: "Gate") -> None:
-        self._gate = gate
+    def __init__(self, admission: "Admission") -> None:
+        self._admission = admission
         self.size = 0
         self._began = time.monotonic()
         self._stop: Callable[[], None] | None = None
@@ -59,13 +59,13 @@ class Reservation:
 
     @contextmanager
     def receiving(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Receive a body in the block; while it runs, the gate may call ``stop`` to end it."""
+        """Receive a body in the block; while it runs, the admission may call ``stop`` to end it."""
         self._stop = stop
-        self._gate.uploads.add(self)
+        self._admission.uploads.add(self)
         try:
             yield
         finally:
-            self._gate.uploads.discard(self)
+            self._admission.uploads.discard(self)
 
     def grow_to(self, size: int) -> None:
         """Hold ``size`` bytes in all; what is held already stays.
@@ -75,7 +75,7 @@ class Reservation:
         """
         self.check()
         if size > self.size:
-            self._gate.take_body_bytes(size - self.size, self)
+            self._admission.take_body_bytes(size - self.size, self)
             self.size = size
 
     def check(self) -> None:
@@ -84,21 +84,21 @@ class Reservation:
             raise self._refusal
 
     def evict(self, refusal: Overloaded) -> None:
-        """For the gate: end the upload with ``refusal`` and free its memory."""
+        """For the admission: end the upload with ``refusal`` and free its memory."""
         self._refusal = refusal
-        self._gate.uploads.discard(self)
-        self._gate.body_bytes -= self.size
+        self._admission.uploads.discard(self)
+        self._admission.body_bytes -= self.size
         self.size = 0
         if self._stop is not None:
             self._stop()
 
     def give_back(self) -> None:
         """Hold nothing any more."""
-        self._gate.body_bytes -= self.size
+        self._admission.body_bytes -= self.size
         self.size = 0
 
 
-class Gate:
+class Admission:
     """Admits requests within limits.
 
     Attributes:

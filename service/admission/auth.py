@@ -47,7 +47,7 @@ class Client:
         self.inside = 0
 
 
-class Access:
+class Authenticator:
     """Keys, roles, rates; its ``key`` and ``admin`` are dependencies of routes.
 
     Runs on the event loop only: no locks.

@@ -39,11 +39,11 @@ from service.api.upload import Part, UploadLimits, read_image, read_images
 from service.errors import DeadlinePassed, InvalidRequest, NoMemory, Unavailable, kind_of
 from service.http.etag import tagged
 from service.http.problems import Problem, answer_of, problem_of
-from service.inference.classifier import Classified, Classifier, Prepared
+from service.inference.classifier import Classification, Classifier, DecodedImage
 from service.inference.overlay import Overlay
 from service.inference.warnings import EMPTY_HEATMAP
 from service.lifecycle import Runtime
-from service.observability.request_record import Record, Stage, Verdict
+from service.observability.request_record import LoggedPrediction, RequestRecord, Stage
 from service.system.threads import cancelled_by_disconnect
 
 _EXPLAINED = (
@@ -77,8 +77,8 @@ def build_router(runtime: Runtime) -> APIRouter:
         left = _deadline(request) - time.monotonic()
         try:
             async with asyncio.timeout(left) as timer:
-                runtime.gate.check()  # first: a request that gets 503 costs its client nothing
-                with runtime.access.admit(request.state.client), runtime.use() as classifier:
+                runtime.admission.check()  # first: a request that gets 503 costs its client nothing
+                with runtime.authenticator.admit(request.state.client), runtime.use() as classifier:
                     codes = classifier.manifest.codes
                     if gradcam_class is not None and gradcam_class not in codes:
                         raise InvalidRequest(
@@ -106,40 +106,40 @@ def build_router(runtime: Runtime) -> APIRouter:
             runtime.metrics.image_failed(kind_of(error))
             raise
 
-    async def decoded(request: Request, classifier: Classifier, data: bytes) -> Prepared:
+    async def decoded(request: Request, classifier: Classifier, data: bytes) -> DecodedImage:
         """Decode one image."""
         with _record(request).stage("decode"), counted():
             return await classifier.prepare(data, deadline=_deadline(request))
 
     @asynccontextmanager
-    async def prepared(request: Request, classifier: Classifier) -> AsyncIterator[Prepared]:
+    async def prepared(request: Request, classifier: Classifier) -> AsyncIterator[DecodedImage]:
         """Receive and decode one image; from then on the block ends when the client goes away."""
         record = _record(request)
         with ExitStack() as memory:
-            reservation = memory.enter_context(runtime.gate.reserve())
+            reservation = memory.enter_context(runtime.admission.reserve())
             with record.stage("receive"), runtime.metrics.receiving.time():
                 data = await read_image(request, limits, reservation)
             record.images = 1
-            with runtime.gate.admit():
+            with runtime.admission.admit():
                 async with cancelled_by_disconnect(request.receive):
                     image = await decoded(request, classifier, data)
                     del data  # the file's bytes are needed no more, long before the answer
                     memory.close()
                     yield image
 
-    async def classified(request: Request, classifier: Classifier, image: Prepared) -> Classified:
+    async def classified(request: Request, classifier: Classifier, image: DecodedImage) -> Classification:
         """Queue and classify, and keep for the log what was said, and when."""
         record = _record(request)
         with record.stage("queue") as queue, counted():
             found = await classifier.classify(image, deadline=_deadline(request))
             queue.end = found.started
         record.stages.append(Stage("inference", found.started, found.ended))
-        decision, codes = found.decision, tuple(caution.code for caution in found.cautions)
-        record.verdicts.append(Verdict(decision.label, decision.flag, decision.malignancy, codes))
+        decision, codes = found.decision, tuple(warning.code for warning in found.warnings)
+        record.verdicts.append(LoggedPrediction(decision.label, decision.flag, decision.malignancy, codes))
         return found
 
     async def explained(
-        request: Request, classifier: Classifier, found: Classified, asked: str | None
+        request: Request, classifier: Classifier, found: Classification, asked: str | None
     ) -> tuple[str, Overlay]:
         """The class to explain and its overlay: the one asked for, or else the decision's."""
         code = asked or found.decision.explained
@@ -215,12 +215,12 @@ def build_router(runtime: Runtime) -> APIRouter:
                         return _Failed(problem_of(error, record.request_id), wait)
                     return prediction_of(classifier.manifest, found, record.request_id)
 
-            with runtime.gate.reserve() as reservation:
+            with runtime.admission.reserve() as reservation:
                 with record.stage("receive"), runtime.metrics.receiving.time():
                     parts = await read_images(request, limits, reservation)
                 record.images = len(parts)
-                runtime.access.recharge(request.state.client, len(parts))
-                with runtime.gate.admit():
+                runtime.authenticator.recharge(request.state.client, len(parts))
+                with runtime.admission.admit():
                     async with cancelled_by_disconnect(request.receive), asyncio.TaskGroup() as group:
                         tasks = [group.create_task(one(parts, index)) for index in range(len(parts))]
             outcomes = [task.result() for task in tasks]
@@ -322,6 +322,6 @@ def _result(
     return ProblemResult(**dict(outcome.problem), kind="problem", index=index, filename=filename)
 
 
-def _record(request: Request) -> Record:
-    record: Record = request.state.record
+def _record(request: Request) -> RequestRecord:
+    record: RequestRecord = request.state.record
     return record

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from service.api.examples import ALIVE, METRICS, READY, RELOADED
 from service.api.openapi import answer, errors
 from service.api.schemas import Alive, ModelName, Ready, Reloaded, model_name
-from service.inference.classifier import Identity
+from service.inference.classifier import ModelIdentity
 from service.lifecycle import Runtime
 from service.observability.exposition import Exposition
 
@@ -64,7 +64,7 @@ def build_metrics(runtime: Runtime) -> APIRouter:
         },
     )
     async def metrics(request: Request) -> Response:
-        await runtime.access.refresh()  # one of the metrics is the number of keys
+        await runtime.authenticator.refresh()  # one of the metrics is the number of keys
         text = await exposition.text(request.headers.get("accept", ""))
         return Response(text.content, headers={"Content-Type": text.content_type})
 
@@ -76,7 +76,7 @@ def build_admin(runtime: Runtime) -> APIRouter:
     router = APIRouter(
         prefix="/admin",
         tags=["operations"],
-        dependencies=[Depends(runtime.access.admin)],
+        dependencies=[Depends(runtime.authenticator.admin)],
         responses=errors(401, 403),
     )
 
@@ -97,5 +97,5 @@ def build_admin(runtime: Runtime) -> APIRouter:
     return router
 
 
-def _name(model: Identity) -> ModelName:
+def _name(model: ModelIdentity) -> ModelName:
     return ModelName(name=model.name, version=model.version)

@@ -22,7 +22,7 @@ from models.bundle import (
 )
 from models.predictive import predictive_values_of
 from service.http.problems import Problem
-from service.inference.classifier import Classified
+from service.inference.classifier import Classification
 
 
 class ModelName(BaseModel):
@@ -241,7 +241,7 @@ def card_of(manifest: Manifest, provider: str) -> bytes:
     return ModelCard.model_validate(facts | own).model_dump_json().encode()
 
 
-def prediction_of(manifest: Manifest, found: Classified, request_id: str) -> Prediction:
+def prediction_of(manifest: Manifest, found: Classification, request_id: str) -> Prediction:
     """What is said of one image, without an overlay."""
     decision = found.decision
     names = {c.code: c.name for c in manifest.classes}
@@ -265,6 +265,6 @@ def prediction_of(manifest: Manifest, found: Classified, request_id: str) -> Pre
         uncertainty=Uncertainty(
             **found.uncertainty._asdict(), ood_threshold=manifest.out_of_distribution.threshold
         ),
-        warnings=[ImageWarning(**caution._asdict()) for caution in found.cautions],
+        warnings=[ImageWarning(**warning._asdict()) for warning in found.warnings],
         gradcam=None,
     )

@@ -11,7 +11,7 @@ import numpy as np
 from models.bundle import Manifest
 from models.errors import DermaserveError
 from service.cli.model import open_model, settings_for
-from service.inference.loader import Loaded
+from service.inference.loader import LoadedModel
 
 _RUNS = 5
 
@@ -48,7 +48,7 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _seconds_for_one(loaded: Loaded) -> float:
+def _seconds_for_one(loaded: LoadedModel) -> float:
     """Median time of one inference of one image."""
     spec = loaded.bundle.manifest.input
     image = np.zeros((1, spec.height, spec.width, spec.channels), np.uint8)
@@ -60,7 +60,7 @@ def _seconds_for_one(loaded: Loaded) -> float:
     return sorted(times)[_RUNS // 2]
 
 
-def _facts(loaded: Loaded) -> dict[str, str]:
+def _facts(loaded: LoadedModel) -> dict[str, str]:
     manifest: Manifest = loaded.bundle.manifest
     spec, point = manifest.input, manifest.operating_point
     classes = [f"{code}{'*' if code in manifest.malignant else ''}" for code in manifest.codes]

@@ -16,19 +16,19 @@ from service.decoding.decoder import ImageDecoder
 from service.errors import InferenceFailed, NoMemory
 from service.inference.batcher import Batcher
 from service.inference.decision import Decision, Uncertainty, decide, judge
-from service.inference.loader import Loaded
+from service.inference.loader import LoadedModel
 from service.inference.overlay import Overlay, draw_overlay
-from service.inference.warnings import EMPTY_HEATMAP, Caution, cautions
+from service.inference.warnings import EMPTY_HEATMAP, PredictionWarning, warnings_of
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.system.threads import Workers
 
 if TYPE_CHECKING:  # the predictor brings ONNX Runtime, which is loaded only with a bundle
-    from service.inference.onnx_session import Predictor
+    from service.inference.onnx_session import OnnxSession
 
 
-class Identity(NamedTuple):
+class ModelIdentity(NamedTuple):
     """Which bundle answers; ``digest`` is the sha256 of its manifest, in hexadecimal."""
 
     name: str
@@ -55,14 +55,14 @@ class Row(NamedTuple):
     ended: float
 
 
-class Prepared(NamedTuple):
+class DecodedImage(NamedTuple):
     """An image as the model reads it, and how good a picture it is."""
 
     image: Decoded
     quality: Quality
 
 
-class Classified(NamedTuple):
+class Classification(NamedTuple):
     """One image with everything said of it.
 
     Attributes:
@@ -75,7 +75,7 @@ class Classified(NamedTuple):
     cams: NDArray[np.float32]
     decision: Decision
     uncertainty: Uncertainty
-    cautions: tuple[Caution, ...]
+    warnings: tuple[PredictionWarning, ...]
     started: float
     ended: float
 
@@ -90,7 +90,7 @@ class Classifier:
 
     def __init__(
         self,
-        loaded: Loaded,
+        loaded: LoadedModel,
         settings: Settings,
         *,
         decoder: ImageDecoder,
@@ -110,7 +110,7 @@ class Classifier:
         """
         bundle, predictor = loaded.bundle, loaded.predictor
         self.manifest = manifest = bundle.manifest
-        self.identity = Identity(manifest.name, manifest.version, bundle.digest)
+        self.identity = ModelIdentity(manifest.name, manifest.version, bundle.digest)
         self.provider = predictor.provider
         self.images_at_once = loaded.inference_workers * loaded.max_batch_size
         self.batch_turns = asyncio.Semaphore(self.images_at_once + settings.decode_workers)
@@ -132,7 +132,7 @@ class Classifier:
         """Whether images are still being worked on."""
         return self._batcher.alive and self._decoder.alive
 
-    async def prepare(self, data: bytes, *, deadline: float) -> Prepared:
+    async def prepare(self, data: bytes, *, deadline: float) -> DecodedImage:
         """Decode one image file and measure its quality, in another process.
 
         Args:
@@ -149,9 +149,9 @@ class Classifier:
             image, quality = await self._decoder.decode(
                 data, height=spec.height, width=spec.width, color=spec.color, deadline=deadline
             )
-        return Prepared(image, quality)
+        return DecodedImage(image, quality)
 
-    async def classify(self, prepared: Prepared, *, deadline: float) -> Classified:
+    async def classify(self, prepared: DecodedImage, *, deadline: float) -> Classification:
         """Queue one image and decide on what the model says.
 
         Args:
@@ -166,16 +166,16 @@ class Classifier:
             row = await asyncio.wrap_future(self._batcher.submit(image.pixels, deadline=deadline))
         decision = decide(self.manifest, row.probabilities)
         uncertainty = judge(decision.probabilities.values(), row.disagreement, row.ood_score)
-        warnings = cautions(self.manifest, image, quality, decision, uncertainty)
+        warnings = warnings_of(self.manifest, image, quality, decision, uncertainty)
         self._metrics.predictions.labels(decision.label, decision.flag).inc()
         confidence = max(decision.probabilities.values())
         self._metrics.confidence.observe(confidence)
         self.drift.add(decision.label, confidence)
-        for caution in warnings:
-            self._metrics.warnings.labels(caution.code).inc()
-        return Classified(image.pixels, row.cams, decision, uncertainty, warnings, row.started, row.ended)
+        for warning in warnings:
+            self._metrics.warnings.labels(warning.code).inc()
+        return Classification(image.pixels, row.cams, decision, uncertainty, warnings, row.started, row.ended)
 
-    async def overlay(self, classified: Classified, code: str) -> Overlay:
+    async def overlay(self, classified: Classification, code: str) -> Overlay:
         """Draw the overlay for the class ``code``, one of the manifest's, in a thread.
 
         Raises:
@@ -206,7 +206,7 @@ class Classifier:
             return draw_overlay(pixels, heatmap)
 
 
-def _run(predictor: "Predictor", images: Sequence[NDArray[np.uint8]]) -> list[Row]:
+def _run(predictor: "OnnxSession", images: Sequence[NDArray[np.uint8]]) -> list[Row]:
     """One batch through the model, as a row for each image."""
     started = time.monotonic()
     try:

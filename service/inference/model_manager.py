@@ -10,14 +10,14 @@ from typing import Literal
 
 from service.decoding.decoder import ImageDecoder
 from service.inference.classifier import Classifier
-from service.inference.loader import Loaded, load, verify
+from service.inference.loader import LoadedModel, load, verify
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.system.memory import return_free_pages
 from service.system.threads import Workers, in_thread
 
 
-class Served:
+class ModelInUse:
     """A classifier in use. Runs on the event loop only: no locks."""
 
     def __init__(self, classifier: Classifier) -> None:
@@ -48,19 +48,19 @@ _CLOSE_SECONDS = 30.0  # for the last batch of a model that nobody waits for any
 logger = logging.getLogger(__name__)
 
 
-class ModelSlot:
+class ModelManager:
     """Holds the model for new requests, and the one before it while requests still hold that.
 
     Runs on the event loop only; models are loaded and closed in threads.
 
     Attributes:
-        turn: held by who fills it: one model is loaded at a time.
+        lock: held while a model is loaded: one at a time.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self.turn = asyncio.Lock()
+        self.lock = asyncio.Lock()
         self._workers = Workers(settings.decode_workers)
         self._decoder = ImageDecoder(
             processes=settings.decode_workers,
@@ -69,25 +69,25 @@ class ModelSlot:
             metrics=metrics,
             stuck_after=settings.stuck_after,
         )
-        self._served: Served | None = None
+        self._in_use: ModelInUse | None = None
         self._retiring: asyncio.Task[None] | None = None
         self._show_metrics()
 
     @property
     def classifier(self) -> Classifier | None:
         """The model for new requests; None before there is one."""
-        return self._served.classifier if self._served is not None else None
+        return self._in_use.classifier if self._in_use is not None else None
 
     @contextmanager
     def use(self) -> Iterator[Classifier | None]:
         """Hold the model for new requests, through any exchange, while the block runs."""
-        if self._served is None:
+        if self._in_use is None:
             yield None
             return
-        with self._served.use() as classifier:
+        with self._in_use.use() as classifier:
             yield classifier
 
-    async def fill(self, check: Callable[[], None]) -> None:
+    async def load(self, check: Callable[[], None]) -> None:
         """Verify, load and warm up what the bundle's folder holds now, then let it serve.
 
         Requests that hold the model before it end with that, and it is closed after the last of them.
@@ -132,14 +132,14 @@ class ModelSlot:
         # Never given back: nothing is loaded any more. A process that ends while ONNX Runtime loads
         # a graph may crash, so that is waited for.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.turn.acquire(), left())
+            await asyncio.wait_for(self.lock.acquire(), left())
         if self._retiring is not None:
             await asyncio.wait([self._retiring], timeout=left())
-        if self._served is not None:
-            await asyncio.wrap_future(in_thread(self._served.classifier.close, left()))
+        if self._in_use is not None:
+            await asyncio.wrap_future(in_thread(self._in_use.classifier.close, left()))
         await self._decoder.close()
 
-    def _serve(self, loaded: Loaded) -> None:
+    def _serve(self, loaded: LoadedModel) -> None:
         """Give ``loaded`` to every request from here on."""
         classifier = Classifier(
             loaded,
@@ -149,7 +149,7 @@ class ModelSlot:
             metrics=self._metrics,
             stuck_after=self._settings.stuck_after,
         )
-        old, self._served = self._served, Served(classifier)
+        old, self._in_use = self._in_use, ModelInUse(classifier)
         manifest, predictor, metrics = loaded.bundle.manifest, loaded.predictor, self._metrics
         metrics.model_info.clear()
         metrics.model_info.labels(manifest.name, manifest.version, predictor.provider).set(1)
@@ -173,14 +173,14 @@ class ModelSlot:
         metrics.drift_psi.labels("confidence").set_function(lambda: index("confidence"))
 
 
-def _open(settings: Settings, known: str | None) -> Loaded | None:
+def _open(settings: Settings, known: str | None) -> LoadedModel | None:
     """Load the bundle that ``settings`` name; None if ``known`` is its digest."""
     bundle = verify(settings)
     return None if bundle.digest == known else load(bundle, settings)
 
 
-async def _retire(served: Served) -> None:
-    await served.unused()
-    await asyncio.wrap_future(in_thread(served.classifier.close, _CLOSE_SECONDS))
-    del served  # the last who holds it, so that this is free before
+async def _retire(model: ModelInUse) -> None:
+    await model.unused()
+    await asyncio.wrap_future(in_thread(model.classifier.close, _CLOSE_SECONDS))
+    del model  # the last who holds it, so that this is free before
     await asyncio.wrap_future(in_thread(return_free_pages))

@@ -42,7 +42,7 @@ class Outputs(NamedTuple):
     ood_score: NDArray[np.float32]
 
 
-class Predictor:
+class OnnxSession:
     """A loaded and verified graph.
 
     Attributes:

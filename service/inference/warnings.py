@@ -12,48 +12,50 @@ from models.quality import Quality
 from service.inference.decision import Decision, Uncertainty
 
 
-class Caution(NamedTuple):
+class PredictionWarning(NamedTuple):
     """A stable code and words for people."""
 
     code: str
     detail: str
 
 
-MULTIPLE_FRAMES = Caution(
+MULTIPLE_FRAMES = PredictionWarning(
     "multiple_frames", "The file holds several frames or pages; only the first one was used."
 )
-BURNED_IN = Caution(
+BURNED_IN = PredictionWarning(
     "burned_in_annotation",
     "The file says that text is burnt into the picture. It may disturb the answer, and name the patient to "
     "whoever sees the picture or its overlay.",
 )
-PROFILE_IGNORED = Caution(
+PROFILE_IGNORED = PredictionWarning(
     "color_profile_ignored",
     "The file has a colour profile that is damaged or belongs to another kind of picture. The colours were "
     "read without it and may be wrong.",
 )
-BLURRED = Caution("blurred", "The image looks blurred. If you can, take it again.")
-UNDER_EXPOSED = Caution(
+BLURRED = PredictionWarning("blurred", "The image looks blurred. If you can, take it again.")
+UNDER_EXPOSED = PredictionWarning(
     "under_exposed",
     "The image is darker than the model is used to. If you can, take it again with more light.",
 )
-OVER_EXPOSED = Caution(
+OVER_EXPOSED = PredictionWarning(
     "over_exposed",
     "The image is brighter than the model is used to, or has burnt-out spots such as reflections. "
     "If you can, take it again with less light.",
 )
-LOW_CONTRAST = Caution(
+LOW_CONTRAST = PredictionWarning(
     "low_contrast", "The image has little contrast: what the model looks for may not stand out."
 )
-OUT_OF_DISTRIBUTION = Caution(
+OUT_OF_DISTRIBUTION = PredictionWarning(
     "out_of_distribution",
     "The image looks unlike those that the model was trained on. Do not rely on this answer.",
 )
-MEMBERS_DISAGREE = Caution(
+MEMBERS_DISAGREE = PredictionWarning(
     "members_disagree",
     "The networks of this model disagree about the image more than they usually do: the answer is uncertain.",
 )
-EMPTY_HEATMAP = Caution("empty_heatmap", "Nothing in the image spoke for this class: no place is marked.")
+EMPTY_HEATMAP = PredictionWarning(
+    "empty_heatmap", "Nothing in the image spoke for this class. No place is marked."
+)
 
 FLAG_LABEL_DISAGREE = "flag_label_disagree"
 
@@ -61,8 +63,8 @@ CODES = (
     "low_resolution",
     FLAG_LABEL_DISAGREE,
     *(
-        caution.code
-        for caution in (
+        warning.code
+        for warning in (
             MULTIPLE_FRAMES,
             BURNED_IN,
             PROFILE_IGNORED,
@@ -79,9 +81,9 @@ CODES = (
 """Every code there is."""
 
 
-def cautions(
+def warnings_of(
     manifest: Manifest, image: Decoded, quality: Quality, decision: Decision, uncertainty: Uncertainty
-) -> tuple[Caution, ...]:
+) -> tuple[PredictionWarning, ...]:
     """The warnings of one image: of its file, of its quality, of its answer."""
     limits = manifest.quality
     found = [
@@ -100,12 +102,12 @@ def cautions(
     ]
     return (
         *_low_resolution(manifest, image),
-        *(caution for passed, caution in found if passed),
+        *(warning for passed, warning in found if passed),
         *_flag_label_disagree(manifest, decision),
     )
 
 
-def _low_resolution(manifest: Manifest, image: Decoded) -> tuple[Caution, ...]:
+def _low_resolution(manifest: Manifest, image: Decoded) -> tuple[PredictionWarning, ...]:
     spec = manifest.input
     if image.width >= spec.width and image.height >= spec.height:
         return ()
@@ -113,10 +115,10 @@ def _low_resolution(manifest: Manifest, image: Decoded) -> tuple[Caution, ...]:
         f"The image is {image.width} x {image.height} pixels, smaller than the "
         f"{spec.width} x {spec.height} that the model reads; it was enlarged."
     )
-    return (Caution("low_resolution", detail),)
+    return (PredictionWarning("low_resolution", detail),)
 
 
-def _flag_label_disagree(manifest: Manifest, decision: Decision) -> tuple[Caution, ...]:
+def _flag_label_disagree(manifest: Manifest, decision: Decision) -> tuple[PredictionWarning, ...]:
     picked = next(c for c in manifest.classes if c.code == decision.label)
     if picked.malignant == (decision.flag == "malignant"):
         return ()
@@ -130,4 +132,4 @@ def _flag_label_disagree(manifest: Manifest, decision: Decision) -> tuple[Cautio
         "The flag and the label disagree. The label is the single class that the model picks, here "
         f"{picked.name}, which is {kind}. The flag {why} {advice}"
     )
-    return (Caution(FLAG_LABEL_DISAGREE, detail),)
+    return (PredictionWarning(FLAG_LABEL_DISAGREE, detail),)

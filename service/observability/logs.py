@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
-from service.observability.request_record import Record
+from service.observability.request_record import RequestRecord
 from service.system.threads import show_name
 
 _FLUSH_SECONDS = 2.0
@@ -150,7 +150,7 @@ def set_up_logs(format_: Literal["json", "text"], level: str) -> None:
     threading.excepthook = _log_uncaught_in_thread
 
 
-def log_request(record: Record, *, audit: bool) -> None:
+def log_request(record: RequestRecord, *, audit: bool) -> None:
     """One line for one request; with ``audit`` also what was said of each image."""
     fields: dict[str, Any] = {
         "request_id": record.request_id,

@@ -23,7 +23,7 @@ class Stage:
     end: float = 0.0
 
 
-class Verdict(NamedTuple):
+class LoggedPrediction(NamedTuple):
     """What was said of one image. Leaves the process only where an audit was asked for."""
 
     label: str
@@ -33,8 +33,8 @@ class Verdict(NamedTuple):
 
 
 @dataclass(slots=True)
-class Record:
-    """Filled in by whoever knows; ``service.http.middleware.Envelope`` makes, completes and reports it.
+class RequestRecord:
+    """Made, completed and reported by ``service.http.middleware.RequestMiddleware``.
 
     It never holds anything of an image or of the client but counts: no bytes, names, paths, addresses.
 
@@ -66,7 +66,7 @@ class Record:
     problem: str | None = None
     image_problems: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[LoggedPrediction] = field(default_factory=list)
     trace_id: str | None = None
 
     @contextmanager

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode, format_trace_id, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from service.observability.request_record import UNMATCHED, Record
+from service.observability.request_record import UNMATCHED, RequestRecord
 from service.system.threads import in_thread
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("dermaserve", version)
         self._propagator = TraceContextTextMapPropagator()
 
-    def finish(self, record: Record, headers: "Mapping[str, str]", scheme: str) -> None:
+    def finish(self, record: RequestRecord, headers: "Mapping[str, str]", scheme: str) -> None:
         """Make the spans of a request that is over, and set ``record.trace_id``.
 
         Args:
@@ -84,7 +84,7 @@ class Tracing:
             return  # the thread ends with the process
 
 
-def _attributes(record: Record, scheme: str) -> "dict[str, AttributeValue]":
+def _attributes(record: RequestRecord, scheme: str) -> "dict[str, AttributeValue]":
     found: dict[str, AttributeValue | None] = {
         "http.request.method": record.method,
         "http.request.body.size": record.bytes_received,

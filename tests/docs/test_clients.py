@@ -21,8 +21,8 @@ from service.admission.api_keys import line_of, new_token
 from service.api.schemas import Prediction
 from service.http.problems import Problem
 from tests.docs.pages import block
+from tests.service.app_client import wait_for
 from tests.service.conftest import encoded
-from tests.service.door import wait_for
 from tests.service.process import Process, process
 from tests.synthetic import draw_lesion
 from tests.tiny_bundle import write_tiny_bundle

@@ -8,9 +8,9 @@ from typing import Any
 import onnxruntime
 import pytest
 
+from tests.service.app_client import running, wait_for
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.decoders import Decoders
-from tests.service.door import running, wait_for
 from tests.service.slow import Slow
 
 
@@ -19,7 +19,7 @@ def test_an_image_that_waits_for_room_to_decode_gives_up_at_the_deadline(
 ) -> None:
     monkeypatch.setattr("service.decoding.decoder.SMALL", 0)  # every image is a large one
     with running(tiny, request_timeout=0.5) as client:
-        turn = client.runtime._slot._decoder._large
+        turn = client.runtime._models._decoder._large
         client.call(turn.acquire())
         late = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
         for future in late:
@@ -109,7 +109,7 @@ def test_a_hanging_inference_fails_both_probes_until_it_ends(tiny: Path, slow: S
 @pytest.mark.parametrize(
     ("path", "call", "error"),
     [
-        ("/predict", "service.decoding.forker.socket.socketpair", OSError(24, "Too many open files")),
+        ("/predict", "service.decoding.fork_server.socket.socketpair", OSError(24, "Too many open files")),
         ("/predict", "service.api.images.read_image", MemoryError()),
         ("/gradcam", "service.system.threads.threading.Thread.start", RuntimeError("can't start new thread")),
     ],

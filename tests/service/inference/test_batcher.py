@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import DeadlinePassed, NotReady
 from service.inference.batcher import Batcher, Observer
-from tests.service.door import wait_for
+from tests.service.app_client import wait_for
 
 
 class Work:

@@ -15,12 +15,12 @@ from models.bundle import MANIFEST_NAME, MODEL_NAME, load_bundle, save_bundle
 from models.labels import HAM10000_LABELS
 from service.admission.api_keys import line_of, new_token
 from service.errors import BundleRefused, DeviceError, NotReady
-from service.inference.onnx_session import Predictor
+from service.inference.onnx_session import OnnxSession
 from service.lifecycle import Runtime
 from tests.service.api.test_operations import samples
+from tests.service.app_client import Client, running, settings_for, wait_for
 from tests.service.bundles import NEW, OLD, Bundles
 from tests.service.conftest import JPEG, assert_problem
-from tests.service.door import Door, running, settings_for, wait_for
 from tests.tiny_bundle import tiny_graph
 
 TOKEN = new_token()
@@ -42,21 +42,21 @@ def bundles(tmp_path: Path) -> Bundles:
 
 
 @pytest.fixture
-def door(bundles: Bundles, tmp_path: Path) -> Iterator[Door]:
+def door(bundles: Bundles, tmp_path: Path) -> Iterator[Client]:
     keys = tmp_path / "keys"
     keys.write_text(line_of("operator", TOKEN, admin=True))
     with running(bundles.current, api_keys_file=keys) as door:
         yield door
 
 
-def predict(door: Door, jpeg: bytes) -> dict[str, Any]:
+def predict(door: Client, jpeg: bytes) -> dict[str, Any]:
     response = door.post("/predict", content=jpeg, headers=JPEG | KEY)
     assert response.status_code == 200, response.text
     body: dict[str, Any] = response.json()
     return body
 
 
-def test_a_reload_serves_what_the_folder_holds_now(door: Door, bundles: Bundles, jpeg: bytes) -> None:
+def test_a_reload_serves_what_the_folder_holds_now(door: Client, bundles: Bundles, jpeg: bytes) -> None:
     before = predict(door, jpeg)
     bundles.switch("new")
     response = door.post("/admin/reload", headers=KEY)
@@ -82,7 +82,7 @@ def test_a_reload_serves_what_the_folder_holds_now(door: Door, bundles: Bundles,
 
 @pytest.mark.usefixtures("no_garbage_collection")
 def test_requests_end_with_the_model_they_began_with_and_then_it_is_let_go(
-    door: Door, bundles: Bundles, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+    door: Client, bundles: Bundles, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict(door, jpeg)
     first = door.runtime.classifier
@@ -91,15 +91,15 @@ def test_requests_end_with_the_model_they_began_with_and_then_it_is_let_go(
     session = weakref.ref(predictor()._session)  # type: ignore[union-attr]  # it is alive here
     del first
     running_old, go_on = threading.Event(), threading.Event()
-    run = Predictor.run
+    run = OnnxSession.run
 
-    def held(self: Predictor, batch: Any) -> Any:
+    def held(self: OnnxSession, batch: Any) -> Any:
         if self is predictor():
             running_old.set()
             assert go_on.wait(20)
         return run(self, batch)
 
-    monkeypatch.setattr(Predictor, "run", held)
+    monkeypatch.setattr(OnnxSession, "run", held)
     waiting = door.begin("POST", "/predict", content=jpeg, headers=JPEG | KEY)
     assert running_old.wait(20)
     bundles.switch("new")
@@ -115,7 +115,7 @@ def test_requests_end_with_the_model_they_began_with_and_then_it_is_let_go(
 
 
 def test_a_bundle_that_is_being_served_already_is_verified_but_not_loaded_again(
-    door: Door, bundles: Bundles
+    door: Client, bundles: Bundles
 ) -> None:
     served = door.runtime.classifier
     assert door.post("/admin/reload", headers=KEY).json()["new"]["version"] == OLD
@@ -167,7 +167,7 @@ def edited(old: str, new: str) -> Callable[[Path], None]:
     ],
 )  # fmt: skip
 def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_goes_on(
-    door: Door,
+    door: Client,
     bundles: Bundles,
     jpeg: bytes,
     caplog: pytest.LogCaptureFixture,
@@ -202,7 +202,7 @@ def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_goes_on(
     ],
 )
 def test_whatever_else_keeps_a_bundle_from_loading_is_a_refusal_too(
-    door: Door,
+    door: Client,
     bundles: Bundles,
     jpeg: bytes,
     monkeypatch: pytest.MonkeyPatch,
@@ -214,7 +214,7 @@ def test_whatever_else_keeps_a_bundle_from_loading_is_a_refusal_too(
 
     bundles.switch("new")
     with monkeypatch.context() as patch:
-        patch.setattr(Predictor, "warm_up", fail)
+        patch.setattr(OnnxSession, "warm_up", fail)
         response = door.post("/admin/reload", headers=KEY)
     assert_problem(response, 409, "bundle-refused")
     assert response.json()["detail"] == "The old model goes on. " + detail
@@ -224,14 +224,14 @@ def test_whatever_else_keeps_a_bundle_from_loading_is_a_refusal_too(
 
 
 @pytest.mark.usefixtures("no_garbage_collection")
-def test_a_refused_model_is_let_go(door: Door, bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused: list[weakref.ref[Predictor]] = []
+def test_a_refused_model_is_let_go(door: Client, bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[weakref.ref[OnnxSession]] = []
 
-    def fail(predictor: Predictor, _: int) -> None:
+    def fail(predictor: OnnxSession, _: int) -> None:
         refused.append(weakref.ref(predictor))
         raise RuntimeError("it cannot be run")
 
-    monkeypatch.setattr(Predictor, "warm_up", fail)
+    monkeypatch.setattr(OnnxSession, "warm_up", fail)
     bundles.switch("new")
     logging.disable(logging.ERROR)  # pytest keeps what is logged, with its traceback
     try:
@@ -245,17 +245,17 @@ def test_one_reload_runs_at_a_time_and_none_while_starting_or_draining(
     bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading, go_on = threading.Event(), threading.Event()
-    warm_up = Predictor.warm_up
+    warm_up = OnnxSession.warm_up
 
-    def held(self: Predictor, size: int) -> None:
+    def held(self: OnnxSession, size: int) -> None:
         loading.set()
         assert go_on.wait(20)
         warm_up(self, size)
 
     keys = tmp_path / "keys"
     keys.write_text(line_of("operator", TOKEN, admin=True))
-    monkeypatch.setattr(Predictor, "warm_up", held)
-    door = Door(Runtime(settings_for(bundles.current, api_keys_file=keys)))
+    monkeypatch.setattr(OnnxSession, "warm_up", held)
+    door = Client(Runtime(settings_for(bundles.current, api_keys_file=keys)))
     door.start()
     try:
         assert loading.wait(20)
@@ -304,7 +304,7 @@ def test_a_model_with_other_classes_leaves_no_label_of_the_old_one_behind(
         assert metrics["dermaserve_drift_images"] == 0
 
 
-def test_a_reload_says_why_it_failed_to_whoever_calls_it(door: Door, bundles: Bundles) -> None:
+def test_a_reload_says_why_it_failed_to_whoever_calls_it(door: Client, bundles: Bundles) -> None:
     (bundles.folder / "new" / MODEL_NAME).unlink()
     bundles.switch("new")
     with pytest.raises(BundleRefused, match=r"model\.onnx: cannot be read"):
