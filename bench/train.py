@@ -39,7 +39,7 @@ _SHARE = 0.02
 """Of the images in validation and in test each: as few as still hold every class."""
 
 _ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}
-"""As the README advises for a CPU; the environment's own values win."""
+"""As docs/training.md advises for a CPU; the environment's own values win."""
 
 
 class TrainingBenchmarkError(DermaserveError):

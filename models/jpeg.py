@@ -3,7 +3,7 @@
 libjpeg decodes damaged data as well as it can, and Pillow does not pass its warnings on. But libjpeg
 takes data piece by piece and asks for more when it runs out. Given all but the end of the compressed
 data, it must ask for the end; given the end, it must not ask for more. This costs 1 % of decoding, and agrees
-with libjpeg's own warnings (tests/models/test_damaged_jpeg.py; the README has the figures).
+with libjpeg's own warnings (tests/models/test_damaged_jpeg.py; docs/clinic-api.md has the figures).
 """
 
 import io

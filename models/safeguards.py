@@ -23,7 +23,8 @@ class PredictionSets(Strict):
     the share ``coverage`` has it in its set (Vovk, "Conditional validity of inductive conformal
     predictors", ACML 2012; Sadinle, Lei and Wasserman, "Least ambiguous set-valued classifiers with
     bounded error levels", JASA 114, 2019). That holds for new images that are exchangeable with the
-    validation images.
+    validation images, if these chose nothing else. Where they also chose the epochs, it is an aim, and
+    ``measured`` says what came of it.
     """
 
     coverage: float = Field(

@@ -183,7 +183,7 @@ def build_router(runtime: Runtime) -> APIRouter:
         "/model",
         tags=["model"],
         summary="The model being served",
-        description="From its manifest: classes, operating point, figures measured once on the test part, "
+        description="From its manifest: classes, operating point, figures measured on the test part, "
         "limits, licence. It changes with a reload or a restart only: keep it, and ask with its `ETag`.",
         operation_id="model",
         response_model=ModelCard,

@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
         parents=[scoring_options()],
-        help="calibrate on validation and score the test part once; or score a bundle again",
+        help="calibrate on validation and score the test part; or score a bundle again",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, metavar="DIR", help="the run folder")
