@@ -1,7 +1,7 @@
 """The whole benchmark: ``make bench``, or ``python -m bench``.
 
-Writes results.json, report.md and report.png into the output folder, anew after each part, so that an
-interrupted run has its tables too. With ``--tables`` it writes them from an older results.json.
+Writes results.json, report.md and report.png into the output folder after each part, so that an interrupted
+run has its tables too. ``--tables`` only writes the tables of an earlier results.json.
 """
 
 import argparse
@@ -13,9 +13,7 @@ from pathlib import Path
 from bench.images import prepare_images
 from bench.machine import describe_machine, versions
 from bench.peers import PEERS, Peer
-from bench.plot import plot
-from bench.recorder import Recorder
-from bench.report import report
+from bench.report import plot, report
 from bench.results import Results
 from bench.rounds import BATCH_CAP, BATCH_WAIT, CLIENTS, Plan, Rounds
 from bench.servers import ROOT
@@ -27,14 +25,8 @@ PARTS = ("limit", "service", "peers", "memory")
 
 
 def main(arguments: Sequence[str] | None = None, *, known: Sequence[Peer] = PEERS) -> int:
-    """Run the command line; returns its exit status, 1 where something could not be measured.
-
-    Args:
-        arguments: instead of the program's.
-        known: the peers there are.
-    """
-    parser = _parser(known)
-    options = parser.parse_args(arguments)
+    """Run the command line with the peers ``known``; returns 1 if something could not be measured."""
+    options = _parser(known).parse_args(arguments)
     out: Path = options.out.absolute()
     if options.tables:
         write(Results.load(out / "results.json"), known, out)
@@ -56,7 +48,7 @@ def main(arguments: Sequence[str] | None = None, *, known: Sequence[Peer] = PEER
     settings = {
         "repetitions": plan.repetitions,
         "seconds of a cell": plan.seconds,
-        "requests before memory is looked at": plan.requests,
+        "requests before memory is measured": plan.requests,
         "peers' batch cap and wait": f"{BATCH_CAP}, {BATCH_WAIT} s",
         "service": versions(plan.python),
         **{
@@ -71,13 +63,13 @@ def main(arguments: Sequence[str] | None = None, *, known: Sequence[Peer] = PEER
         results.save(out / "results.json")
         write(results, known, out)
 
-    Rounds(plan, Recorder(results, images=plan.images["600x450"], seconds=plan.seconds), save=save).run()
+    Rounds(plan, results, save=save).run()
     print((out / "report.md").read_text(encoding="utf-8"))
     return 1 if results.failures() else 0
 
 
 def write(results: Results, peers: Sequence[Peer], out: Path) -> None:
-    """Tables and plot of ``results``, of the peers that were measured."""
+    """Write tables and plot of ``results``, with the peers that were measured."""
     measured = {entry.subject for entry in results.entries}
     titles = {peer.name: peer.title for peer in peers if peer.name in measured}
     (out / "report.md").write_text(report(results, titles), encoding="utf-8")
@@ -99,21 +91,19 @@ def _parser(known: Sequence[Peer]) -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=4.0, help="of a cell (default %(default)s)")
     parser.add_argument("--clients", type=_numbers, default=CLIENTS, help="default 1,4,16,64")
     parser.add_argument(
-        "--requests", type=int, default=10_000, help="before memory is looked at (default %(default)s)"
+        "--requests", type=int, default=10_000, help="before memory is measured (default %(default)s)"
     )
     parser.add_argument(
         "--python",
         type=Path,
         default=ROOT / ".venv-serve" / "bin" / "python",
-        help="of the environment of our service (default: that of `make serve`)",
+        help="of the environment of this service (default: that of `make serve`)",
     )
     parser.add_argument("--bundle", type=Path, help="default: the shipped one")
     parser.add_argument(
-        "--out", type=Path, default=ROOT / "runs" / "bench", help="folder for what is written (runs/bench)"
+        "--out", type=Path, default=ROOT / "runs" / "bench", help="folder (default runs/bench)"
     )
-    parser.add_argument(
-        "--tables", action="store_true", help="only write the tables of OUT/results.json anew"
-    )
+    parser.add_argument("--tables", action="store_true", help="only write the tables of OUT/results.json")
     return parser
 
 
@@ -135,6 +125,6 @@ def _numbers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    # As an interrupt from the keyboard: servers are stopped.
+    # Like an interrupt from the keyboard, so that servers are stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The machine and the versions that figures were measured with."""
+"""The machine and the package versions of a measurement."""
 
 import os
 import platform
@@ -14,13 +14,13 @@ _FLAGS = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),
     *("asimddp", "i8mm", "bf16", "sve"),
 )
-"""Of the instruction set: those that ONNX Runtime's kernels are chosen by."""
+"""The instructions that ONNX Runtime chooses its kernels by."""
 
 _OURS = ("onnxruntime", "onnxruntime-gpu", "numpy", "pillow", "fastapi", "starlette", "uvicorn", "uvloop")
 
 
 def describe_machine() -> dict[str, str]:
-    """Processor, cores, memory, system, and which images there are."""
+    """Processor, cores, memory, system, and the kind of images."""
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     model = re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", info, re.MULTILINE)
@@ -29,7 +29,7 @@ def describe_machine() -> dict[str, str]:
     return {
         "processor": model[1] if model else platform.machine(),
         "usable cores": str(usable_cpus()),
-        "instruction set": ", ".join(flag for flag in _FLAGS if flag in present) or "none of note",
+        "instruction set": ", ".join(flag for flag in _FLAGS if flag in present) or "baseline",
         "memory": f"{memory / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "images": "HAM10000, originals" if real_originals() else "synthetic",
@@ -46,9 +46,8 @@ def versions(python: Path, packages: Sequence[str] = _OURS) -> str:
         "    except metadata.PackageNotFoundError: pass\n"
     )
     try:
-        run = subprocess.run(
-            [python, "-c", program, *packages], stdout=subprocess.PIPE, text=True, timeout=60, check=True
-        )
+        command = [str(python), "-c", program, *packages]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         return f"unknown: {error}"
-    return ", ".join(run.stdout.splitlines())
+    return ", ".join(done.stdout.splitlines())

@@ -60,8 +60,9 @@ def test_every_cell_is_measured_and_a_missing_peer_ends_no_run(out: Path) -> Non
         assert results.of("dermaserve", cell, "load_cpu")[0] > 0
     assert results.of("fake", "multipart 16", "throughput")[0] > 0
     for size in ("600x450", "12mp"):
-        assert results.limit(size)[0] > 0
+        assert results.of("limit", f"{size}, batch 1", "throughput")[0] > 0
         assert results.of("limit", size, "single")[0] > 0
+    assert results.limit()[0] > 0
     assert results.of("dermaserve", "process", "ready")[0] > 0
     assert results.of("dermaserve", "process", "rss")[0] > 50e6
     assert results.of("dermaserve", "memory", "requests") == {0: 20}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.images import draw_lesion
+from bench.images import drawn_jpeg
 from bench.peers import PEERS, ROOT, Peer, Shape, one_more, one_per_core, one_wide
 from bench.peers.__main__ import check
 from bench.peers.common import Options
@@ -89,7 +89,7 @@ class Stranger(Peer):
 
 def test_the_check_tells_a_peer_that_does_not_answer_as_the_graph(tmp_path: Path) -> None:
     model = write_tiny_bundle(tmp_path / "bundle").path / MODEL_NAME
-    image = draw_lesion(np.random.default_rng(1))
+    image = drawn_jpeg(np.random.default_rng(1))
     log = tmp_path / "log"
     stranger = Stranger("stranger", "Stranger", one_wide, "/health")
     assert "differs from the graph by up to 0." in check(stranger, model, [image], SHAPE, 8, log)
