@@ -1,13 +1,13 @@
 """The whole benchmark: ``make bench``, or ``python -m bench``.
 
 Writes results.json, report.md and report.png into the output folder after each part, so that an interrupted
-run has its tables too. ``--tables`` only writes the tables of an earlier results.json.
+run has its tables too.
 """
 
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.images import prepare_images
@@ -15,7 +15,7 @@ from bench.machine import describe_machine, versions
 from bench.peers import PEERS, Peer
 from bench.report import plot, report
 from bench.results import Results
-from bench.rounds import BATCH_CAP, BATCH_WAIT, CLIENTS, Plan, Rounds
+from bench.rounds import CLIENTS, Plan, Rounds
 from bench.servers import ROOT
 from models.bundle import MODEL_NAME
 
@@ -28,9 +28,6 @@ def main(arguments: Sequence[str] | None = None, *, known: Sequence[Peer] = PEER
     """Run the command line with the peers ``known``; returns 1 if something could not be measured."""
     options = _parser(known).parse_args(arguments)
     out: Path = options.out.absolute()
-    if options.tables:
-        write(Results.load(out / "results.json"), known, out)
-        return 0
     peers = [peer for peer in known if peer.name in options.peers]
     plan = Plan(
         model=(options.bundle or _SHIPPED).absolute() / MODEL_NAME,
@@ -49,7 +46,6 @@ def main(arguments: Sequence[str] | None = None, *, known: Sequence[Peer] = PEER
         "repetitions": plan.repetitions,
         "seconds of a cell": plan.seconds,
         "requests before memory is measured": plan.requests,
-        "peers' batch cap and wait": f"{BATCH_CAP}, {BATCH_WAIT} s",
         "service": versions(plan.python),
         **{
             peer.title: versions(peer.python, _PEER_PACKAGES)
@@ -81,15 +77,11 @@ def _parser(known: Sequence[Peer]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--only", type=_some_of(PARTS), default=PARTS, metavar="PART,...", help=",".join(PARTS)
-    )
-    parser.add_argument(
-        "--peers", type=_some_of(names), default=names, metavar="NAME,...", help=",".join(names)
-    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="default: everything")
+    parser.add_argument("--peers", nargs="*", choices=names, default=names, help="default: every one")
     parser.add_argument("--repetitions", type=int, default=5, help="default %(default)s")
     parser.add_argument("--seconds", type=float, default=4.0, help="of a cell (default %(default)s)")
-    parser.add_argument("--clients", type=_numbers, default=CLIENTS, help="default 1,4,16,64")
+    parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS, help="default 1 4 16 64")
     parser.add_argument(
         "--requests", type=int, default=10_000, help="before memory is measured (default %(default)s)"
     )
@@ -103,25 +95,7 @@ def _parser(known: Sequence[Peer]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, default=ROOT / "runs" / "bench", help="folder (default runs/bench)"
     )
-    parser.add_argument("--tables", action="store_true", help="only write the tables of OUT/results.json")
     return parser
-
-
-def _some_of(known: Sequence[str]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        names = [name for name in text.split(",") if name]
-        if unknown := [name for name in names if name not in known]:
-            raise argparse.ArgumentTypeError(f"expected some of {','.join(known)}, got {','.join(unknown)}")
-        return names
-
-    return parse
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected numbers such as 1,16, got {text!r}") from error
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -43,48 +44,45 @@ class GpuError(DermaserveError):
     """There is no usable GPU, or it cannot run the graph."""
 
 
-class Runner:
-    """One graph in one precision on ``device``, ``"cuda"`` or ``"cpu"``."""
+def open_session(model: onnx.ModelProto, precision: str, device: str) -> Any:
+    """A session of ``model`` in one of ``PRECISIONS``, on ``device``, ``"cuda"`` or ``"cpu"``.
 
-    def __init__(self, model: onnx.ModelProto, precision: str, device: str) -> None:
-        """Open the session.
+    Raises:
+        GpuError: ONNX Runtime cannot run the graph there.
+    """
+    # As the service sets it, but for TF32.
+    cuda = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": str(int(precision == "tf32"))}
+    providers = [(CUDA, cuda), CPU] if device == "cuda" else [CPU]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    data = (in_half(model) if precision == "fp16" else model).SerializeToString()
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's exceptions share no public base
+        raise GpuError(str(error).partition("\n")[0]) from error
+    if device == "cuda" and session.get_providers()[0] != CUDA:
+        raise GpuError(f"{CUDA} could not be started")
+    return session
 
-        Raises:
-            GpuError: ONNX Runtime cannot run the graph on the device.
-        """
-        graph = in_half(model) if precision == "fp16" else model
-        # As the service sets it, but for TF32.
-        cuda = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": str(int(precision == "tf32"))}
-        providers = [(CUDA, cuda), CPU] if device == "cuda" else [CPU]
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        data = graph.SerializeToString()
-        try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=providers)
-        except Exception as error:  # ONNX Runtime's exceptions share no public base
-            raise GpuError(str(error).partition("\n")[0]) from error
-        if device == "cuda" and self._session.get_providers()[0] != CUDA:
-            raise GpuError(f"{CUDA} could not be started")
-        self._device = device
 
-    def run(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Probabilities, float32 ``[N, classes]``, of uint8 ``[N, height, width, channels]``."""
-        return np.asarray(self._session.run(["probabilities"], {"image": pixels})[0])
+def probabilities(session: Any, pixels: Pixels) -> NDArray[np.float32]:
+    """Probabilities, float32 ``[N, classes]``, of uint8 ``[N, height, width, channels]``."""
+    return np.asarray(session.run(["probabilities"], {"image": pixels})[0])
 
-    def seconds(self, pixels: Pixels, runs: int) -> float:
-        """Median seconds of a run of the batch ``pixels``, copied to the device beforehand."""
-        binding = self._session.io_binding()
-        value = onnxruntime.OrtValue.ortvalue_from_numpy(pixels, self._device, 0)
-        binding.bind_ortvalue_input("image", value)
-        for output in self._session.get_outputs():
-            binding.bind_output(output.name, self._device)
-        times = []
-        for _ in range(runs + 3):  # kernels are chosen in the first ones
-            start = time.perf_counter()
-            self._session.run_with_iobinding(binding)
-            binding.synchronize_outputs()
-            times.append(time.perf_counter() - start)
-        return statistics.median(times[3:])
+
+def median_seconds(session: Any, pixels: Pixels, device: str, runs: int) -> float:
+    """Seconds of a run of the batch ``pixels``, with inputs and outputs on the device."""
+    binding = session.io_binding()
+    binding.bind_ortvalue_input("image", onnxruntime.OrtValue.ortvalue_from_numpy(pixels, device, 0))
+    for output in session.get_outputs():
+        binding.bind_output(output.name, device)
+    times = []
+    for _ in range(runs + 3):  # kernels are chosen in the first ones
+        start = time.perf_counter()
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[3:])
 
 
 def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -114,16 +112,17 @@ def measure_graph(
     model: onnx.ModelProto, pixels: Pixels, device: str, batches: Sequence[int], runs: int
 ) -> list[str]:
     """A table of images per second and of the distance to the CPU's probabilities, by precision."""
-    expected = Runner(model, "fp32", "cpu").run(pixels)
+    expected = probabilities(open_session(model, "fp32", "cpu"), pixels)
     rows = []
     for precision in PRECISIONS:
         try:
-            runner = Runner(model, precision, device)
-            found = runner.run(pixels)
+            session = open_session(model, precision, device)
         except GpuError as error:
             rows.append([precision, *("–" for _ in batches), "–", str(error)])
             continue
-        rates = (n / runner.seconds(pixels[np.arange(n) % len(pixels)], runs) for n in batches)
+        found = probabilities(session, pixels)
+        repeated = {n: pixels[np.arange(n) % len(pixels)] for n in batches}
+        rates = (n / median_seconds(session, batch, device, runs) for n, batch in repeated.items())
         same = (found.argmax(axis=1) == expected.argmax(axis=1)).mean()
         distance = np.abs(found - expected).max()
         rows.append([precision, *(f"{rate:.0f}" for rate in rates), f"{distance:.1e}", f"{same:.3f}"])
@@ -173,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         bundle = load_bundle(options.bundle)
         spec, model = bundle.manifest.input, onnx.load(bundle.model_path)
-        Runner(model, "fp32", device)  # before anything is written
+        open_session(model, "fp32", device)  # fails without a GPU, before anything is written
         images = prepare_images(options.out / "images")["600x450"]
         read = partial(decode, height=spec.height, width=spec.width, color=spec.color)
         pixels = np.stack([read(data).pixels for data in read_images(images)[:64]])

@@ -3,8 +3,8 @@
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 from bench.images import real_originals
@@ -37,17 +37,7 @@ def describe_machine() -> dict[str, str]:
 
 
 def versions(python: Path, packages: Sequence[str] = _OURS) -> str:
-    """Versions of Python and of those ``packages`` that the environment of ``python`` has."""
-    program = (
-        "import sys, platform\nfrom importlib import metadata\n"
-        "print('Python', platform.python_version())\n"
-        "for name in sys.argv[1:]:\n"
-        "    try: print(name, metadata.version(name))\n"
-        "    except metadata.PackageNotFoundError: pass\n"
-    )
-    try:
-        command = [str(python), "-c", program, *packages]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"unknown: {error}"
-    return ", ".join(done.stdout.splitlines())
+    """Those ``packages`` that the environment of ``python`` has, with their versions."""
+    folders = [str(folder) for folder in python.parents[1].glob("lib/python*/site-packages")]
+    found = {each.name.lower(): each.version for each in metadata.distributions(path=folders)}
+    return ", ".join(f"{name} {found[name]}" for name in packages if name in found) or "unknown"

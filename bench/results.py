@@ -71,12 +71,6 @@ class Results:
         part.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
         part.replace(path)
 
-    @classmethod
-    def load(cls, path: Path) -> "Results":
-        """Read what ``save`` wrote."""
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return cls(found["machine"], found["settings"], [Entry(**entry) for entry in found["entries"]])
-
 
 def ratio(above: Mapping[int, float], below: Mapping[int, float]) -> list[float]:
     """``above`` over ``below`` in each repetition that has both."""

@@ -19,19 +19,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.load import Load
+import httpx
+
+from bench.images import read_images
+from bench.load import Load, fault
 from bench.peers import Peer
+from bench.peers.common import Classifier, Options
 from bench.results import Results
 from bench.servers import ROOT, Server, ServerError, our_service, peer_server
 from models.errors import DermaserveError
 
 OURS = "dermaserve"
 CLIENTS = (1, 4, 16, 64)
-BATCH_CAP, BATCH_WAIT = 1, 0.0  # images and seconds, of the peers: as this service on a CPU
 _AT = 16  # clients of what is measured with one number of clients
 _OPEN_LOOP = 5  # times the seconds of a closed loop, for the 200 answers that a p95 needs
 _IDLE_SECONDS = 5.0  # at least: Linux counts processor time in hundredths
 _CHILD_TIMEOUT = 1800  # seconds
+_TOLERANCE = 1e-4  # of a probability
 _OVERLAY = "/predict?gradcam=true"
 
 
@@ -119,14 +123,14 @@ class Rounds:
 
     def _peer(self, peer: Peer, repetition: int) -> None:
         def cells(server: Server) -> None:
+            if peer.onnx:
+                check_answer(server, self._plan.model, read_images(self._plan.images["600x450"])[0])
             for clients in self._plan.clients:
                 cell = f"multipart {clients}"
                 self._load(repetition, peer.name, server, cell, clients=clients, form="multipart")
 
         log = self._plan.logs / f"{peer.name}.log"
-        server = peer_server(
-            peer, model=self._plan.model, log=log, max_batch_size=BATCH_CAP, batch_timeout=BATCH_WAIT
-        )
+        server = peer_server(peer, model=self._plan.model, log=log)
         self._serve(repetition, peer.name, server, cells)
 
     def _memory(self) -> None:
@@ -191,6 +195,24 @@ class Rounds:
         self._results.add(repetition, subject, cell, values, error)
         rate = f"{values['throughput']:.1f} images/s" if "throughput" in values else "done"
         print(f"[{repetition + 1}] {subject}, {cell}: {error or rate}", flush=True)
+
+
+def check_answer(server: Server, model: Path, image: bytes) -> None:
+    """Compare the probabilities that a peer answers with those of the graph in ``model``.
+
+    Raises:
+        ServerError: they differ, or there are none.
+    """
+    try:
+        answer = httpx.post(f"http://127.0.0.1:{server.port}/predict", files={"file": image}, timeout=60)
+    except httpx.HTTPError as error:
+        raise ServerError(f"{type(error).__name__}: {error}") from error
+    if problem := fault(answer.status_code, answer.content):
+        raise ServerError(problem)
+    expected = Classifier(Options(model, port=0, workers=1, threads=1))(image)["probabilities"]
+    found = answer.json()["probabilities"]
+    if (difference := max(abs(found[code] - p) for code, p in expected.items())) > _TOLERANCE:
+        raise ServerError(f"differs from the graph by up to {difference:.2g}")
 
 
 class ChildError(DermaserveError):

@@ -14,7 +14,7 @@ from typing import Self
 
 import psutil
 
-from bench.peers import Peer, Shape
+from bench.peers import Peer
 from bench.processes import Usage, cpu_seconds, family, usage
 from models.errors import DermaserveError
 from service.cpus import usable_cpus
@@ -198,23 +198,8 @@ def our_service(python: Path, *, log: Path, bundle: Path | None = None, device: 
     return Server(command, port=port, ready_path="/readyz", log=log, environment=environment)
 
 
-def peer_server(
-    peer: Peer,
-    *,
-    model: Path,
-    log: Path,
-    max_batch_size: int,
-    batch_timeout: float,
-    shape: Shape | None = None,
-) -> Server:
-    """A peer on a free port, in the ``shape`` that is best for the cores unless given."""
+def peer_server(peer: Peer, *, model: Path, log: Path) -> Server:
+    """A peer on a free port, using all cores."""
     port = free_port()
-    command = peer.command(
-        peer.python,
-        model=model.absolute(),
-        port=port,
-        shape=shape or peer.best(usable_cpus()),
-        max_batch_size=max_batch_size,
-        batch_timeout=batch_timeout,
-    )
+    command = peer.command(model=model.absolute(), port=port, cores=usable_cpus())
     return Server(command, port=port, ready_path=peer.ready_path, log=log, environment=peer.environment)

@@ -120,12 +120,6 @@ def test_a_run_that_has_just_begun_gives_tables_too(tmp_path: Path) -> None:
     plot(empty, {}, tmp_path / "empty.png")
 
 
-def test_results_are_read_as_they_were_saved(tmp_path: Path) -> None:
-    results = made_up()
-    results.save(tmp_path / "deep" / "results.json")
-    assert Results.load(tmp_path / "deep" / "results.json") == results
-
-
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
     plot(made_up(), TITLES, tmp_path / "report.png")
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
