@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from bench.images import read_images
 from models.preprocess import decode
-from service.cpus import usable_cpus
+from service.system.cpus import usable_cpus
 
 BATCHES = (1, 4)
 """Images of one run of the graph; the better batch is the limit."""

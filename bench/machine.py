@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from bench.images import real_originals
-from service.cpus import usable_cpus
+from service.system.cpus import usable_cpus
 
 _FLAGS = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),

@@ -17,7 +17,7 @@ import psutil
 from bench.peers import Peer
 from bench.processes import Usage, cpu_seconds, family, usage
 from models.errors import DermaserveError
-from service.cpus import usable_cpus
+from service.system.cpus import usable_cpus
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,9 +5,9 @@ import sys
 import textwrap
 
 from models.errors import DermaserveError
-from service.commands import check, key, openapi, predict, serve
+from service.cli import check, key, openapi, predict, serve
 from service.settings import PREFIX, Settings
-from service.standard_streams import fill_standard_streams
+from service.system.standard_streams import fill_standard_streams
 
 _COMMANDS = (serve, openapi, check, predict, key)
 

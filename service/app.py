@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from service.cors import Cors
-from service.docs import API_VERSION, DESCRIPTION, LICENCE, SERVERS, TAGS, TITLE, completed, errors
-from service.gate import Phase
-from service.middleware import Envelope
-from service.operations import build_admin, build_metrics, build_probes
-from service.pages import add_pages
-from service.problems import add_problem_handlers
-from service.routes import build_router
-from service.runtime import Runtime
+from service.admission.admission import Phase
+from service.api.images import build_router
+from service.api.openapi import API_VERSION, DESCRIPTION, LICENCE, SERVERS, TAGS, TITLE, completed, errors
+from service.api.operations import build_admin, build_metrics, build_probes
+from service.api.pages import add_pages
+from service.http.cors import Cors
+from service.http.middleware import RequestMiddleware
+from service.http.problems import add_problem_handlers
+from service.lifecycle import Runtime
 from service.settings import Settings
-from service.workers import in_thread
+from service.system.threads import in_thread
 
 if TYPE_CHECKING:
-    from service.tracing import Tracing
+    from service.observability.tracing import Tracing
 
 # FastAPI's own, on by default, would send paths, queries, addresses and stack traces.
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
@@ -64,8 +64,8 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
     )
     if settings.cors_origins:
         app.add_middleware(Cors, origins=settings.cors_origins)
-    _add_envelope(app, runtime, tracing)
-    keyed: dict[str, Any] = {"dependencies": [Depends(runtime.access.key)], "responses": errors(401)}
+    _add_middleware(app, runtime, tracing)
+    keyed: dict[str, Any] = {"dependencies": [Depends(runtime.authenticator.key)], "responses": errors(401)}
     app.include_router(build_router(runtime), **keyed)
     app.include_router(build_probes(runtime))
     if settings.operations_port is None:
@@ -80,17 +80,17 @@ def create_operations_app(runtime: Runtime) -> FastAPI:
     app = FastAPI(
         openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=_NO_TELEMETRY
     )
-    _add_envelope(app, runtime)  # without traces: of probes and scrapes they would be noise
+    _add_middleware(app, runtime)  # without traces: of probes and scrapes they would be noise
     for build in (build_probes, build_metrics, build_admin):
         app.include_router(build(runtime))
     return app
 
 
-def _add_envelope(app: FastAPI, runtime: Runtime, tracing: "Tracing | None" = None) -> None:
+def _add_middleware(app: FastAPI, runtime: Runtime, tracing: "Tracing | None" = None) -> None:
     app.add_middleware(
-        Envelope,
+        RequestMiddleware,
         metrics=runtime.metrics,
-        closing=lambda: runtime.gate.phase in (Phase.DRAINING, Phase.CLOSED),
+        closing=lambda: runtime.admission.phase in (Phase.DRAINING, Phase.CLOSED),
         tracing=tracing,
         audit=runtime.settings.audit,
     )
@@ -99,7 +99,7 @@ def _add_envelope(app: FastAPI, runtime: Runtime, tracing: "Tracing | None" = No
 
 def _tracing() -> "Tracing":
     # Imported here, not above: it is an extra, and not small.
-    from service.tracing import Tracing
+    from service.observability.tracing import Tracing
 
     return Tracing(API_VERSION)
 

@@ -14,11 +14,11 @@ from starlette.types import ASGIApp
 
 from service.app import create_app, create_operations_app
 from service.errors import BundleRefused, NotReady
+from service.http.connection import connection_class
+from service.lifecycle import Runtime
 from service.listener import OperationsServer
-from service.memory import return_large_blocks
-from service.protocol import connection_class
-from service.runtime import Runtime
 from service.settings import Settings
+from service.system.memory import return_large_blocks
 
 _KEEP_ALIVE = 75  # seconds; above the 60 of common load balancers, which must close first
 _LAST_CALL = 0.25  # seconds between the last connection and the last request
@@ -66,7 +66,7 @@ class DrainingServer(uvicorn.Server):
             for server in self.servers:
                 server.close()
             await asyncio.sleep(_LAST_CALL)
-        self._runtime.close_gate()
+        self._runtime.close_admission()
         await super().shutdown(sockets)
         if self._operations is not None:  # the last to go, so that the end can be watched
             await self._operations.end()
@@ -76,7 +76,7 @@ class DrainingServer(uvicorn.Server):
         while True:
             await self._hangup.wait()
             self._hangup.clear()
-            await self._runtime.access.reload()
+            await self._runtime.authenticator.reload()
             try:
                 await self._runtime.reload()
             except BundleRefused:

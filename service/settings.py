@@ -16,17 +16,21 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
 from models.preprocess import DEFAULT_MAX_PIXELS, HIGHEST_MAX_PIXELS
-from service.cpus import usable_cpus
-from service.drift import MIN_IMAGES
 from service.errors import SettingsError
-from service.keys import HIGHEST_RATE, first_keys
 from service.origins import parse_origins
 from service.service_links import service_links
+from service.system.cpus import usable_cpus
 
 PREFIX = "DERMASERVE_"
 
 _NOT_OURS = {"DERMASERVE_HAM10000"}
 """Read by the tests only: where real images lie."""
+
+HIGHEST_RATE = 1_000_000
+"""Images a minute; what is more is no limit."""
+
+MIN_DRIFT_IMAGES = 200
+"""Below so many images, prediction drift is not computed; ``service.observability.drift`` says why."""
 
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 
@@ -191,7 +195,7 @@ class Settings(BaseSettings):
     )
     drift_window: int = Field(
         default=1000,
-        ge=MIN_IMAGES,
+        ge=MIN_DRIFT_IMAGES,
         le=1_000_000,
         description="latest images that are compared with the bundle's drift reference",
     )
@@ -287,12 +291,8 @@ def load_settings() -> Settings:
     problems = [_unknown(name, known) for name in sorted(ours) if name.upper() not in known]
     try:
         settings = Settings()
-        if settings.api_keys_file is not None:
-            first_keys(settings.api_keys_file)
     except ValidationError as error:
         problems += [_wrong(details) for details in error.errors()]
-    except SettingsError as error:
-        problems += error.problems
     if problems:
         raise SettingsError(problems)
     return settings

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import service
-
 ROOT = Path(__file__).parents[1]
 
 PARTS = ("models", "service", "training")
@@ -23,49 +21,58 @@ HOMES = {
     "keras": ("training/",),
     "tf2onnx": ("training/",),
     "onnx": ("training/",),
-    "onnxruntime": ("service/predictor.py", "training/export/"),
-    "fastapi": (
-        "service/routes.py",
-        "service/operations.py",
-        "service/access.py",
-        "service/app.py",
-        "service/problems.py",
-        "service/pages.py",
-    ),
-    "opentelemetry": ("service/tracing.py",),
+    "onnxruntime": ("service/inference/onnx_session.py", "training/export/"),
+    "fastapi": ("service/api/", "service/http/", "service/app.py", "service/admission/auth.py"),
+    "opentelemetry": ("service/observability/tracing.py",),
     "uvicorn": (
         "service/server.py",
         "service/listener.py",
-        "service/protocol.py",
-        "service/request_cycle.py",
+        "service/http/connection.py",
+        "service/http/request_cycle.py",
     ),
-    "prometheus_client": ("service/metrics.py", "service/exposition.py"),
+    "prometheus_client": ("service/observability/metrics.py", "service/observability/exposition.py"),
     "PIL": (
         "models/preprocess.py",
         "models/jpeg.py",
         "models/samples.py",
         "models/color.py",
-        "service/gradcam.py",
-        "service/codecs.py",
+        "service/inference/overlay.py",
+        "service/decoding/worker.py",
         "training/",
     ),
 }
 """Library to the only files, or folders, that may import it."""
 
-
-TRAINING_FLOORS = (
-    {"markdown", "figure_files"},
-    {"data"},
-    {"recipe", "metrics"},
-    {"recipes", "run", "network"},
-    {"catalogue", "fit", "calibration"},
-    {"evaluation"},
-    {"export"},
-    {"evaluation/comparison", "search"},
-    {"cli"},
-    {"__main__"},
-)
-"""Rooms of ``training``, from the ground up: folders, and modules beside them.
+FLOORS = {
+    "service": (
+        {"errors", "origins", "service_links"},
+        {"system"},
+        {"settings"},
+        {"observability"},
+        {"decoding", "admission"},
+        {"inference", "http"},
+        {"lifecycle"},
+        {"api"},
+        {"app", "bulk"},
+        {"listener"},
+        {"server"},
+        {"cli"},
+        {"__main__"},
+    ),
+    "training": (
+        {"markdown", "figure_files"},
+        {"data"},
+        {"recipe", "metrics"},
+        {"recipes", "run", "network"},
+        {"catalogue", "fit", "calibration"},
+        {"evaluation"},
+        {"export"},
+        {"evaluation/comparison", "search"},
+        {"cli"},
+        {"__main__"},
+    ),
+}
+"""Rooms of each part, from the ground up: folders, and modules beside them.
 
 A room imports rooms below it, and none beside or above it; so there is no circle.
 """
@@ -97,74 +104,46 @@ def test_every_file_imports_only_what_its_place_allows(path: Path) -> None:
         assert name.startswith(HOMES[library]), f"{name} must not import {library}"
 
 
-def test_leaves_of_the_service_import_nothing_of_it_but_errors_and_leaves() -> None:
-    leaves = {
-        "settings",
-        "errors",
-        "schemas",
-        "metrics",
-        "cpus",
-        "drift",
-        "keys",
-        "memory",
-        "origins",
-        "service_links",
-        "workers",
-    }
-    for leaf in leaves:
-        tree = ast.parse((ROOT / "service" / f"{leaf}.py").read_text(encoding="utf-8"))
-        inner = {
-            (node.module or "").partition(".")[2]
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("service")
-        }
-        assert inner <= leaves, leaf
-
-
-def test_no_room_of_training_imports_one_beside_or_above_it() -> None:
-    floor = {room: number for number, rooms in enumerate(TRAINING_FLOORS) for room in rooms}
-    for path in sorted((ROOT / "training").rglob("*.py")):
-        if path == ROOT / "training" / "__init__.py":
+@pytest.mark.parametrize("part", FLOORS)
+def test_no_room_imports_one_beside_or_above_it(part: str) -> None:
+    floor = {room: number for number, rooms in enumerate(FLOORS[part]) for room in rooms}
+    for path in sorted((ROOT / part).rglob("*.py")):
+        if path == ROOT / part / "__init__.py":
             continue
-        own = training_room(".".join(path.relative_to(ROOT).with_suffix("").parts), floor)
-        for module in training_modules(path):
-            other = training_room(module, floor)
+        own = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts), floor)
+        for module in modules_imported(path, part):
+            other = room_of(module, floor)
             assert own == other or floor[other] < floor[own], f"{path}: {own} must not import {other}"
 
 
-def training_modules(path: Path) -> set[str]:
-    """The modules of ``training`` that a file imports, anywhere in it."""
+def modules_imported(path: Path, part: str) -> set[str]:
+    """The modules of ``part`` that a file imports, anywhere in it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "training":
-            found |= {f"training.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == part:
+            found |= {f"{part}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found.add(str(node.module))
-    return {module for module in found if module.startswith("training.")}
+    return {module for module in found if module.startswith(f"{part}.")}
 
 
-def training_room(module: str, rooms: Collection[str]) -> str:
+def room_of(module: str, rooms: Collection[str]) -> str:
     """The room of a module, given with its package: the deepest that holds it."""
-    place = module.removeprefix("training.").replace(".", "/")
+    place = module.partition(".")[2].replace(".", "/")
     holding = [room for room in rooms if f"{place}/".startswith(f"{room}/")]
     assert holding, f"{module} stands on no floor"
     return max(holding, key=len)
 
 
-def test_no_folder_of_training_holds_more_than_a_dozen_modules() -> None:
-    for folder in [ROOT / "training", *(path for path in (ROOT / "training").rglob("*") if path.is_dir())]:
+@pytest.mark.parametrize("part", FLOORS)
+def test_no_folder_holds_more_than_a_dozen_modules(part: str) -> None:
+    for folder in [ROOT / part, *(path for path in (ROOT / part).rglob("*") if path.is_dir())]:
         modules = [path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "__main__")]
         assert len(modules) <= 12, f"{folder}: {len(modules)} modules"
 
 
-def test_the_map_of_the_service_shows_every_file() -> None:
-    files = {path.stem for path in (ROOT / "service").iterdir()} - {"__init__", "__main__", "__pycache__"}
-    lines = [line[4:] for line in str(service.__doc__).splitlines() if line.startswith("    ")]
-    shown = [name for line in lines for name in line.strip().partition("   ")[0].split()]
-    assert sorted(shown) == sorted(files)
-
-
 def test_the_batcher_knows_neither_images_nor_http() -> None:
-    assert not imports(ROOT / "service" / "batcher.py") & {"numpy", "PIL", "fastapi", "starlette", "models"}
+    batcher = ROOT / "service" / "inference" / "batcher.py"
+    assert not imports(batcher) & {"numpy", "PIL", "fastapi", "starlette", "models"}

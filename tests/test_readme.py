@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.keys import line_of, new_token
-from service.schemas import Prediction, Problem
+from service.admission.api_keys import line_of, new_token
+from service.api.schemas import Prediction
+from service.http.problems import Problem
+from tests.service.app_client import wait_for
 from tests.service.conftest import encoded
-from tests.service.door import wait_for
 from tests.service.process import ROOT, Process, process
 from tests.synthetic import draw_lesion
 from tests.tiny_bundle import write_tiny_bundle

@@ -18,6 +18,6 @@ def load(tmp_path: Path, code: str) -> list[Path]:
     return [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("module", ["service.predictor", "training.export.runtime"])
+@pytest.mark.parametrize("module", ["service.inference.onnx_session", "training.export.runtime"])
 def test_loading_onnx_runtime_leaves_no_identifier_and_no_events(tmp_path: Path, module: str) -> None:
     assert load(tmp_path, f"import {module}, onnxruntime") == []

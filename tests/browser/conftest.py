@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from service.keys import line_of, new_token
+from service.admission.api_keys import line_of, new_token
 from tests.browser.visitor import Visitor
 from tests.service.process import Process, process
 from tests.synthetic import draw_lesion

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service.keys import line_of, new_token
+from service.admission.api_keys import line_of, new_token
 from tests.browser.visitor import Visitor
 from tests.service.process import process
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.keys import line_of, new_token
+from service.admission.api_keys import line_of, new_token
 from tests.deploy.monitoring import (
     PROMETHEUS,
     Prometheus,
@@ -18,7 +18,7 @@ from tests.deploy.monitoring import (
     traffic,
     unanswered,
 )
-from tests.service.door import wait_for
+from tests.service.app_client import wait_for
 from tests.service.process import Process, free_port, process
 
 KEY = new_token()

@@ -1,7 +1,7 @@
 """Tests that take minutes to hours, each a program of its own; ``make fuzz|hostile|rolling|soak``.
 
 Not collected by pytest. Short versions of them are in the suite: ``tests/models/test_fuzz.py``,
-``tests/service/test_hostile.py`` and ``tests/service/test_faults.py``.
+``tests/service/api/test_hostile.py`` and ``tests/service/test_faults.py``.
 
     drawn.py            lesions in every accepted format
     mutations.py        files -> damaged files, with knowledge of the formats' structure

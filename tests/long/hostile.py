@@ -21,14 +21,14 @@ from random import Random
 import httpx
 
 import models
-from service.keys import line_of, new_token
+from service.admission.api_keys import line_of, new_token
 from tests.long.arsenal import Arsenal
 from tests.long.attacks import attack
 from tests.long.good import Asker, Sample, image_files, references
 from tests.long.report import table
 from tests.long.vitals import Vitals, vitals
 from tests.long.wire import HUNG, Outcome, exchange
-from tests.service.door import wait_for
+from tests.service.app_client import wait_for
 from tests.service.process import Process, process
 
 BOUND = 90.0

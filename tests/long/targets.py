@@ -13,9 +13,9 @@ from PIL import Image
 from starlette.requests import Request
 
 from models.preprocess import decode
+from service.admission.admission import Admission
+from service.api.upload import UploadLimits, read_images
 from service.errors import RequestError
-from service.gate import Gate
-from service.upload import UploadLimits, read_images
 from tests.long.drawn import drawn_dicoms, drawn_files, encoded, tiled_tiff
 from tests.long.mutations import damage_pixels, mutate
 from tests.long.oracle import compare
@@ -44,7 +44,7 @@ def decoding_reduced(data: bytes) -> str:
 
 
 def parsing(data: bytes) -> str:
-    """``service.upload``: parts that were in the body, or a RequestError."""
+    """``service.api.upload``: parts that were in the body, or a RequestError."""
     chunks = [data[at : at + 1500] for at in range(0, len(data), 1500)] or [b""]
     messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     messages[-1]["more_body"] = False
@@ -59,7 +59,7 @@ def parsing(data: bytes) -> str:
     request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
     limit = 10_000_000
     try:
-        with Gate(max_requests=1, max_body_bytes=limit).reserve() as reservation:
+        with Admission(max_requests=1, max_body_bytes=limit).reserve() as reservation:
             parts = asyncio.run(read_images(request, UploadLimits(limit, 0, 60), reservation))
     except RequestError as error:
         return type(error).__name__

@@ -8,18 +8,18 @@ from typing import Any
 import onnxruntime
 import pytest
 
+from tests.service.app_client import running, wait_for
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.decoders import Decoders
-from tests.service.door import running, wait_for
 from tests.service.slow import Slow
 
 
 def test_an_image_that_waits_for_room_to_decode_gives_up_at_the_deadline(
     tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.decoder.SMALL", 0)  # every image is a large one
+    monkeypatch.setattr("service.decoding.decoder.SMALL", 0)  # every image is a large one
     with running(tiny, request_timeout=0.5) as client:
-        turn = client.runtime._slot._decoder._large
+        turn = client.runtime._models._decoder._large
         client.call(turn.acquire())
         late = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
         for future in late:
@@ -109,9 +109,9 @@ def test_a_hanging_inference_fails_both_probes_until_it_ends(tiny: Path, slow: S
 @pytest.mark.parametrize(
     ("path", "call", "error"),
     [
-        ("/predict", "service.forker.socket.socketpair", OSError(24, "Too many open files")),
-        ("/predict", "service.routes.read_image", MemoryError()),
-        ("/gradcam", "service.workers.threading.Thread.start", RuntimeError("can't start new thread")),
+        ("/predict", "service.decoding.fork_server.socket.socketpair", OSError(24, "Too many open files")),
+        ("/predict", "service.api.images.read_image", MemoryError()),
+        ("/gradcam", "service.system.threads.threading.Thread.start", RuntimeError("can't start new thread")),
     ],
 )
 def test_no_memory_for_an_image_is_503_and_says_nothing_against_the_image(

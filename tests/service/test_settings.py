@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from service.cpus import usable_cpus
 from service.errors import SettingsError
 from service.settings import Settings, load_settings
+from service.system.cpus import usable_cpus
 
 
 def problems(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:

@@ -10,17 +10,17 @@ from typing import Any
 import httpx
 import pytest
 
-from service.keys import line_of, new_token
+from service.admission.api_keys import line_of, new_token
+from tests.service.app_client import running, wait_for
 from tests.service.bundles import NEW, OLD, Bundles
 from tests.service.conftest import JPEG
-from tests.service.door import running, wait_for
 from tests.service.process import process
 
 TOKEN = new_token()
 KEY = {"x-api-key": TOKEN}
 
 SLOW_LOAD = (
-    "import sys, time, service.slot as r\n"
+    "import sys, time, service.inference.model_manager as r\n"
     "load, loads = r.load, []\n"
     "def slow(*args):\n"
     "    print('loading', flush=True)\n"

@@ -1,0 +1,1 @@
+"""Who may send how much: API keys, rates, and how many requests and bytes are accepted at once."""

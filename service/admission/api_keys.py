@@ -1,0 +1,233 @@
+"""API keys: made here, kept as hashes in a file, looked up in constant time, changed without a restart.
+
+The file has one key a line, ``NAME sha256:HEX [role=admin] [rate=N]``, and comments after ``#``.
+The hash is a plain SHA-256, without salt or stretching: those slow down guessing of passwords, and
+there is nothing to guess in 256 random bits. For that reason only tokens of the form that
+``new_token`` makes are ever compared: the hash of a password in the file lets nobody in.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+import stat
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from service.errors import SettingsError
+from service.settings import HIGHEST_RATE
+from service.system.threads import in_thread
+
+logger = logging.getLogger(__name__)
+
+_TOKEN = re.compile(r"dsk_[A-Za-z0-9_-]{43}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HASH = re.compile(r"sha256:([0-9A-Fa-f]{64})")
+_RATE = re.compile(r"rate=([1-9][0-9]{0,6})")
+_MAX_BYTES = 1_000_000
+_READ_EVERY = 1.0  # seconds
+_READ_SECONDS = 0.5  # that a request waits for the file
+_VARIABLE = "DERMASERVE_API_KEYS_FILE"
+
+
+class Key(NamedTuple):
+    """One line of the file; ``digest`` is the token's SHA-256, ``rate`` in images a minute."""
+
+    name: str
+    digest: bytes
+    admin: bool = False
+    rate: int | None = None
+
+
+def new_token() -> str:
+    """A key as clients send it: 256 random bits behind a prefix that secret scanners can look for."""
+    return "dsk_" + secrets.token_urlsafe(32)
+
+
+def line_of(name: str, token: str, *, admin: bool = False, rate: int | None = None) -> str:
+    """The line of the key file that lets ``token`` in.
+
+    Raises:
+        ValueError: the name or the rate would not be accepted there.
+    """
+    words = [name, "sha256:" + hashlib.sha256(token.encode()).hexdigest()]
+    words += ["role=admin"] * admin + ([f"rate={rate}"] if rate is not None else [])
+    _parse_line(words)
+    return " ".join(words)
+
+
+@lru_cache(maxsize=1)  # the same file comes every second
+def parse_keys(text: str) -> tuple[Key, ...]:
+    """The keys of a file's text; none if it has only comments.
+
+    Raises:
+        SettingsError: with a line for each wrong one. A line may hold a secret by mistake: none is quoted.
+    """
+    keys: list[Key] = []
+    names: set[str] = set()
+    digests: set[bytes] = set()
+    problems: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        try:
+            key = _parse_line(words)
+            if key.name in names:
+                raise ValueError(f"the name {key.name} is taken by a line above")
+            if key.digest in digests:
+                raise ValueError("the key is that of a line above, under another name")
+            keys.append(key)
+            names.add(key.name)
+            digests.add(key.digest)
+        except ValueError as error:
+            problems.append(f"line {number}: {error}")
+    if problems:
+        raise SettingsError(problems)
+    return tuple(keys)
+
+
+def _parse_line(words: list[str]) -> Key:
+    name, *rest = words
+    if not _NAME.fullmatch(name):
+        raise ValueError("expected a name of 1 to 64 letters, digits, '.', '_' or '-' first")
+    digest = _HASH.fullmatch(rest[0]) if rest else None
+    if digest is None:
+        raise ValueError("expected sha256: and 64 hexadecimal digits after the name")
+    admin, rate = False, None
+    for option in rest[1:]:
+        found = _RATE.fullmatch(option)
+        if option == "role=admin" and not admin:
+            admin = True
+        elif found and rate is None and int(found[1]) <= HIGHEST_RATE:
+            rate = int(found[1])
+        else:
+            raise ValueError(
+                f"expected role=admin or rate=N (1 to {HIGHEST_RATE}), each once, after the hash"
+            )
+    return Key(name, bytes.fromhex(digest[1]), admin, rate)
+
+
+def read_keys(path: Path) -> tuple[Key, ...]:
+    """The keys of a file; none if it has only comments.
+
+    Raises:
+        SettingsError: it cannot be read, others may write it, or a line is wrong.
+    """
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # a named pipe would hold the server up
+            raise _unusable(path, "is no regular file")
+        if about.st_mode & stat.S_IWOTH:
+            raise _unusable(path, "may be written by everyone; chmod o-w it")
+        if about.st_size > _MAX_BYTES:
+            raise _unusable(path, f"has more than {_MAX_BYTES:,} bytes")
+        data = path.read_bytes()
+    except OSError as error:
+        raise _unusable(path, f"cannot be read ({error.strerror})") from error
+    try:
+        return parse_keys(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise _unusable(path, "is no UTF-8 text") from error
+    except SettingsError as error:
+        raise _unusable(path, *error.problems) from error
+
+
+def first_keys(path: Path) -> tuple[Key, ...]:
+    """The keys to start with: at least one.
+
+    Raises:
+        SettingsError: as ``read_keys``, or the file has no key.
+    """
+    if keys := read_keys(path):
+        return keys
+    raise _unusable(path, "has no key; `python -m service key NAME` makes one")
+
+
+def _unusable(path: Path, *problems: str) -> SettingsError:
+    return SettingsError([f"{_VARIABLE}: {path} {problem}" for problem in problems])
+
+
+class KeyRing:
+    """The keys in force. ``refresh`` reads the file again, once a second at most, in a thread.
+
+    It is small, so it is read whole rather than its times compared: no change within one tick of
+    the file system's clock is missed. A file that cannot be used any more is reported once, and the
+    keys read last stay in force; a file without keys lets nobody in. A file system that does not answer
+    holds nothing up but the thread, and requests once, for a moment.
+
+    Attributes:
+        keys: in force.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """Read the file.
+
+        Raises:
+            SettingsError: it cannot be used, or has no key.
+        """
+        self.keys = first_keys(path)
+        self._path = path
+        self._clock = clock
+        self._problem = ""
+        self._read_at = clock()
+        self._reading: asyncio.Future[tuple[Key, ...]] | None = None
+        self._late = False  # requests wait no more for what is being read
+
+    def find(self, token: str) -> Key | None:
+        """The key that ``token`` is, or None. Takes as long whichever it is, and if it is none."""
+        if not _TOKEN.fullmatch(token):
+            return None
+        digest = hashlib.sha256(token.encode()).digest()
+        found = None
+        for key in self.keys:
+            if hmac.compare_digest(key.digest, digest):
+                found = key
+        return found
+
+    async def refresh(self) -> None:
+        """Read the file again if a second has passed; wait for a file system that answers."""
+        if self._reading is None and self._clock() - self._read_at >= _READ_EVERY:
+            self._read_at = self._clock()
+            try:
+                self._reading = asyncio.wrap_future(in_thread(read_keys, self._path))
+            except MemoryError:
+                return  # no thread now: in a second again
+            self._reading.add_done_callback(self._take)
+        if self._reading is not None and not self._late:
+            await asyncio.wait({self._reading}, timeout=_READ_SECONDS)
+            self._late = self._reading is not None
+            if self._late:
+                self._report(f"{_VARIABLE}: {self._path} is not read within {_READ_SECONDS} seconds")
+
+    async def reload(self) -> None:
+        """Read the file now, and report what is wrong with it, even if that was reported before."""
+        self._problem, self._late = "", False
+        self._read_at = float("-inf")
+        await self.refresh()
+
+    def _take(self, reading: "asyncio.Future[tuple[Key, ...]]") -> None:
+        self._reading, self._late = None, False
+        error = reading.exception()
+        if error is not None:
+            self._report("; ".join(error.problems) if isinstance(error, SettingsError) else repr(error))
+            return
+        self._problem = ""
+        keys = reading.result()
+        if keys != self.keys:
+            self.keys = keys
+            names = ", ".join(key.name for key in keys)
+            if keys:
+                logger.info("API keys changed; in force now: %s", names)
+            else:
+                logger.error("The key file has no key any more: nobody is let in.")
+
+    def _report(self, problem: str) -> None:
+        if problem != self._problem:
+            logger.error("The keys read before stay in force: %s", problem)
+        self._problem = problem

@@ -1,0 +1,135 @@
+"""What a reader should know of an image and its answer: one warning for each limit that is passed.
+
+The limits are the bundle's, fitted on its training and validation data. The words are for a clinician:
+what was seen and what to do, without figures that mean nothing outside this code.
+"""
+
+from typing import NamedTuple
+
+from models.bundle import Manifest
+from models.preprocess import Decoded
+from models.quality import Quality
+from service.inference.decision import Decision, Uncertainty
+
+
+class PredictionWarning(NamedTuple):
+    """A stable code and words for people."""
+
+    code: str
+    detail: str
+
+
+MULTIPLE_FRAMES = PredictionWarning(
+    "multiple_frames", "The file holds several frames or pages; only the first one was used."
+)
+BURNED_IN = PredictionWarning(
+    "burned_in_annotation",
+    "The file says that text is burnt into the picture. It may disturb the answer, and name the patient to "
+    "whoever sees the picture or its overlay.",
+)
+PROFILE_IGNORED = PredictionWarning(
+    "color_profile_ignored",
+    "The file has a colour profile that is damaged or belongs to another kind of picture. The colours were "
+    "read without it and may be wrong.",
+)
+BLURRED = PredictionWarning("blurred", "The image looks blurred. If you can, take it again.")
+UNDER_EXPOSED = PredictionWarning(
+    "under_exposed",
+    "The image is darker than the model is used to. If you can, take it again with more light.",
+)
+OVER_EXPOSED = PredictionWarning(
+    "over_exposed",
+    "The image is brighter than the model is used to, or has burnt-out spots such as reflections. "
+    "If you can, take it again with less light.",
+)
+LOW_CONTRAST = PredictionWarning(
+    "low_contrast", "The image has little contrast: what the model looks for may not stand out."
+)
+OUT_OF_DISTRIBUTION = PredictionWarning(
+    "out_of_distribution",
+    "The image looks unlike those that the model was trained on. Do not rely on this answer.",
+)
+MEMBERS_DISAGREE = PredictionWarning(
+    "members_disagree",
+    "The networks of this model disagree about the image more than they usually do: the answer is uncertain.",
+)
+EMPTY_HEATMAP = PredictionWarning(
+    "empty_heatmap", "Nothing in the image spoke for this class. No place is marked."
+)
+
+FLAG_LABEL_DISAGREE = "flag_label_disagree"
+
+CODES = (
+    "low_resolution",
+    FLAG_LABEL_DISAGREE,
+    *(
+        warning.code
+        for warning in (
+            MULTIPLE_FRAMES,
+            BURNED_IN,
+            PROFILE_IGNORED,
+            BLURRED,
+            UNDER_EXPOSED,
+            OVER_EXPOSED,
+            LOW_CONTRAST,
+            OUT_OF_DISTRIBUTION,
+            MEMBERS_DISAGREE,
+            EMPTY_HEATMAP,
+        )
+    ),
+)
+"""Every code there is."""
+
+
+def warnings_of(
+    manifest: Manifest, image: Decoded, quality: Quality, decision: Decision, uncertainty: Uncertainty
+) -> tuple[PredictionWarning, ...]:
+    """The warnings of one image: of its file, of its quality, of its answer."""
+    limits = manifest.quality
+    found = [
+        (image.several_frames, MULTIPLE_FRAMES),
+        (image.burned_in, BURNED_IN),
+        (image.profile_ignored, PROFILE_IGNORED),
+        (quality.sharpness < limits.sharpness_min, BLURRED),
+        (quality.brightness < limits.brightness_min, UNDER_EXPOSED),
+        (
+            quality.brightness > limits.brightness_max or quality.clipped > limits.clipped_max,
+            OVER_EXPOSED,
+        ),
+        (quality.contrast < limits.contrast_min, LOW_CONTRAST),
+        (uncertainty.ood_score > manifest.out_of_distribution.threshold, OUT_OF_DISTRIBUTION),
+        (uncertainty.disagreement > manifest.disagreement.threshold, MEMBERS_DISAGREE),
+    ]
+    return (
+        *_low_resolution(manifest, image),
+        *(warning for passed, warning in found if passed),
+        *_flag_label_disagree(manifest, decision),
+    )
+
+
+def _low_resolution(manifest: Manifest, image: Decoded) -> tuple[PredictionWarning, ...]:
+    spec = manifest.input
+    if image.width >= spec.width and image.height >= spec.height:
+        return ()
+    detail = (
+        f"The image is {image.width} x {image.height} pixels, smaller than the "
+        f"{spec.width} x {spec.height} that the model reads; it was enlarged."
+    )
+    return (PredictionWarning("low_resolution", detail),)
+
+
+def _flag_label_disagree(manifest: Manifest, decision: Decision) -> tuple[PredictionWarning, ...]:
+    picked = next(c for c in manifest.classes if c.code == decision.label)
+    if picked.malignant == (decision.flag == "malignant"):
+        return ()
+    if decision.flag == "malignant":
+        kind, why = "benign", "is raised because the malignant classes together reach a limit that is low on"
+        advice = "purpose. Go by the flag."
+    else:
+        kind, why = "malignant", "is not raised because the malignant classes together stay below its limit."
+        advice = "Do not take the missing flag as reassurance."
+    detail = (
+        "The flag and the label disagree. The label is the single class that the model picks, here "
+        f"{picked.name}, which is {kind}. The flag {why} {advice}"
+    )
+    return (PredictionWarning(FLAG_LABEL_DISAGREE, detail),)

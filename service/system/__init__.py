@@ -1,0 +1,1 @@
+"""Threads, processors, memory and standard streams of this process."""

@@ -1,0 +1,409 @@
+"""Bytes on a socket: whatever a client sends, leaves out or does not read, the next one is served."""
+
+import contextlib
+import gc
+import json
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httptools
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from service.http.connection import Connection
+from service.http.request_head import MAX_HEAD_BYTES
+from tests.service.app_client import wait_for
+from tests.service.listening import Listening, listening, read_to_end
+
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+LARGE = b"GET /static/swagger/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+
+
+def head_of(size: int) -> bytes:
+    """A request without a body, of ``size`` bytes."""
+    head = LIVEZ[:-2] + b"A: %s\r\n\r\n"
+    return head % (b"x" * (size - len(head % b"")))
+
+
+@pytest.fixture(scope="module")
+def server(tiny: Path) -> Iterator[Listening]:
+    with listening(tiny, header_timeout=1, upload_grace=0.5, min_upload_rate=2_000) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _the_next_client_is_served(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "server" in request.fixturenames:
+        server: Listening = request.getfixturevalue("server")
+        assert [status for status, _, _ in answers(ask(server, LAST))] == [200]
+        wait_for(lambda: server.sample("connections") == 0)
+        assert server.runtime.admission.body_bytes == 0
+        assert server.runtime.admission.requests == 0
+
+
+def ask(server: Listening, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """Send ``pieces`` on one connection, and read until the server closes it."""
+    with server.connect() as connection:
+        # Cut off while sending: what it was told can still be read.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for index, piece in enumerate(pieces):
+                time.sleep(pause if index else 0)
+                connection.sendall(piece)
+        return read_to_end(connection)
+
+
+def answers(data: bytes) -> list[tuple[int, dict[str, str], bytes]]:
+    """Status, headers and body of each answer in ``data``."""
+    found = []
+    while data:
+        head, _, rest = data.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        length = int(headers.get("content-length", 0))
+        found.append((int(first.split()[1]), headers, rest[:length]))
+        data = rest[length:]
+    return found
+
+
+def assert_refused(data: bytes, status: int, kind: str) -> None:
+    """The last answer is a problem that ends the connection."""
+    found, headers, body = answers(data)[-1]
+    problem = json.loads(body)
+    assert (found, problem["status"], problem["type"]) == (status, status, f"urn:dermaserve:problem:{kind}")
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+    assert headers["x-request-id"] == problem["request_id"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+# What it is built on
+
+
+def test_uvicorn_has_the_hooks_that_the_connection_relies_on() -> None:
+    config = uvicorn.Config(lambda *_: None, lifespan="off")
+    protocol = HttpToolsProtocol(config, ServerState(), {}, _loop=object())  # type: ignore[arg-type]  # never run
+    own = {"settings", "metrics", "waiting"}
+    methods = {name for name in vars(Connection) if not name.startswith("_")} - own
+    for missing in [name for name in methods if not callable(getattr(protocol, name, None))]:
+        pytest.fail(
+            f"uvicorn {uvicorn.__version__}: HttpToolsProtocol.{missing} is gone, "
+            "which service/http/connection.py uses"
+        )
+    assert callable(protocol._start_asgi_task)
+    assert callable(protocol._unset_keepalive_if_required)
+    attributes = {"app", "connections", "cycle", "flow", "headers", "loop", "parser", "pipeline", "scope"}
+    attributes |= {"server_state", "timeout_keep_alive_task", "transport"}
+    assert attributes <= set(vars(protocol)), f"uvicorn {uvicorn.__version__}: see service/http/connection.py"
+    cycle = {"disconnected", "flow", "keep_alive", "message_event", "more_body", "response_complete"}
+    cycle |= {"response_started", "transport", "waiting_for_100_continue"}
+    assert cycle <= set(RequestResponseCycle.__init__.__code__.co_names)
+    assert {"should_upgrade", "should_keep_alive", "feed_data"} <= set(dir(httptools.HttpRequestParser))
+
+
+def test_an_upgrade_that_is_not_offered_is_answered_without_a_word_in_the_log(
+    server: Listening, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = ask(
+        server, b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n\r\n"
+    )
+    assert [status for status, _, _ in answers(answer)] == [200]
+    assert "websocket" not in caplog.text.lower()
+
+
+# Time for headers
+
+
+def test_a_connection_that_never_asks_is_closed_in_silence(server: Listening) -> None:
+    assert ask(server) == b""
+
+
+def test_headers_that_come_in_drops_are_408(server: Listening) -> None:
+    drops = [b"GET /livez HTTP/1.1\r\nX: ", *[b"x"] * 30]
+    assert_refused(ask(server, *drops, pause=0.05), 408, "headers-too-slow")
+    assert server.sample("requests_total", route="unmatched", status="408") >= 1
+
+
+def test_the_second_request_of_a_connection_has_no_more_time(server: Listening) -> None:
+    data = ask(server, LIVEZ, b"GET /li", *[b"v"] * 30, pause=0.05)
+    assert [status for status, _, _ in answers(data)] == [200, 408]
+
+
+def test_between_requests_a_connection_may_rest(server: Listening) -> None:
+    data = ask(server, LIVEZ, LAST, pause=1.5)
+    assert [status for status, _, _ in answers(data)] == [200, 200]
+
+
+def test_pipelined_requests_are_answered_in_order_and_the_rest_has_no_more_time(server: Listening) -> None:
+    model = b"GET /model HTTP/1.1\r\nHost: x\r\n\r\n"
+    data = ask(server, LIVEZ + model + LIVEZ * 200 + b"GET /li")
+    found = answers(data)
+    assert [status for status, _, _ in found] == [200] * 202 + [408]
+    assert (json.loads(found[0][2]), "classes" in json.loads(found[1][2])) == ({"status": "alive"}, True)
+
+
+# What is no HTTP, or more than one thing
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+        b"hello there\r\n\r\n",
+        LIVEZ.replace(b"\r\n", b"\n"),  # bare LF: proxies differ in what they make of it (RFC 9112, 2.2)
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n",  # obs-fold (RFC 9112, 5.2)
+        b"A" * 9000 + b" /livez HTTP/1.1\r\nHost: x\r\n\r\n",  # the parser knows methods by name
+        b"BREW /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n" + LIVEZ,  # what follows is not HTTP
+        b"GET /livez HTTP/1.1\r\n\r\n",  # no Host
+        b"GET /livez\r\n\r\n",  # HTTP/0.9
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        *[b"GET /livez HTTP/%s\r\nHost: x\r\n\r\n" % v + LIVEZ for v in (b"0.9", b"1.2", b"2.0", b"9.9")],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost : x\r\n\r\n",
+        b"GET /liv\x00ez HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n: b\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n folded: first\r\nHost: x\r\n\r\n",
+        POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + LIVEZ,
+        POST + b"Transfer-Encoding:\r\n chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",  # obs-fold
+        POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+        POST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\n12345",
+        POST + b"Content-Length: 5, 5\r\n\r\n12345",
+        POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + LIVEZ,
+        POST + b"Transfer-Encoding: identity\r\n\r\n",
+        POST + b"Content-Length: -5\r\n\r\n12345",
+        POST + b"Content-Length: +5\r\n\r\n12345",
+        POST + b"Content-Length: 0x5\r\n\r\n12345",
+        POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n12345",
+        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+        CHUNKED + b"-5\r\n12345\r\n0\r\n\r\n",
+        CHUNKED + b"0x5\r\n12345\r\n0\r\n\r\n",
+        CHUNKED + b"1_0\r\n12345\r\n0\r\n\r\n",
+        CHUNKED + b"\r\n12345\r\n0\r\n\r\n",
+        CHUNKED + b"5\n12345\n0\n\n" + LIVEZ,
+        CHUNKED + b"F" * 17 + b"\r\n12345",
+        CHUNKED + b"5 \r\n12345\r\n0\r\n\r\n",
+        CHUNKED + b"5\r\n12345\r\n0\r\nContent-Length: 9\r\n\r\n",  # not a trailer (RFC 9110, 6.5.1)
+        # Trailers and extensions are framing: one bound for all that is neither head nor body.
+        CHUNKED + b"0\r\nA: " + b"x" * 60_000,
+        CHUNKED + b"5;" + b"x" * 60_000,
+        CHUNKED + b"5\r\n123456\r\n0\r\n\r\n",
+        CHUNKED + b"0\r\nno trailer\r\n\r\n",
+        POST + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        CHUNKED.replace(b"POST /predict", b"GET /livez") + b"zz\r\n",
+        CHUNKED.replace(b"POST /predict", b"HEAD /livez") + b"zz\r\n",
+        CHUNKED + b"1\r\nx\r\n" * 100_000,
+        CHUNKED + b"8\r\n12345678\r\n" * 50_000,
+        CHUNKED + (b"1;" + b"e" * 8000 + b"\r\nx\r\n") * 20,
+    ],
+)
+def test_what_is_no_http_is_400(server: Listening, request_: bytes) -> None:
+    before = server.sample("requests_total", route="unmatched", status="400")
+    assert_refused(ask(server, request_), 400, "malformed-request")
+    assert server.sample("requests_total", route="unmatched", status="400") == before + 1
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 60_000 + b"\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 4_000_000,
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 10_000 + b"\r\n",
+        b"GET /" + b"x" * 30_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + b"x" * MAX_HEAD_BYTES,
+        head_of(MAX_HEAD_BYTES + 1),
+    ],
+)
+def test_headers_over_the_limit_are_431(server: Listening, request_: bytes) -> None:
+    assert_refused(ask(server, request_), 431, "headers-too-large")
+    assert server.sample("requests_total", route="unmatched", status="431") >= 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "statuses"),
+    [
+        (head_of(MAX_HEAD_BYTES), [200]),
+        (b"\r\n\r\n" + LIVEZ, [200]),  # RFC 9112, 2.2
+        (b"GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", [200]),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", [200]),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345", [200]),
+        (b"GET http://x/livez HTTP/1.1\r\nHost: x\r\n\r\n", [200]),  # RFC 9112, 3.2.2
+        (b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n", [200]),
+        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", [404]),
+        (b"GET /%ff%00%zz HTTP/1.1\r\nHost: x\r\n\r\n", [404]),
+        (POST + UPGRADE + b"Content-Length: 5\r\n\r\n12345" + LIVEZ, [415, 200]),
+        (POST + UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n0\r\n\r\n" + LIVEZ, [415, 200]),
+        (LIVEZ.replace(b"\r\n\r\n", b"\r\n" + UPGRADE + b"\r\n") + LIVEZ, [200, 200]),
+        (POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n12345", [100, 415]),
+        (CHUNKED + b"5;a=b;c\r\n12345\r\n0\r\n\r\n", [415]),
+        (CHUNKED + b"5\r\n12345\r\n0\r\nX-Request-ID: trailer\r\nX: y\r\n\r\n", [415]),  # trailers
+        (CHUNKED + (b"200\r\n" + b"x" * 512 + b"\r\n") * 20_000 + b"0\r\n\r\n", [415]),
+        (CHUNKED + b"F" * 16 + b"\r\n12345", [408]),
+    ],
+)
+def test_what_is_odd_but_one_thing_is_answered_as_that(
+    server: Listening, request_: bytes, statuses: list[int]
+) -> None:
+    data = ask(server, request_ + LAST)
+    found = [status for status, _, _ in answers(data)]
+    assert found[: len(statuses)] == statuses
+    assert found[len(statuses) :] in ([], [200])  # its connection is closed, or goes on as if nothing was
+
+
+def test_the_limit_on_headers_does_not_depend_on_how_they_arrive(server: Listening) -> None:
+    whole, more = head_of(MAX_HEAD_BYTES), head_of(MAX_HEAD_BYTES + 1)
+    for pieces in ([whole[:1], whole[1:5000], whole[5000:]], [whole[:-1], whole[-1:]]):
+        assert [status for status, _, _ in answers(ask(server, *pieces, LAST, pause=0.02))] == [200, 200]
+    assert_refused(ask(server, more[:9000], more[9000:], pause=0.02), 431, "headers-too-large")
+    body = POST + b"Content-Length: 300000\r\n\r\n" + b"x" * 300_000
+    assert [status for status, _, _ in answers(ask(server, body + whole + LAST))] == [415, 200, 200]
+
+
+def test_garbage_is_refused_after_the_requests_before_it(server: Listening, jpeg: bytes) -> None:
+    good = POST + b"Content-Length: %d\r\n\r\n" % len(jpeg) + jpeg
+    found = answers(ask(server, good + LIVEZ + b"garbage\r\n\r\n"))
+    assert [status for status, _, _ in found] == [200, 200, 400]
+    found = answers(ask(server, good + CHUNKED + b"zz\r\n"))
+    assert [status for status, _, _ in found] == [200, 400]
+
+
+def test_what_follows_a_request_that_ends_the_connection_is_ignored(server: Listening) -> None:
+    for last in (LAST, b"GET /livez HTTP/1.0\r\n\r\n"):
+        assert [status for status, _, _ in answers(ask(server, last + LIVEZ + b"garbage"))] == [200]
+
+
+def test_trailers_are_no_headers(server: Listening) -> None:
+    trailer = b"X-Request-ID: from-a-trailer\r\n"
+    data = ask(server, CHUNKED + b"5\r\n12345\r\n0\r\n" + trailer + b"\r\n" + LAST)
+    assert [status for status, _, _ in answers(data)] == [415, 200]
+    assert b"from-a-trailer" not in data
+
+
+def test_a_client_that_sends_no_more_gets_its_answers(server: Listening, jpeg: bytes) -> None:
+    good = POST + b"Content-Length: %d\r\n\r\n" % len(jpeg) + jpeg
+    for requests, statuses in ((LIVEZ, [200]), (good, [200]), (LIVEZ + good + LIVEZ * 3, [200] * 5)):
+        with server.connect() as connection:
+            connection.sendall(requests)
+            connection.shutdown(socket.SHUT_WR)
+            assert [status for status, _, _ in answers(read_to_end(connection))] == statuses
+
+
+def test_a_client_that_sends_no_more_in_the_middle_of_a_request_is_gone(server: Listening) -> None:
+    for end in (LIVEZ[:-2], POST + b"Content-Length: 9\r\n\r\n1234", CHUNKED + b"5\r\n12"):
+        with server.connect() as connection:
+            connection.sendall(LIVEZ + end)
+            connection.shutdown(socket.SHUT_WR)
+            assert [status for status, _, _ in answers(read_to_end(connection))] == [200]
+
+
+def test_pages_of_other_origins_can_read_refusals_too(tiny: Path) -> None:
+    origin = b"Origin: https://clinic.example\r\n"
+    with listening(tiny, cors_origins="https://clinic.example", max_connections=1) as server:
+        data = ask(server, POST + origin + b"Transfer-Encoding: gzip, chunked\r\n\r\n")
+        assert_refused(data, 400, "malformed-request")
+        assert answers(data)[0][1]["access-control-allow-origin"] == "https://clinic.example"
+        data = ask(server, POST + b"Origin: https://other.example\r\nTransfer-Encoding: x, chunked\r\n\r\n")
+        assert "access-control-allow-origin" not in answers(data)[0][1]
+
+
+def test_the_time_of_a_request_begins_with_its_first_byte(tiny: Path) -> None:
+    with listening(tiny, request_timeout=1, header_timeout=20, min_upload_rate=0) as server:
+        head = POST + b"Content-Length: 10\r\n\r\n"
+        begin = time.monotonic()
+        data = ask(server, head[:10], head[10:], pause=1.2)
+        assert_refused(data, 504, "deadline-passed")
+        assert time.monotonic() - begin < 2  # no second more from the end of its headers
+
+
+# Slow bodies and clients that are gone
+
+
+def test_a_body_that_comes_in_drops_is_408_and_ends_the_connection(server: Listening) -> None:
+    data = ask(server, POST + b"Content-Length: 1000\r\n\r\n", *[b"\xff"] * 30, pause=0.05)
+    assert_refused(data, 408, "upload-too-slow")
+
+
+def test_a_body_that_keeps_the_rate_may_take_longer_than_the_grace(server: Listening, jpeg: bytes) -> None:
+    head = POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n"
+    body = jpeg + b"\0" * (100_000 - len(jpeg))
+    pieces = [body[at : at + 10_000] for at in range(0, len(body), 10_000)]
+    data = ask(server, head % len(body), *pieces, pause=0.1)
+    assert [status for status, _, _ in answers(data)] == [200]
+
+
+def test_a_body_arrives_whole_however_much_of_it_comes_at_once_and_whatever_follows(
+    server: Listening, jpeg: bytes
+) -> None:
+    large = jpeg + b"\0" * 1_500_000
+    stated = POST + b"Content-Length: %d\r\n\r\n" % len(large) + large
+    in_chunks = CHUNKED + b"%x\r\n" % len(large) + large + b"\r\n0\r\n\r\n"
+    found = answers(ask(server, stated + in_chunks + stated[:300_000], stated[300_000:] + LIVEZ + LAST))
+    assert [status for status, _, _ in found] == [200] * 5
+    said = [json.loads(body)["probabilities"] for _, _, body in found[:3]]
+    assert said[0] == said[1] == said[2]
+
+
+def test_a_client_that_leaves_while_sending_leaves_nothing(server: Listening) -> None:
+    for end in (CHUNKED + b"ff\r\nab", POST + b"Content-Length: 1000\r\n\r\nab", b"GET /li", LIVEZ):
+        with server.connect() as connection:
+            connection.sendall(end)
+
+
+def test_a_client_that_resets_a_connection_at_rest_leaves_nothing(tiny: Path) -> None:
+    with listening(tiny) as server:
+        with server.connect() as connection:
+            connection.sendall(LIVEZ)
+            data = b""
+            while b"alive" not in data:
+                data += connection.recv(4096)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wait_for(lambda: server.sample("connections") == 0)
+
+        def held() -> int:
+            gc.collect()
+            found = [thing for thing in gc.get_objects() if isinstance(thing, Connection)]
+            return sum(protocol.metrics is server.runtime.metrics for protocol in found)
+
+        wait_for(lambda: held() == 0)
+
+
+# Clients that do not read
+
+
+def test_a_client_that_does_not_read_its_answers_is_cut_off(tiny: Path) -> None:
+    with listening(tiny, write_timeout=0.5) as server, server.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(0.5)
+        with contextlib.suppress(OSError):  # in time, all buffers between here and there are full
+            while True:
+                connection.sendall(LARGE * 100)
+        wait_for(lambda: server.sample("connections") == 0)
+        assert [status for status, _, _ in answers(ask(server, LAST))] == [200]
+
+
+def test_a_client_that_stops_reading_for_a_moment_gets_all_and_is_forgiven(tiny: Path) -> None:
+    with listening(tiny, write_timeout=2) as server, server.connect() as connection:
+        connection.sendall(LARGE * 8)  # more than the buffers between here and there hold
+        time.sleep(0.5)
+        data = bytearray()
+        while data.count(b"HTTP/1.1 200 OK") < 8:
+            data += connection.recv(4_000_000)
+        time.sleep(2.2)  # the time that it had
+        connection.sendall(LAST)
+        data += read_to_end(connection)
+        assert [status for status, _, _ in answers(bytes(data))] == [200] * 9

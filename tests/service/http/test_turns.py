@@ -1,0 +1,68 @@
+"""Many connections that ask without a pause, and one that asks now and then."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from service.http.turns import Turns
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr("service.http.turns.time.monotonic", lambda: self.now)
+
+
+def order_of(work: Callable[[Turns, Callable[[str], Callable[[], None]]], None]) -> list[str]:
+    """Names in the order of their starts, a stroke for each iteration of the event loop."""
+    started: list[str] = []
+
+    async def run() -> None:
+        turns = Turns()
+        work(turns, lambda name: lambda: started.append(name))
+        while turns._taken:
+            started.append("|")
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    return started
+
+
+def test_a_lone_request_begins_at_once_and_of_many_one_begins_in_an_iteration() -> None:
+    def work(turns: Turns, named: Callable[[str], Callable[[], None]]) -> None:
+        for name in "abc":
+            turns.take(named(name))
+
+    assert [name for name in order_of(work) if name != "|"] == ["a", "b", "c"]
+    assert order_of(work)[:2] == ["a", "|"]
+    assert "bc" not in "".join(order_of(work))
+
+
+def test_the_connection_that_has_rested_the_longest_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+
+    def work(turns: Turns, named: Callable[[str], Callable[[], None]]) -> None:
+        turns.take(named("first"))
+        turns.take(named("asks without a pause"), clock.now - 0.01)
+        turns.take(named("rested"), clock.now - 0.5)
+        turns.take(named("new"))
+
+    assert [name for name in order_of(work) if name != "|"] == [
+        "first",
+        "new",
+        "rested",
+        "asks without a pause",
+    ]
+
+
+def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+
+    def work(turns: Turns, named: Callable[[str], Callable[[], None]]) -> None:
+        turns.take(named("first"))
+        turns.take(named("busy"), clock.now)
+        clock.now += 1.1
+        turns.take(named("new"))
+
+    assert [name for name in order_of(work) if name != "|"] == ["first", "busy", "new"]

@@ -1,0 +1,305 @@
+"""``Batcher`` on numbers: full or late, cancelled or broken, closed or dead, by one worker or several."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from service.errors import DeadlinePassed, NotReady
+from service.inference.batcher import Batcher, Observer
+from tests.service.app_client import wait_for
+
+
+class Work:
+    """Doubles numbers when told to go; remembers the batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.go = threading.Event()
+        self.started = threading.Semaphore(0)
+        self.short_of_memory = 99
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        self.started.release()
+        assert self.go.wait(20)
+        if len(items) >= self.short_of_memory:
+            raise MemoryError
+        if any(item < 0 for item in items):
+            raise ValueError("negative")
+        return [2 * item for item in items]
+
+
+@pytest.fixture
+def work() -> Iterator[Work]:
+    work = Work()
+    yield work
+    work.go.set()
+
+
+class Seen:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.depths: list[int] = []
+        self.sizes: list[int] = []
+
+    def queue_depth(self, depth: int) -> None:
+        self.depths.append(depth)
+
+    def batch_started(self, waits: Sequence[float]) -> None:
+        self.sizes.append(len(waits))
+
+    def batch_finished(self, seconds: float) -> None: ...
+
+
+def batcher(
+    work: Work, *, workers: int = 1, size: int = 4, timeout: float = 0.0, observer: Observer | None = None
+) -> Batcher[int, int]:
+    return Batcher(work, workers=workers, max_batch_size=size, batch_timeout=timeout, observer=observer)
+
+
+def test_each_item_gets_its_own_result(work: Work) -> None:
+    work.go.set()
+    b = batcher(work)
+    futures = [b.submit(i) for i in range(50)]
+    assert [f.result(20) for f in futures] == [2 * i for i in range(50)]
+    assert max(map(len, work.batches)) <= 4
+    b.close()
+
+
+def test_what_waits_while_a_batch_runs_goes_together_up_to_the_limit(work: Work) -> None:
+    b = batcher(work)
+    first = b.submit(0)
+    assert work.started.acquire(timeout=20)
+    rest = [b.submit(i) for i in range(1, 7)]
+    work.go.set()
+    assert [f.result(20) for f in [first, *rest]] == [0, 2, 4, 6, 8, 10, 12]
+    assert work.batches == [[0], [1, 2, 3, 4], [5, 6]]
+    b.close()
+
+
+def test_a_full_batch_does_not_wait_for_the_clock(work: Work) -> None:
+    work.go.set()
+    b = batcher(work, size=2, timeout=600)
+    assert [f.result(20) for f in (b.submit(1), b.submit(2))] == [2, 4]
+    assert work.batches == [[1, 2]]
+    b.close()
+
+
+def test_the_first_item_starts_the_clock(work: Work) -> None:
+    work.go.set()
+    b = batcher(work, size=100, timeout=0.05)
+    assert b.submit(1).result(20) == 2
+    assert work.batches == [[1]]
+    b.close()
+
+
+def test_cancelled_and_expired_items_are_never_run(work: Work) -> None:
+    b = batcher(work)
+    first = b.submit(0)
+    assert work.started.acquire(timeout=20)
+    cancelled, expired, wanted = b.submit(1), b.submit(2, deadline=time.monotonic()), b.submit(3)
+    assert cancelled.cancel()
+    work.go.set()
+    assert (first.result(20), wanted.result(20)) == (0, 6)
+    with pytest.raises(DeadlinePassed):
+        expired.result(20)
+    assert work.batches == [[0], [3]]
+    b.close()
+
+
+def test_abandoned_items_leave_the_queue_at_once(work: Work) -> None:
+    seen = Seen()
+    b = batcher(work, observer=seen)
+    b.submit(0)
+    assert work.started.acquire(timeout=20)
+    abandoned, wanted = b.submit(1), b.submit(2)
+    assert seen.depths[-1] == 2
+    assert abandoned.cancel()
+    assert seen.depths[-1] == 1
+    work.go.set()
+    assert wanted.result(20) == 4
+    b.close()
+
+
+def test_single_tries_after_a_failed_batch_heed_deadlines_and_cancelling(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Seen()
+    b = batcher(work, observer=seen)
+    b.submit(0)
+    assert work.started.acquire(timeout=20)
+    until = time.monotonic() + 600
+    bad, late, left, good = b.submit(-1), b.submit(1, deadline=until), b.submit(2), b.submit(3)
+    work.go.set()
+    work.go.clear()
+    assert work.started.acquire(timeout=20)  # the batch of four runs
+    assert left.cancel()
+    monkeypatch.setattr("service.inference.batcher.time.monotonic", lambda: until)
+    work.go.set()
+    assert good.result(20) == 6
+    for future, error in ((bad, ValueError), (late, DeadlinePassed)):
+        with pytest.raises(error):
+            future.result(20)
+    assert work.batches == [[0], [-1, 1, 2, 3], [-1], [3]]
+    assert seen.sizes == [1, 4]
+    b.close()
+
+
+def test_one_bad_item_never_fails_its_neighbours(work: Work) -> None:
+    b = batcher(work)
+    b.submit(0)
+    assert work.started.acquire(timeout=20)
+    good, bad, other = b.submit(1), b.submit(-1), b.submit(2)
+    work.go.set()
+    assert (good.result(20), other.result(20)) == (2, 4)
+    with pytest.raises(ValueError, match="negative"):
+        bad.result(20)
+    assert b.submit(5).result(20) == 10
+    assert b.alive
+    b.close()
+
+
+def test_for_lack_of_memory_batches_are_halved_down_to_one_each_in_its_order(work: Work) -> None:
+    work.short_of_memory = 3
+    b = batcher(work, size=8)
+    b.submit(0)
+    assert work.started.acquire(timeout=20)
+    futures = [b.submit(i) for i in range(1, 8)]
+    work.go.set()
+    assert [f.result(20) for f in futures] == [2 * i for i in range(1, 8)]
+    assert work.batches[1:] == [[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4], [1, 2], [3, 4], [5, 6, 7], [5, 6], [7]]
+    work.short_of_memory = 1
+    with pytest.raises(MemoryError):
+        b.submit(1).result(20)
+    work.short_of_memory = 99
+    assert b.submit(1).result(20) == 2
+    b.close()
+
+
+def test_for_lack_of_memory_what_nobody_waits_for_is_not_tried_again(work: Work) -> None:
+    work.short_of_memory = 2
+    b = batcher(work)
+    b.submit(0)
+    assert work.started.acquire(timeout=20)
+    left, good = b.submit(1), b.submit(2)
+    work.go.set()
+    work.go.clear()
+    assert work.started.acquire(timeout=20)  # the batch of two runs
+    assert left.cancel()
+    work.go.set()
+    assert good.result(20) == 4
+    assert work.batches == [[0], [1, 2], [2]]
+    b.close()
+
+
+def test_a_batch_that_hangs_is_not_alive_and_takes_nothing_until_it_ends(work: Work) -> None:
+    b: Batcher[int, int] = Batcher(work, workers=1, max_batch_size=4, batch_timeout=0, stuck_after=0.1)
+    hanging = b.submit(1)
+    assert b.alive
+    wait_for(lambda: not b.alive)
+    with pytest.raises(NotReady) as refused:
+        b.submit(2)
+    assert refused.value.reason == "stuck"
+    work.go.set()
+    assert hanging.result(20) == 2
+    wait_for(lambda: b.alive)
+    assert b.submit(2).result(20) == 4
+    b.close()
+
+
+def test_too_few_results_are_an_error_not_a_mix_up() -> None:
+    b: Batcher[int, int] = Batcher(lambda _: [], workers=1, max_batch_size=4, batch_timeout=0)
+    with pytest.raises(RuntimeError, match="1 items gave 0 results"):
+        b.submit(1).result(20)
+    b.close()
+
+
+def test_closing_answers_what_was_accepted_and_refuses_the_rest(work: Work) -> None:
+    b = batcher(work, timeout=600)
+    futures = [b.submit(i) for i in range(3)]
+    work.go.set()
+    b.close()
+    assert [f.result(20) for f in futures] == [0, 2, 4]
+    assert not b.alive
+    with pytest.raises(NotReady):
+        b.submit(1)
+
+
+def test_closing_in_vain_fails_what_is_left(work: Work) -> None:
+    b = batcher(work, size=1)
+    b.submit(0)
+    assert work.started.acquire(timeout=20)
+    left = b.submit(1)
+    b.close(timeout=0.05)
+    with pytest.raises(NotReady):
+        left.result(20)
+
+
+def test_as_many_batches_run_at_a_time_as_there_are_workers(work: Work) -> None:
+    seen = Seen()
+    b = batcher(work, workers=3, size=1, observer=seen)
+    futures = [b.submit(i) for i in range(8)]
+    for _ in range(3):
+        assert work.started.acquire(timeout=20)
+    assert not work.started.acquire(timeout=0.1)
+    assert seen.depths[-1] == 5
+    work.go.set()
+    assert [f.result(20) for f in futures] == [2 * i for i in range(8)]
+    assert seen.sizes == [1] * 8
+    b.close()
+
+
+def test_items_that_wait_for_others_go_together_whichever_worker_takes_them(work: Work) -> None:
+    work.go.set()
+    b = batcher(work, workers=3, size=2, timeout=600)
+    futures = [b.submit(i) for i in range(50)]
+    assert [f.result(20) for f in futures] == [2 * i for i in range(50)]
+    assert sorted(work.batches) == [[i, i + 1] for i in range(0, 50, 2)]
+    b.close()
+
+
+def test_a_failing_batch_fails_none_that_runs_beside_it(work: Work) -> None:
+    b = batcher(work, workers=2, size=1)
+    good, bad = b.submit(1), b.submit(-1)
+    for _ in range(2):
+        assert work.started.acquire(timeout=20)
+    work.go.set()
+    assert good.result(20) == 2
+    with pytest.raises(ValueError, match="negative"):
+        bad.result(20)
+    b.close()
+
+
+def test_one_worker_that_hangs_is_enough_not_to_be_alive() -> None:
+    go = threading.Event()
+
+    def run(items: Sequence[int]) -> Sequence[int]:
+        assert items[0] >= 0 or go.wait(20)
+        return items
+
+    b: Batcher[int, int] = Batcher(run, workers=2, max_batch_size=1, batch_timeout=0, stuck_after=0.1)
+    hanging, others = b.submit(-1), [b.submit(i) for i in range(10)]
+    assert [f.result(20) for f in others] == list(range(10))
+    wait_for(lambda: not b.alive)
+    go.set()
+    assert hanging.result(20) == -1
+    wait_for(lambda: b.alive)
+    b.close()
+
+
+def test_closing_waits_for_every_worker_within_its_time(work: Work) -> None:
+    b = batcher(work, workers=2, size=1)
+    futures = [b.submit(i) for i in range(3)]
+    for _ in range(2):
+        assert work.started.acquire(timeout=20)
+    b.close(timeout=0.2)
+    assert b.alive
+    with pytest.raises(NotReady):
+        futures[2].result(20)
+    work.go.set()
+    assert [f.result(20) for f in futures[:2]] == [0, 2]
+    b.close()
+    assert not b.alive

@@ -1,0 +1,51 @@
+"""How many inferences run at a time and with how many threads each: what is set, and what is not."""
+
+from pathlib import Path
+
+import pytest
+
+from service.inference.loader import load, verify
+from tests.service.app_client import running, settings_for, wait_for
+from tests.service.conftest import JPEG
+from tests.service.slow import Slow
+
+
+@pytest.mark.parametrize(
+    ("workers", "threads", "expected"),
+    [(None, None, (7, 1)), (1, None, (1, 6)), (2, None, (2, 3)), (9, None, (9, 1)), (None, 2, (7, 2))],
+)
+def test_the_cores_are_shared_out_among_the_workers(
+    workers: int | None,
+    threads: int | None,
+    expected: tuple[int, int],
+    tiny: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.inference.loader.usable_cpus", lambda: 6)
+    settings = settings_for(tiny, inference_workers=workers, intra_op_threads=threads)
+    loaded = load(verify(settings), settings)
+    assert (loaded.inference_workers, loaded.intra_op_threads) == expected
+    assert (loaded.max_batch_size, loaded.batch_timeout) == (1, 0.0)
+
+
+def test_each_worker_runs_an_image_of_its_own(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+    with running(tiny, inference_workers=3) as client:
+        slow.patch()
+        futures = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(5)]
+        wait_for(lambda: len(slow.sizes) == 3 and "queue_depth 2.0" in client.get("/metrics").text)
+        slow.go.set()
+        assert [future.result(20).status_code for future in futures] == [200] * 5
+        metrics = client.get("/metrics").text
+    assert slow.sizes == [1] * 5
+    assert "batch_size_count 5.0" in metrics
+    assert "inference_duration_seconds_count 5.0" in metrics
+
+
+def test_a_batch_of_images_keeps_all_workers_busy(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+    with running(tiny, inference_workers=2, decode_workers=2) as client:
+        slow.patch()
+        files = [("files", (f"{number}.jpg", jpeg, "image/jpeg")) for number in range(4)]
+        future = client.begin("POST", "/predict/batch", files=files)
+        wait_for(lambda: len(slow.sizes) == 2)
+        slow.go.set()
+        assert len(future.result(20).json()["results"]) == 4
