@@ -12,11 +12,10 @@ from pathlib import Path
 
 from bench.images import prepare_images
 from bench.machine import describe_machine, versions
-from bench.peers import PEERS, Peer
+from bench.peers import PEERS, ROOT, Peer
 from bench.report import plot, report
 from bench.results import Results
 from bench.rounds import CLIENTS, Plan, Rounds
-from bench.servers import ROOT
 from models.bundle import MODEL_NAME
 
 _SHIPPED = ROOT / "models" / "ham10000-ensemble"

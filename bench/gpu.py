@@ -27,8 +27,9 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from bench.images import prepare_images, read_images
 from bench.load import Load
 from bench.machine import describe_machine
+from bench.peers import ROOT
 from bench.rounds import run_module
-from bench.servers import ROOT, our_service
+from bench.servers import our_service
 from models.bundle import load_bundle
 from models.errors import DermaserveError
 from models.preprocess import decode

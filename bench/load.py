@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import accumulate, count, cycle, takewhile
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -98,8 +98,7 @@ class Measured:
     reasons: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
+class _Sent(NamedTuple):
     """One request: when it was due and answered, by ``time.perf_counter``, and what was wrong."""
 
     due: float
@@ -158,7 +157,8 @@ class _Sender:
         """Send the next image over an idle connection, or a new one, and read the answer."""
         with self._lock:
             body = next(self._bodies)
-            connection = self._idle.pop() if self._idle else self._connect()
+            connection = self._idle.pop() if self._idle else None
+        connection = connection or http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT)
         try:
             connection.request("POST", self._path, body, {"Content-Type": self._type})
             answer = connection.getresponse()
@@ -174,9 +174,6 @@ class _Sender:
         """Close all connections."""
         for connection in self._idle:
             connection.close()
-
-    def _connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT)
 
 
 def fault(status: int, body: bytes) -> str:

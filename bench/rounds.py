@@ -23,10 +23,10 @@ import httpx
 
 from bench.images import read_images
 from bench.load import Load, fault
-from bench.peers import Peer
-from bench.peers.common import Classifier, Options
+from bench.peers import ROOT, Options, Peer
+from bench.peers.common import Classifier
 from bench.results import Results
-from bench.servers import ROOT, Server, ServerError, our_service, peer_server
+from bench.servers import Server, ServerError, our_service, peer_server
 from models.errors import DermaserveError
 
 OURS = "dermaserve"
@@ -158,12 +158,11 @@ class Rounds:
         *,
         process: str = "process",
     ) -> None:
-        """Start the server, let it idle, measure ``cells``, stop it; its own figures are ``process``."""
+        """Start the server, measure ``cells``, let it idle, stop it; its own figures are ``process``."""
         try:
             with server:
-                server.settle()
-                idle = server.idle_cpu(max(self._plan.seconds, _IDLE_SECONDS))
                 cells(server)
+                idle = server.idle_cpu(max(self._plan.seconds, _IDLE_SECONDS))
                 values = {"ready": server.ready_after, "idle": idle, **server.usage()._asdict()}
         except ServerError as error:
             self._add(repetition, subject, process, {}, str(error))
@@ -209,7 +208,7 @@ def check_answer(server: Server, model: Path, image: bytes) -> None:
         raise ServerError(f"{type(error).__name__}: {error}") from error
     if problem := fault(answer.status_code, answer.content):
         raise ServerError(problem)
-    expected = Classifier(Options(model, port=0, workers=1, threads=1))(image)["probabilities"]
+    expected = Classifier(Options(str(model), port=0, workers=1, threads=1))(image)["probabilities"]
     found = answer.json()["probabilities"]
     if (difference := max(abs(found[code] - p) for code, p in expected.items())) > _TOLERANCE:
         raise ServerError(f"differs from the graph by up to {difference:.2g}")

@@ -14,12 +14,10 @@ from typing import Self
 
 import psutil
 
-from bench.peers import Peer
+from bench.peers import ROOT, Peer
 from bench.processes import Usage, cpu_seconds, family, usage
 from models.errors import DermaserveError
 from service.system.cpus import usable_cpus
-
-ROOT = Path(__file__).parents[1]
 
 _GRACE = 20.0  # seconds to stop
 
@@ -123,12 +121,6 @@ class Server:
             raise ServerError(f"has ended: {self._last_lines()}")
         return found
 
-    def settle(self, bound: float = 20.0) -> None:
-        """Wait until it uses less than a fifth of a core, at most ``bound`` seconds."""
-        end = time.perf_counter() + bound
-        while self.idle_cpu(1.0) > 0.2 and time.perf_counter() < end:
-            pass
-
     def idle_cpu(self, seconds: float) -> float:
         """Share of one core that it uses in the next ``seconds``."""
         before, start = cpu_seconds(self.leader), time.perf_counter()
@@ -201,5 +193,6 @@ def our_service(python: Path, *, log: Path, bundle: Path | None = None, device: 
 def peer_server(peer: Peer, *, model: Path, log: Path) -> Server:
     """A peer on a free port, using all cores."""
     port = free_port()
-    command = peer.command(model=model.absolute(), port=port, cores=usable_cpus())
-    return Server(command, port=port, ready_path=peer.ready_path, log=log, environment=peer.environment)
+    variables = peer.variables(model=model.absolute(), port=port, cores=usable_cpus())
+    command = [str(peer.python), "-m", peer.module]
+    return Server(command, port=port, ready_path=peer.ready_path, log=log, environment=variables)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import describe_machine
+from bench.peers import ROOT
 from bench.report import spread
 from models.errors import DermaserveError
 from training.catalogue import load_recipe
@@ -37,7 +38,6 @@ TRAINING_IMAGES, VALIDATION_IMAGES = 7009, 1498
 
 _EPOCHS = 2  # of each kind of phase
 _SHARE = 0.02  # of the images in validation and in test: few, but some of every class
-_ROOT = Path(__file__).parents[1]
 
 _ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}
 """As the training guide advises for a CPU; values in the environment win."""
@@ -50,9 +50,6 @@ from training.run import Run
 run = Run.open(Path(sys.argv[1]))
 train_member(run, run.recipe.member(sys.argv[2]))
 """
-
-Kind = tuple[str, tuple[int, int]]
-"""What a phase costs depends on: which layers train, and height and width of the images."""
 
 
 class TrainingBenchmarkError(DermaserveError):
@@ -147,9 +144,9 @@ def measure(
         }
 
 
-def kinds(member: MemberRecipe, recipe: Recipe) -> dict[Kind, list[Phase]]:
-    """The phases of ``member`` by what their cost depends on."""
-    found: dict[Kind, list[Phase]] = {}
+def kinds(member: MemberRecipe, recipe: Recipe) -> dict[tuple[str, tuple[int, int]], list[Phase]]:
+    """The phases of ``member`` by cost: which layers train, and height and width of the images."""
+    found: dict[tuple[str, tuple[int, int]], list[Phase]] = {}
     for phase in member.phases:
         found.setdefault((str(phase.trainable), recipe.phase_size(member, phase)), []).append(phase)
     return found
@@ -203,7 +200,7 @@ def markdown(found: dict[str, Any]) -> str:
         kind = (figure["member"], figure["trainable"], " × ".join(map(str, figure["size"])))
         groups.setdefault((*kind, figure["backend"]), []).append(figure)
     first = next(iter(groups))[-1]
-    rows, hours = [], dict.fromkeys((key[-1] for key in groups), 0.0)
+    rows = []
     for key, figures in groups.items():
         rates = [figure["images_per_second"] for figure in figures]
         pairs = zip(rates, groups[(*key[:-1], first)], strict=True)
@@ -211,7 +208,6 @@ def markdown(found: dict[str, Any]) -> str:
         waiting = [100 * figure["waiting"] for figure in figures]
         relative = [rate / other["images_per_second"] for rate, other in pairs]
         rows.append([*key, spread(rates, 1), spread(relative), spread(waiting), spread(minutes, 1)])
-        hours[key[-1]] += figures[0]["epochs"] * sorted(minutes)[len(minutes) // 2] / 60
     head = ("member", "trained", "pixels", "backend", "images/s", f"{first} = 1", "waiting for input, %")
     versions = [f"{name} {number or '(not installed)'}" for name, number in found["backends"].items()]
     machine = found["machine"]
@@ -223,8 +219,6 @@ def markdown(found: dict[str, Any]) -> str:
             "smallest and the largest.",
             "",
             *table((*head, "minutes of an epoch"), rows),
-            f"All epochs of the recipe, in hours: {', '.join(f'{k} {v:.1f}' for k, v in hours.items())}.",
-            "",
         ]
     )
 
@@ -242,7 +236,7 @@ def _train(run: Run, member: MemberRecipe, backend: str) -> None:
     """Train in a process of its own: ``KERAS_BACKEND`` holds for a whole process."""
     environment = _ALLOCATOR | os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", _TRAIN, str(run.folder), member.name]
-    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise TrainingBenchmarkError(f"training with {backend} failed: {done.stderr[-2000:]}")
 

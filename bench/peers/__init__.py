@@ -1,17 +1,36 @@
 """Other servers that a user could choose, each written as its documentation recommends.
 
 One file per server, run in an environment of its own (``.venv-bench-<name>``, made from
-``requirements/<name>.txt``): ``python -m bench.peers.serve_<name> --help``. Each answers ``POST /predict``
-with the multipart part ``file`` by ``{"probabilities": {code: p, ...}}``. None forms batches, like this
-service on a CPU, where batches gain nothing. This file imports nothing but the standard library.
+``requirements/<name>.txt``). Each answers ``POST /predict`` with the multipart part ``file`` by
+``{"probabilities": {code: p, ...}}``. None forms batches, like this service on a CPU, where batches gain
+nothing. This file imports nothing but the standard library.
 """
 
+import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple, Self
 
 ROOT = Path(__file__).parents[2]
-"""Of the repository: the working directory and the ``PYTHONPATH`` of every peer."""
+"""Of the repository: the working directory and the ``PYTHONPATH`` of every server."""
+
+_VARIABLE = "DERMASERVE_BENCH_PEER"
+
+
+class Options(NamedTuple):
+    """How to run a peer; the processes that a server starts inherit it in their environment."""
+
+    model: str
+    port: int
+    workers: int
+    threads: int  # of each worker, for one inference
+
+    @classmethod
+    def read(cls) -> Self:
+        """The options of this process."""
+        return cls(*json.loads(os.environ[_VARIABLE]))
 
 
 @dataclass(frozen=True)
@@ -45,24 +64,16 @@ class Peer:
         """Its program. The name differs from its package's: some servers put the folder on ``sys.path``."""
         return f"bench.peers.serve_{self.name.replace('-', '_')}"
 
-    @property
-    def lock(self) -> Path:
-        """The hashed lock of its environment."""
-        return ROOT / "bench" / "peers" / "requirements" / f"{self.name}.txt"
-
-    def command(self, *, model: Path, port: int, cores: int) -> list[str]:
-        """The command that starts it on 127.0.0.1, to be run in ``ROOT``.
+    def variables(self, *, model: Path, port: int, cores: int) -> dict[str, str]:
+        """The environment variables to run ``module`` with, in ``ROOT``.
 
         Args:
             model: the ONNX file; see ``onnx``.
-            port: TCP port to listen on.
+            port: TCP port to listen on, on 127.0.0.1.
             cores: number of cores to use.
         """
-        workers, threads = self.shape(cores)
-        return [
-            *(str(self.python), "-m", self.module, "--model", str(model), "--port", str(port)),
-            *("--workers", str(workers), "--threads", str(threads)),
-        ]
+        options = Options(str(model), port, *self.shape(cores))
+        return {**self.environment, _VARIABLE: json.dumps(options)}
 
 
 PEERS = (

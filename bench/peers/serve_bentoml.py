@@ -6,15 +6,14 @@ from pathlib import Path
 
 import bentoml
 
-from bench.peers.common import Answer, Classifier, Options
+from bench.peers import Options
+from bench.peers.common import Answer, Classifier
 
 if __name__ == "__main__":
-    options = Options.from_arguments()
-    options.to_environment()
-    where = ["--host", "127.0.0.1", "--port", str(options.port)]
+    where = ["--host", "127.0.0.1", "--port", str(Options.read().port)]
     os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", f"{__spec__.name}:Lesions", *where])
 
-OPTIONS = Options.from_environment()
+OPTIONS = Options.read()
 
 
 # Threads of one process, not processes: those accept connections from one socket, and the one that wakes

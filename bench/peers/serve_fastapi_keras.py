@@ -9,7 +9,9 @@ import tensorflow
 import uvicorn
 from fastapi import FastAPI, UploadFile
 
-from bench.peers.common import CODES, Answer, Options, answer, decode
+from bench.peers import Options
+from bench.peers.common import CODES, Answer, answer
+from models.preprocess import decode
 from training.catalogue import load_recipe
 from training.network.build import build_network
 
@@ -35,7 +37,7 @@ def build_model() -> Any:
 
 def create_app() -> FastAPI:
     """The application of one worker, with the model loaded."""
-    options = Options.from_environment()
+    options = Options.read()
     tensorflow.config.threading.set_intra_op_parallelism_threads(options.threads)
     model = build_model()
     # Compiles it, or each of the first concurrent requests would.
@@ -48,15 +50,14 @@ def create_app() -> FastAPI:
 
     @app.post("/predict")
     def predict(file: UploadFile) -> Answer:
-        image = decode(file.file.read()).astype(np.float32)
+        image = decode(file.file.read()).pixels.astype(np.float32)
         return answer(model.predict(image[np.newaxis], verbose=0))
 
     return app
 
 
 if __name__ == "__main__":
-    options = Options.from_arguments()
-    options.to_environment()
+    options = Options.read()
     uvicorn.run(
         f"{__spec__.name}:create_app",
         factory=True,

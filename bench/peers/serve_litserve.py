@@ -3,7 +3,8 @@
 import litserve
 from starlette.requests import Request
 
-from bench.peers.common import Answer, Classifier, Options
+from bench.peers import Options
+from bench.peers.common import Answer, Classifier
 
 
 class Lesions(litserve.LitAPI):
@@ -29,6 +30,6 @@ class Lesions(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    options = Options.from_arguments()
+    options = Options.read()
     server = litserve.LitServer(Lesions(options), accelerator="cpu", workers_per_device=options.workers)
     server.run(host="127.0.0.1", port=options.port, generate_client_file=False, log_level="warning")

@@ -7,7 +7,8 @@ from fastapi import File
 from mlserver import MLModel, MLServer, ModelSettings, Settings
 from mlserver.handlers import custom_handler
 
-from bench.peers.common import Answer, Classifier, Options
+from bench.peers import Options
+from bench.peers.common import Answer, Classifier
 
 
 class Lesions(MLModel):
@@ -15,7 +16,7 @@ class Lesions(MLModel):
 
     async def load(self) -> bool:
         """Load the model, once in each worker."""
-        self._classify = Classifier(Options.from_environment())
+        self._classify = Classifier(Options.read())
         return True
 
     @custom_handler(rest_path="/predict")  # the only way to accept multipart
@@ -26,8 +27,7 @@ class Lesions(MLModel):
 
 async def main() -> None:
     """Serve until SIGTERM."""
-    options = Options.from_arguments()
-    options.to_environment()
+    options = Options.read()
     settings = Settings(
         host="127.0.0.1",
         http_port=options.port,

@@ -7,7 +7,8 @@ from ray import serve
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from bench.peers.common import Answer, Classifier, Options
+from bench.peers import Options
+from bench.peers.common import Answer, Classifier
 
 _OBJECT_STORE = 100_000_000
 """Bytes of shared memory, of which HTTP requests need almost none; Ray's default is 30 % of all memory."""
@@ -29,7 +30,7 @@ class Lesions:
 
 def main() -> None:
     """Serve until SIGTERM."""
-    options = Options.from_arguments()
+    options = Options.read()
     ray.init(include_dashboard=False, object_store_memory=_OBJECT_STORE)
     serve.start(http_options={"host": "127.0.0.1", "port": options.port})
     lesions = serve.deployment(

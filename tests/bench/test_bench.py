@@ -16,13 +16,8 @@ from tests.tiny_bundle import write_tiny_bundle
 
 
 class Fake(Peer):
-    @property
-    def python(self) -> Path:
-        return Path(sys.executable)
-
-    @property
-    def module(self) -> str:
-        return "tests.bench.fake_peer"
+    python = Path(sys.executable)
+    module = "tests.bench.fake_peer"
 
 
 FAKE = Fake("fake", "Fake", "/health", onnx=False)

@@ -2,45 +2,37 @@
 
 import importlib.util
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
-from bench.peers import PEERS, ROOT, Peer
-from bench.peers.common import Options
+from bench.peers import PEERS, ROOT, Options, Peer
 
 every_peer = pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 
 
-def command(peer: Peer) -> list[str]:
-    return peer.command(model=Path("model.onnx"), port=1234, cores=2)
-
-
 @every_peer
 def test_a_peer_is_a_program_run_by_its_own_environment(peer: Peer) -> None:
-    python, flag, module, *_ = command(peer)
-    assert (python, flag) == (str(ROOT / f".venv-bench-{peer.name}" / "bin" / "python"), "-m")
-    assert importlib.util.find_spec(module) is not None
+    assert peer.python == ROOT / f".venv-bench-{peer.name}" / "bin" / "python"
+    assert importlib.util.find_spec(peer.module) is not None
 
 
 @every_peer
-def test_a_peer_reads_its_command_line(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", command(peer)[2:])
-    told = Options(Path("model.onnx"), 1234, *peer.shape(2))
-    assert Options.from_arguments() == told
+def test_a_peer_and_the_processes_it_starts_read_its_options(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in peer.variables(model=Path("a/b.onnx"), port=1234, cores=2).items():
+        monkeypatch.setenv(name, value)
+    assert Options.read() == Options("a/b.onnx", 1234, *peer.shape(2))
 
 
-def test_options_reach_the_processes_that_a_server_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DERMASERVE_BENCH_PEER", "")
-    told = Options(Path("a/b.onnx"), port=1, workers=2, threads=3)
-    told.to_environment()
-    assert Options.from_environment() == told
+def lock(peer: Peer) -> str:
+    return (ROOT / "bench" / "peers" / "requirements" / f"{peer.name}.txt").read_text(encoding="utf-8")
 
 
 @every_peer
 def test_the_lock_of_a_peer_holds_hashed_versions_and_names_no_host(peer: Peer) -> None:
-    text = peer.lock.read_text(encoding="utf-8")
+    text = lock(peer)
     packages = re.findall(r"^\S.*(?:\n .*)*", text, re.MULTILINE)
     assert packages
     for package in packages:
@@ -53,7 +45,7 @@ def test_the_lock_of_a_peer_holds_hashed_versions_and_names_no_host(peer: Peer) 
 @every_peer
 def test_a_peer_has_the_versions_of_this_service_that_decide_the_cost_of_an_image(peer: Peer) -> None:
     ours = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")
-    theirs = peer.lock.read_text(encoding="utf-8")
+    theirs = lock(peer)
     for package in ("onnxruntime", "pillow", "numpy") if peer.onnx else ("tensorflow", "keras", "pillow"):
         pattern = rf"^{package}==[^\\\n]*"
         assert re.findall(pattern, theirs, re.MULTILINE) == re.findall(pattern, ours, re.MULTILINE)

@@ -1,6 +1,5 @@
 import os
 import sys
-import threading
 from pathlib import Path
 
 import psutil
@@ -38,16 +37,6 @@ def test_a_server_is_seen_with_all_its_processes_and_stopped_with_them(tmp_path:
         assert 0 <= running.idle_cpu(0.1) < 2
     psutil.wait_procs(members, timeout=10)
     assert not any(is_alive(process) for process in members)
-
-
-def test_a_server_that_goes_on_starting_is_waited_for(tmp_path: Path) -> None:
-    started_up = tmp_path / "started"
-    spin = f"while not os.path.exists({str(started_up)!r}): pass"
-    busy = f"import os, threading\nthreading.Thread(target=lambda: exec({spin!r}), daemon=True).start()\n"
-    with server(tmp_path, busy + PROGRAM) as running:
-        threading.Timer(2.5, started_up.touch).start()
-        running.settle()
-        assert started_up.exists()
 
 
 def test_the_error_of_a_server_that_ends_quotes_its_output(tmp_path: Path) -> None:

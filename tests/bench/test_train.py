@@ -125,4 +125,3 @@ def test_backends_are_compared_repetition_by_repetition() -> None:
     text = markdown(found)
     assert "| jax | 12.0 (5.0–40.0) | 0.60 (0.50–1.00) | 1.00 (1.00–1.00) | 8.3 (2.5–20.0) |" in text
     assert "torch (not installed)" in text
-    assert "All epochs of the recipe, in hours: tensorflow 0.3, jax 0.6." in text
