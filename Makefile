@@ -60,11 +60,10 @@ soak: $(DEV_ENV)/.installed ## half an hour at 80 % of the capacity, memory and 
 	$(DEV_ENV)/bin/python -m tests.long.soak --seconds $(DURATION) $(ARGS)
 
 # Servers to compare with, each in an environment of its own; one that cannot be installed is left out.
-COMMA = ,
 PEERS = $(basename $(notdir $(wildcard bench/peers/requirements/*.txt)))
 bench: $(DEV_ENV)/.installed $(SERVE_STAMP) ## this service beside others and the machine's limit, an hour (PEERS=, ARGS=)
 	$(if $(PEERS),-$(MAKE) --no-print-directory --keep-going $(PEERS:%=.venv-bench-%/.installed))
-	$(DEV_ENV)/bin/python -m bench --python $(SERVE_ENV)/bin/python --peers "$(subst $() ,$(COMMA),$(strip $(PEERS)))" $(ARGS)
+	$(DEV_ENV)/bin/python -m bench --python $(SERVE_ENV)/bin/python --peers $(PEERS) $(ARGS)
 
 bench-train: $(DEV_ENV)/.installed ## what training costs, by Keras backend: two hours on two cores (ARGS="--backend tensorflow")
 	$(DEV_ENV)/bin/python -m bench.train $(ARGS)
