@@ -11,7 +11,7 @@ from training.data.split import BY_IMAGE_WARNING, PARTS, image_counts
 from training.evaluation.plots import plot_confusion, plot_f1, plot_reliability, plot_roc
 from training.markdown import NONE, format_metric, table
 from training.metrics.scores import FORMER_ACCURACY_ARGMAX, Predictions
-from training.metrics.subgroups import FIGURES as SUBGROUP_FIGURES
+from training.metrics.subgroups import SUBGROUP_METRICS
 from training.run import Run
 
 _HEADLINES = {
@@ -186,7 +186,7 @@ def subgroup_section(groups: Sequence[Subgroup]) -> list[str]:
     """The lines on groups of images, for the report and the model card; none where there are no groups."""
     if not groups:
         return []
-    titles = {name: name.replace("_", " ") for name in SUBGROUP_FIGURES}
+    titles = {name: name.replace("_", " ") for name in SUBGROUP_METRICS}
     older = any(FORMER_ACCURACY_ARGMAX in group.metrics for group in groups)
     if older:
         titles[FORMER_ACCURACY_ARGMAX] = "accuracy (arg-max)"
