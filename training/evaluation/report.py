@@ -7,11 +7,11 @@ from typing import Any
 from models.bundle import Subgroup
 from training.calibration.fit import Calibration
 from training.calibration.safeguards import COVERAGE
-from training.data.split import FLATTERS, PARTS, image_counts
+from training.data.split import BY_IMAGE_WARNING, PARTS, image_counts
 from training.evaluation.plots import plot_confusion, plot_f1, plot_reliability, plot_roc
-from training.markdown import NONE, figure, table
+from training.markdown import NONE, format_metric, table
 from training.metrics.scores import FORMER_ACCURACY_ARGMAX, Predictions
-from training.metrics.subgroups import FIGURES as SUBGROUP_FIGURES
+from training.metrics.subgroups import SUBGROUP_METRICS
 from training.run import Run
 
 _HEADLINES = {
@@ -42,7 +42,7 @@ _INTERVALS = (
 
 _SPLIT_BY = {
     "lesion": "The split is by lesion: no lesion lies in two parts.",
-    "image": f"**Warning: {FLATTERS}.**",
+    "image": f"**Warning: {BY_IMAGE_WARNING}.**",
 }
 
 
@@ -159,7 +159,7 @@ def _headlines(metrics: Mapping[str, Any]) -> list[str]:
     return table(
         ("figure", "test", "validation"),
         [
-            (title, figure(found[name]), _value(metrics["validation"].get(name)))
+            (title, format_metric(found[name]), _value(metrics["validation"].get(name)))
             for name, title in _HEADLINES.items()
             if name in found
         ],
@@ -174,7 +174,7 @@ def _classes(metrics: Mapping[str, Any], test: Predictions) -> list[str]:
             (
                 code,
                 (test.labels == index).sum(),
-                *(figure(metrics["test"].get(f"{kind}_{code}")) for kind in kinds),
+                *(format_metric(metrics["test"].get(f"{kind}_{code}")) for kind in kinds),
             )
             for index, code in enumerate(test.codes)
         ],
@@ -217,7 +217,7 @@ def prediction_set_section(sets: Mapping[str, Any], codes: Sequence[str]) -> lis
         *table(
             ("diagnosis", "coverage", "size"),
             [
-                (name, figure(sets["measured"].get(code)), figure(sets["size"].get(code)))
+                (name, format_metric(sets["measured"].get(code)), format_metric(sets["size"].get(code)))
                 for code, name in {"overall": "all", **{code: code for code in codes}}.items()
             ],
         ),
@@ -233,7 +233,7 @@ def subgroup_section(groups: Sequence[Subgroup]) -> list[str]:
     """The lines on groups of images, for the report and the model card; none where there are no groups."""
     if not groups:
         return []
-    titles = {name: name.replace("_", " ") for name in SUBGROUP_FIGURES}
+    titles = {name: name.replace("_", " ") for name in SUBGROUP_METRICS}
     older = any(FORMER_ACCURACY_ARGMAX in group.metrics for group in groups)
     if older:
         titles[FORMER_ACCURACY_ARGMAX] = "accuracy (arg-max)"
@@ -250,7 +250,7 @@ def subgroup_section(groups: Sequence[Subgroup]) -> list[str]:
                 (
                     f"{group.factor} {group.value}",
                     group.images,
-                    *(figure(group.metrics.get(name)) for name in titles),
+                    *(format_metric(group.metrics.get(name)) for name in titles),
                 )
                 for group in groups
             ],
