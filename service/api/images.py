@@ -1,4 +1,4 @@
-"""The routes for images and for the model."""
+"""The routes ``/predict``, ``/predict/batch``, ``/gradcam`` and ``/model``."""
 
 import asyncio
 import base64
@@ -21,8 +21,8 @@ from service.api.openapi import (
     IMAGE_ERRORS,
     MODEL_HEADER,
     UNCHANGED,
-    answer,
-    errors,
+    error_responses,
+    json_response,
 )
 from service.api.schemas import (
     BatchPrediction,
@@ -32,7 +32,7 @@ from service.api.schemas import (
     Prediction,
     PredictionResult,
     ProblemResult,
-    card_of,
+    model_card_json,
     prediction_of,
 )
 from service.api.upload import Upload
@@ -43,54 +43,54 @@ from service.inference.classifier import Classifier
 from service.inference.warnings import EMPTY_HEATMAP
 from service.lifecycle import Runtime
 
-_EXPLAINED = (
-    "Code of the class to explain, of those in `GET /model`. Default: the label, or, where the flag is "
-    "raised and the label is benign, the most probable malignant class."
+_GRADCAM_CLASS = (
+    "Code of the class to explain, one of those in `GET /model`. Default: the label, or the most probable "
+    "malignant class if the flag is `malignant` and the label is benign."
 )
 
 GradCamClass = Annotated[
     str | SkipJsonSchema[None],
-    # No example: it would stand in Swagger UI's form, and not every model has that class.
-    Query(description=_EXPLAINED, max_length=64),
+    # Without an example, which Swagger UI would fill in: not every model has the same classes.
+    Query(description=_GRADCAM_CLASS, max_length=64),
 ]
 
 PredictGradCamClass = Annotated[
     str | SkipJsonSchema[None],
-    Query(description=f"{_EXPLAINED} Only with `gradcam=true`.", max_length=64),
+    Query(description=f"{_GRADCAM_CLASS} Requires `gradcam=true`.", max_length=64),
 ]
 
 
 def build_router(runtime: Runtime) -> APIRouter:
-    """The routes of the API contract, working on ``runtime``."""
+    """Build the routes for images and for the model."""
     router = APIRouter()
-    # To write one takes a millisecond of the event loop, and everyone may ask without a pause.
+    # Cached: one card takes a millisecond to build on the event loop.
     cards: WeakKeyDictionary[Classifier, bytes] = WeakKeyDictionary()
-    From: TypeAlias = Annotated[Client, Depends(runtime.authenticator.client)]
+    Authenticated: TypeAlias = Annotated[Client, Depends(runtime.authenticator.client)]
 
     @router.post(
         "/predict",
         tags=["images"],
         summary="Classify one image",
-        description="Probabilities of all classes, the class picked by the model's decision rule, the flag "
-        "at its operating point, and warnings; with `gradcam` an overlay as well.",
+        description="Returns the probabilities of all classes, the class picked by the model's decision "
+        "rule, the flag at the operating point, and warnings. With `gradcam=true`, it adds an overlay.",
         operation_id="predict",
-        responses={**IMAGE_ERRORS, 200: answer("The prediction.", PREDICTION, MODEL_HEADER)},
+        responses={**IMAGE_ERRORS, 200: json_response("The prediction.", PREDICTION, MODEL_HEADER)},
         openapi_extra=IMAGE_BODY,
     )
     async def predict(
         request: Request,
-        client: From,
-        gradcam: Annotated[bool, Query(description="Add an overlay to the answer.")] = False,
+        client: Authenticated,
+        gradcam: Annotated[bool, Query(description="Add an overlay to the response.")] = False,
         gradcam_class: PredictGradCamClass = None,
     ) -> Prediction:
         if gradcam_class is not None and not gradcam:
             raise InvalidRequest("gradcam_class: needs gradcam=true.", parameter="gradcam_class")
         async with admit(runtime, request, client, gradcam_class=gradcam_class) as job:
-            found = await job.classify(await job.receive_image())
-            prediction = prediction_of(job.model.manifest, found, request.state.request_id)
+            classification = await job.classify(await job.receive_image())
+            prediction = prediction_of(job.model.manifest, classification, job.record.request_id)
             if gradcam:
-                code = gradcam_class or found.decision.explained
-                overlay = await job.explain(found, code)
+                code = gradcam_class or classification.decision.gradcam_class
+                overlay = await job.explain(classification, code)
                 prediction.gradcam = GradCam(label=code, data=base64.b64encode(overlay.png).decode())
                 if overlay.empty:
                     prediction.warnings.append(ImageWarning(**EMPTY_HEATMAP._asdict()))
@@ -100,40 +100,42 @@ def build_router(runtime: Runtime) -> APIRouter:
         "/predict/batch",
         tags=["images"],
         summary="Classify several images",
-        description="Results come in the order of the images, each a prediction or a problem, as `kind` "
-        "says: one bad image never fails its neighbours. Where the service fails every image, the answer is "
-        "that failure, 500, 503 or 504. The limit on bytes holds for the whole body.",
+        description="Returns one result for each image, in the order of the images. The member `kind` says "
+        "whether the result is a prediction or a problem. An image that cannot be used does not affect the "
+        "others. If the service fails on every image, the response is that failure: 500, 503 or 504. The "
+        "byte limit applies to the whole body.",
         operation_id="predictBatch",
         response_model=BatchPrediction,
-        responses={**IMAGE_ERRORS, 200: answer("A result for each image.", BATCH, MODEL_HEADER)},
+        responses={**IMAGE_ERRORS, 200: json_response("A result for each image.", BATCH, MODEL_HEADER)},
         openapi_extra=BATCH_BODY,
     )
-    async def predict_batch(request: Request, client: From) -> BatchPrediction | Response:
+    async def predict_batch(request: Request, client: Authenticated) -> BatchPrediction | Response:
         async with admit(runtime, request, client) as job:
             images = await job.receive_images()
             names = [image.filename for image in images]
-            # Batches must not fill the queue: each, and all together, have as many images in work as fit into
-            # inference. The batches take turns, and a single image waits behind few of theirs.
-            turns = asyncio.Semaphore(job.model.images_at_once)
+            # Batches must not fill the queue, so that single images wait behind few of theirs. One batch has
+            # at most as many images in progress as inference takes at a time. All batches together have a
+            # few more, and take turns.
+            limit = asyncio.Semaphore(job.model.max_images_in_inference)
 
-            async def one(index: int, image: Upload) -> Prediction | _Failed:
-                async with turns, job.model.batch_turns:
+            async def classify(index: int, image: Upload) -> Prediction | _Failed:
+                async with limit, job.model.batch_images:
                     try:
                         if not image.data:
                             raise InvalidRequest(
-                                "The part is empty; expected an image.", pointer=f"#/files/{index}"
+                                "The part is empty. Expected an image.", pointer=f"#/files/{index}"
                             )
-                        found = await job.classify(image)
+                        classification = await job.classify(image)
                     except DermaserveError as error:
                         image.data = b""
                         job.record.image_problems.append(kind_of(error).type)
-                        # Not the error: its stack trace would hold the image until the last one is done.
+                        # The error itself is not kept: its traceback would keep the image in memory.
                         wait = error.retry_after if isinstance(error, Unavailable) else None
                         return _Failed(problem_of(error, job.record.request_id), wait)
-                    return prediction_of(job.model.manifest, found, job.record.request_id)
+                    return prediction_of(job.model.manifest, classification, job.record.request_id)
 
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(index, image)) for index, image in enumerate(images)]
+                tasks = [group.create_task(classify(index, image)) for index, image in enumerate(images)]
             outcomes = [task.result() for task in tasks]
             if (failure := _failure_of_all(outcomes)) is not None:
                 wait = failure.retry_after
@@ -146,7 +148,7 @@ def build_router(runtime: Runtime) -> APIRouter:
         "/gradcam",
         tags=["images"],
         summary="Overlay of one image",
-        description="The picture that the model saw, with what spoke for a class laid over it.",
+        description="Returns the image as the model read it, with the evidence for a class marked in colour.",
         operation_id="gradcam",
         response_class=Response,
         responses={
@@ -171,11 +173,13 @@ def build_router(runtime: Runtime) -> APIRouter:
         },
         openapi_extra=IMAGE_BODY,
     )
-    async def gradcam(request: Request, client: From, gradcam_class: GradCamClass = None) -> Response:
+    async def gradcam(
+        request: Request, client: Authenticated, gradcam_class: GradCamClass = None
+    ) -> Response:
         async with admit(runtime, request, client, gradcam_class=gradcam_class) as job:
-            found = await job.classify(await job.receive_image())
-            code = gradcam_class or found.decision.explained
-            overlay = await job.explain(found, code)
+            classification = await job.classify(await job.receive_image())
+            code = gradcam_class or classification.decision.gradcam_class
+            overlay = await job.explain(classification, code)
             headers = {"X-Gradcam-Label": code} | ({"X-Gradcam-Empty": "true"} if overlay.empty else {})
             return Response(overlay.png, media_type="image/png", headers=headers)
 
@@ -183,15 +187,16 @@ def build_router(runtime: Runtime) -> APIRouter:
         "/model",
         tags=["model"],
         summary="The model being served",
-        description="From its manifest: classes, operating point, figures measured on the test part, "
-        "limits, licence. It changes with a reload or a restart only: keep it, and ask with its `ETag`.",
+        description="Returns facts from the model's manifest: classes, operating point, metrics measured "
+        "on the test part, limits and licence. They change only with a reload or a restart. Clients can "
+        "cache the response and revalidate it with its `ETag`.",
         operation_id="model",
         response_model=ModelCard,
         responses={
-            **errors(503),
-            200: answer("The model.", MODEL_CARD, MODEL_HEADER | ETAG_HEADER) | {"links": UNCHANGED},
+            **error_responses(503),
+            200: json_response("The model.", MODEL_CARD, MODEL_HEADER | ETAG_HEADER) | {"links": UNCHANGED},
             304: {
-                "description": "As it was when its `ETag` was sent, now back in `If-None-Match`.",
+                "description": "The model is the one whose `ETag` is in `If-None-Match`.",
                 "headers": MODEL_HEADER | ETAG_HEADER,
             },
         },
@@ -201,29 +206,31 @@ def build_router(runtime: Runtime) -> APIRouter:
         classifier = runtime.classifier
         request.state.record.model = classifier.identity.label
         if classifier not in cards:
-            cards[classifier] = card_of(classifier.manifest, classifier.provider)
+            cards[classifier] = model_card_json(classifier.manifest, classifier.provider)
         return tagged(request, cards[classifier], "application/json")
 
     return router
 
 
 class _Failed(NamedTuple):
-    """One image of a batch that got no answer; ``retry_after`` in seconds, if a wait may help."""
+    """The problem of one image of a batch. ``retry_after`` is in seconds; None if a retry does not help."""
 
     problem: Problem
     retry_after: int | None
 
 
 def _failure_of_all(outcomes: Sequence[Prediction | _Failed]) -> _Failed | None:
-    """If the service has failed every image, the failure with the longest wait, or else the first."""
-    ours = [o for o in outcomes if isinstance(o, _Failed) and o.problem.status >= 500]
-    return max(ours, key=lambda failed: failed.retry_after or 0) if len(ours) == len(outcomes) else None
+    """If the service failed on every image, return the failure with the longest ``retry_after``."""
+    failures = [o for o in outcomes if isinstance(o, _Failed) and o.problem.status >= 500]
+    return (
+        max(failures, key=lambda failed: failed.retry_after or 0) if len(failures) == len(outcomes) else None
+    )
 
 
 def _result(
     outcome: Prediction | _Failed, index: int, filename: str | None
 ) -> PredictionResult | ProblemResult:
-    """One image's row of a batch."""
+    """The result of one image of a batch."""
     if isinstance(outcome, Prediction):
         return PredictionResult(**dict(outcome), kind="prediction", index=index, filename=filename)
     return ProblemResult(**dict(outcome.problem), kind="problem", index=index, filename=filename)

@@ -1,4 +1,4 @@
-"""One request for images, from its admission to what is said of them."""
+"""An admitted request for images: it receives the body, classifies the images and draws overlays."""
 
 import asyncio
 import time
@@ -23,35 +23,36 @@ from service.system.threads import cancelled_by_disconnect
 async def admit(
     runtime: Runtime, request: Request, client: Client, *, gradcam_class: str | None = None
 ) -> AsyncIterator["Job"]:
-    """Admit a request. The block ends at the request's deadline, whatever it waits for.
+    """Admit a request, and cancel the block at the request's deadline.
 
     Args:
-        runtime: the server's.
-        request: its headers have arrived; its body may not.
-        client: that it is from.
+        runtime: of the server.
+        request: its headers have arrived. Its body is read by the job.
+        client: the authenticated client.
         gradcam_class: code of the class to explain, as the client sent it.
 
     Raises:
-        NotReady, Overloaded, RateLimited: it is not admitted.
+        NotReady, Overloaded, RateLimited: the request is not admitted.
         InvalidRequest: the model has no class ``gradcam_class``.
-        DeadlinePassed, NoMemory: the block was ended for this.
+        DeadlinePassed: the deadline passed in the block.
+        NoMemory: there is not enough memory for the body.
     """
     deadline = float(request.state.started) + runtime.settings.request_timeout
     try:
         async with asyncio.timeout(deadline - time.monotonic()) as timer, AsyncExitStack() as stack:
-            memory = stack.enter_context(runtime.admission.admit(client))
+            reservation = stack.enter_context(runtime.admission.admit(client))
             model = stack.enter_context(runtime.use())
             if gradcam_class is not None and gradcam_class not in model.manifest.codes:
                 raise InvalidRequest(
                     f"gradcam_class: expected one of {', '.join(model.manifest.codes)}.",
                     parameter="gradcam_class",
                 )
-            yield Job(runtime, request, client, model, memory, stack, deadline)
+            yield Job(runtime, request, client, model, reservation, stack, deadline)
     except TimeoutError as error:
         if not timer.expired():
-            raise  # not of this clock: the system's ETIMEDOUT
+            raise  # not this timer, but an ETIMEDOUT of the operating system
         raise DeadlinePassed("The deadline passed before the answer was computed.") from error
-    except MemoryError as error:  # while receiving; the classifier answers for its own
+    except MemoryError as error:  # while receiving; the classifier raises NoMemory itself
         runtime.metrics.refused("memory")
         raise NoMemory from error
 
@@ -60,7 +61,7 @@ class Job:
     """An admitted request.
 
     Attributes:
-        model: held for this request, through any reload.
+        model: stays open until the job ends, even through a reload.
         record: of the request.
     """
 
@@ -70,7 +71,7 @@ class Job:
         request: Request,
         client: Client,
         model: Classifier,
-        memory: Reservation,
+        reservation: Reservation,
         stack: AsyncExitStack,
         deadline: float,
     ) -> None:
@@ -81,79 +82,81 @@ class Job:
         self._metrics = runtime.metrics
         self._request = request
         self._client = client
-        self._memory = memory
+        self._reservation = reservation
         self._stack = stack
         self._deadline = deadline
         settings = runtime.settings
         self._limits = UploadLimits(settings.max_body_bytes, settings.min_upload_rate, settings.upload_grace)
 
     async def receive_image(self) -> Upload:
-        """The one image of the body. From then on the job holds a place, and ends when its client goes away.
+        """Receive the body and return its image.
+
+        From then on the job counts as a request in progress, and is cancelled when the client disconnects.
 
         Raises:
             RequestError, Overloaded, ClientDisconnected: see ``service.api.upload.read_image``.
         """
-        with self._receiving():
-            image = await read_image(self._request, self._limits, self._memory)
+        with self._receive_stage():
+            image = await read_image(self._request, self._limits, self._reservation)
         await self._begin(1)
         return image
 
     async def receive_images(self) -> list[Upload]:
-        """The images of a batch; see ``receive_image``.
+        """Receive the body and return the images of a batch; see ``receive_image``.
 
         Raises:
-            RateLimited: they are more than the client may send.
+            RateLimited: the client's rate does not allow so many images.
         """
-        with self._receiving():
-            images = await read_images(self._request, self._limits, self._memory)
+        with self._receive_stage():
+            images = await read_images(self._request, self._limits, self._reservation)
         self._client.charge_batch(len(images))
         await self._begin(len(images))
         return images
 
     async def classify(self, image: Upload) -> Classification:
-        """Decode and classify one image. Its bytes are free once it is decoded.
+        """Decode and classify one image. ``image.data`` is emptied once the image is decoded.
 
         Raises:
-            ImageError, NotReady, NoMemory, DeadlinePassed, InferenceFailed: it gets no answer.
+            ImageError, NotReady, NoMemory, DeadlinePassed, InferenceFailed: see ``Classifier``.
         """
-        with self._counted():
+        with self._count_failures():
             with self.record.stage("decode"):
-                decoded = await self.model.prepare(image.data, deadline=self._deadline)
-            self._memory.release(len(image.data))
+                decoded, quality = await self.model.decode(image.data, deadline=self._deadline)
+            self._reservation.release(len(image.data))
             image.data = b""
             with self.record.stage("queue") as queue:
-                found = await self.model.classify(decoded, deadline=self._deadline)
-                queue.end = found.started
-        self.record.stages.append(Stage("inference", found.started, found.ended))
-        decision, codes = found.decision, tuple(warning.code for warning in found.warnings)
-        self.record.verdicts.append(
+                classification = await self.model.classify(decoded, quality, deadline=self._deadline)
+                queue.end = classification.started
+        self.record.stages.append(Stage("inference", classification.started, classification.ended))
+        decision, codes = classification.decision, tuple(warning.code for warning in classification.warnings)
+        self.record.predictions.append(
             LoggedPrediction(decision.label, decision.flag, decision.malignancy, codes)
         )
-        return found
+        return classification
 
-    async def explain(self, found: Classification, code: str) -> Overlay:
+    async def explain(self, classification: Classification, code: str) -> Overlay:
         """Draw the overlay for the class ``code``.
 
         Raises:
-            NoMemory: there is none for it.
+            NoMemory: there is not enough memory.
         """
-        with self.record.stage("overlay"), self._counted():
-            return await self.model.overlay(found, code)
+        with self.record.stage("overlay"), self._count_failures():
+            return await self.model.overlay(classification, code)
 
     @contextmanager
-    def _receiving(self) -> Iterator[None]:
+    def _receive_stage(self) -> Iterator[None]:
         with self.record.stage("receive"), self._metrics.receiving.time():
             yield
 
     async def _begin(self, images: int) -> None:
-        """Begin the work on a body that has arrived."""
+        """Take a place among the requests in progress, and watch for a disconnect."""
         self.record.images = images
         self._stack.enter_context(self._admission.hold_place())
         await self._stack.enter_async_context(cancelled_by_disconnect(self._request.receive))
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Count an image that gets a problem in place of an answer."""
+    def _count_failures(self) -> Iterator[None]:
+        """Count an image that cannot be classified or explained."""
         try:
             yield
         except DermaserveError as error:

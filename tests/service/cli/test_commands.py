@@ -116,4 +116,4 @@ def test_a_graph_that_opens_but_does_not_run_is_said(
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
 def test_a_gpu_that_is_demanded_and_not_there_is_said(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert "cuda was demanded" in refused(tiny, capfd, "--device", "cuda")
+    assert "cuda is required" in refused(tiny, capfd, "--device", "cuda")
