@@ -20,9 +20,8 @@ def test_help_names_every_command_and_every_setting(capsys: pytest.CaptureFixtur
         main(["--help"])
     assert left.value.code == 0
     text = capsys.readouterr().out
-    assert [
-        name for name in ("serve", "openapi", "check", "predict", "key") if f"    {name} " not in text
-    ] == []
+    commands = ("serve", "check", "predict", "key", "settings", "openapi")
+    assert [name for name in commands if f"    {name} " not in text] == []
     assert [name for name in Settings.model_fields if PREFIX + name.upper() not in text] == []
 
 

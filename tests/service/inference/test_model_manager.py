@@ -158,9 +158,9 @@ def edited(old: str, new: str) -> Callable[[Path], None]:
     [
         (lambda folder: (folder / MANIFEST_NAME).unlink(), "manifest.json: cannot be read"),
         (lambda folder: (folder / MODEL_NAME).unlink(), "model.onnx: cannot be read"),
-        (edited('"threshold": 0.5', '"threshold": 7'), "manifest.json: operating_point.threshold: not as"),
+        (edited('"threshold": 0.5', '"threshold": 7'), "manifest.json: operating_point.threshold: does not"),
         (edited('"schema_version": 2', '"schema_version": 3'), "manifest.json: schema_version: expected 2"),
-        (edited("{", ""), "manifest.json: manifest: not as schema 2 demands"),
+        (edited("{", ""), "manifest.json: manifest: does not match schema 2"),
         (corrupt, "model.onnx: sha256 is "),
         (no_graph, "model.onnx: cannot be loaded as a graph"),
         (wrong_outputs, "model.onnx: probabilities: expected shape"),
