@@ -205,9 +205,9 @@ class ModelCard(BaseModel):
     disagreement: Disagreement
     quality: QualityLimits
     metrics: dict[str, Interval] = Field(
-        description="Measured on the test part, which may also have scored earlier versions of the model. They "
-        "apply to the predicted label, except those named `argmax`. In bundles up to 1.2.1, `accuracy` applies "
-        "to the most probable class."
+        description="Measured on the test part, which may also have scored earlier versions of the model. "
+        "They apply to the predicted label, except those named `argmax`. In bundles up to 1.2.1, `accuracy` "
+        "applies to the most probable class."
     )
     subgroups: list[Subgroup] = Field(
         description="The same metrics for groups of test images. Empty if the data defines no groups."

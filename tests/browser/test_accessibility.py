@@ -135,16 +135,16 @@ def test_a_screen_reader_finds_names_roles_and_headings(
         if visitor.js("return arguments[0].checkVisibility() && !arguments[0].ariaHidden", element)
     }
     assert named["file"][1] == "Choose an image …"
-    assert named["class"] == ("combobox", "Show what spoke for")
+    assert named["class"] == ("combobox", "Show the evidence for")
     assert named["strength"] == ("slider", "Strength of the colours")
     assert named["overlay"][0] in ("image", "img")
-    assert "spoke for" in named["overlay"][1]
+    assert "evidence for" in named["overlay"][1]
     assert named["original"][1] == "Your image"
     assert all(name for _, name in named.values()), named
     regions = {
         element.accessible_name for element in visitor.find_all("main section") if element.is_displayed()
     }
-    assert {"1. Give it an image", "2. What the model says", "Probability of each class"} <= regions
+    assert {"1. Choose an image", "2. Result", "Probability of each class"} <= regions
     levels = visitor.js(
         "return [...document.querySelectorAll('h1, h2, h3, h4')].filter((e) => e.checkVisibility())"
         ".map((e) => Number(e.tagName[1]))"

@@ -78,7 +78,7 @@ def assert_shows(visitor: Visitor, body: dict[str, Any], model: dict[str, Any]) 
     assert overlay(visitor) == base64.b64decode(body["gradcam"]["data"])
     assert visitor.js("return document.getElementById('class').value") == body["gradcam"]["label"]
     shown = visitor.reads("#shown")
-    assert shown.startswith(f"Shown: what spoke for {names[body['gradcam']['label']]}")
+    assert shown.startswith(f"Shown: evidence for {names[body['gradcam']['label']]}")
     for_the_flag = body["gradcam"]["label"] != body["prediction"]["label"]
     assert ("because the image is flagged" in shown) == for_the_flag
     assert (f"The class picked is {body['prediction']['name']}" in shown) == for_the_flag
@@ -156,7 +156,7 @@ def test_a_flag_over_a_benign_class_is_bridged_in_words_and_in_the_picture(
     assert "disagree" in visitor.reads("#flag-disagree")
     visitor.find(f"#class option[value={body['prediction']['label']}]").click()
     visitor.wait_for(lambda: "because the image is flagged" not in visitor.reads("#shown"))
-    assert visitor.reads("#shown") == f"Shown: what spoke for {body['prediction']['name']}."
+    assert visitor.reads("#shown") == f"Shown: evidence for {body['prediction']['name']}."
 
 
 def test_warnings_come_first(visitor: Visitor, server: Process, lesion: Path, tmp_path: Path) -> None:
@@ -277,4 +277,4 @@ def test_nothing_of_a_visit_is_kept(visitor: Visitor, server: Process, lesion: P
     )
     assert kept == [0, 0, "", [], []]
     assert "Jane" not in server.output()
-    assert "stored nowhere" in visitor.reads("#drop")
+    assert "not stored anywhere" in visitor.reads("#drop")

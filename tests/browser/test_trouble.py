@@ -150,7 +150,7 @@ def test_what_is_no_single_file_is_refused_in_words(visitor: Visitor, server: Pr
     visitor.visit(server.url)
     visitor.wait_for(lambda: visitor.reads("#model"))
     for script, words in (
-        ("data.setData('text/plain', 'a lesion')", "no file"),
+        ("data.setData('text/plain', 'a lesion')", "not a file"),
         ("for (const n of 'ab') data.items.add(new File([n], n))", "one at a time"),
     ):
         visitor.js(
