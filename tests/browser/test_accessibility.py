@@ -73,7 +73,7 @@ def test_every_text_has_the_contrast_that_weak_eyes_need(
 
 
 @pytest.mark.parametrize("width", [320, 360, 600, 1200])
-def test_nothing_runs_over_the_side_on_a_phone_or_at_200_percent(
+def test_the_page_fits_a_phone_and_200_percent_zoom(
     visitor: Visitor, server: Process, blurred: Path, width: int
 ) -> None:
     visitor.look(width=width)
@@ -88,7 +88,7 @@ def test_nothing_runs_over_the_side_on_a_phone_or_at_200_percent(
     assert small == [], "too small for a thumb (WCAG 2.2, 2.5.8)"
 
 
-def test_everything_works_by_keyboard_in_the_order_that_it_is_read(
+def test_everything_works_by_keyboard_in_reading_order(
     visitor: Visitor, server: Process, lesion: Path
 ) -> None:
     visitor.visit(server.url)

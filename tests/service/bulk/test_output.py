@@ -1,4 +1,4 @@
-"""An output is gone on with where that is safe, and left alone where it is not."""
+"""A run resumes an output if that is safe, and otherwise leaves it unchanged."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.tiny_bundle import write_tiny_bundle
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
-def test_a_run_goes_on_where_another_was_cut_off_anywhere(name: str, folder: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_an_output_that_was_cut_off_anywhere(name: str, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / name
     command = ["predict", str(folder), "--output", str(output)]
     assert main(command) == 1
@@ -27,7 +27,7 @@ def test_a_run_goes_on_where_another_was_cut_off_anywhere(name: str, folder: Pat
 
 
 def comparable(path: Path) -> list[Any]:
-    """The rows, whose numbers may differ by what batches of another size sum."""
+    """Return the rows with tolerances, because sums depend on the size of batches."""
     if path.suffix == ".jsonl":
         return [json.loads(line, parse_float=near) for line in path.read_bytes().splitlines()]
     return [
@@ -44,7 +44,7 @@ def is_number(cell: str) -> bool:
     return True
 
 
-def test_rows_that_are_there_are_not_scored_again(
+def test_files_with_a_row_are_not_scored_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out.csv"
@@ -65,7 +65,7 @@ def test_rows_that_are_there_are_not_scored_again(
 
 
 def refused(command: list[str], output: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """The reason; what is there is left as it was."""
+    """Run a command that must fail, check that the output is unchanged, and return the reason."""
     before = output.read_bytes()
     capsys.readouterr()
     assert main(command) == 2
@@ -76,7 +76,7 @@ def refused(command: list[str], output: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
-def test_another_model_or_other_columns_are_not_mixed(
+def test_rows_of_another_model_or_with_other_columns_are_refused(
     name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / name
@@ -107,7 +107,7 @@ def test_another_model_or_other_columns_are_not_mixed(
     ],
 )
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
-def test_a_file_of_something_else_is_left_alone(
+def test_an_output_with_other_contents_is_left_unchanged(
     name: str, content: bytes, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / name
@@ -115,7 +115,7 @@ def test_a_file_of_something_else_is_left_alone(
     refused(["predict", str(folder), "--output", str(output)], output, capsys)
 
 
-def test_an_output_that_is_named_as_an_image_is_refused(
+def test_an_output_with_the_name_of_an_image_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (folder / "1.jpg").read_bytes()
@@ -125,6 +125,8 @@ def test_an_output_that_is_named_as_an_image_is_refused(
     assert (folder / "1.jpg").read_bytes() == before
 
 
-def test_an_output_that_cannot_be_opened_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_that_cannot_be_opened_is_reported(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["predict", str(folder), "--output", str(folder)]) == 2
     assert "cannot be opened (Is a directory)" in capsys.readouterr().err
