@@ -26,8 +26,8 @@ function distinguished(one, other) {
 /**
  * The title, figures, meaning and worth of a flag. `model` is the response of `GET /model`.
  *
- * Sensitivity and specificity are those of the test part, if the bundle has them. Those of the operating point
- * are too good, because the threshold was chosen on the same images.
+ * Sensitivity and specificity are those of the test part, if the bundle has them. Those of the operating
+ * point are too good, because the threshold was chosen on the same images.
  */
 export function flagWords({ flag, probability, threshold }, model) {
   const { malignancy_sensitivity, malignancy_specificity } = model.metrics;
@@ -49,8 +49,8 @@ export function flagWords({ flag, probability, threshold }, model) {
     figures: `Probability of a malignant class: ${chance}, below the threshold of ${limit}.`,
     meaning: "The service calls this “benign”, which does not mean harmless. When the model was tested, "
       + `${ofHundred(1 - sensitivity.value)} malignant lesions were missed like this. The model knows only `
-      + `${model.classes.length} classes, and assigns every image to one of them. If a lesion is new, changes, `
-      + "bleeds or worries anyone, a specialist should look at it, whatever this page says.",
+      + `${model.classes.length} classes, and assigns every image to one of them. If a lesion is new, `
+      + "changes, bleeds or worries anyone, a specialist should look at it, whatever this page says.",
     worth: worthWords(model, "lesions that are not flagged", ({ negative }) => negative === null ? null : 1 - negative),
   };
 }
@@ -65,7 +65,7 @@ function worthWords(model, lesions, malignant) {
   return `Malignant among ${lesions}: ${shares.join("; ")}.`;
 }
 
-/** Which class the overlay explains. `picked` is the benign label, if the overlay explains the flag instead. */
+/** Which class the overlay explains. `picked` is the benign label, if it explains the flag instead. */
 export function shownWords(name, picked) {
   const shown = `Shown: evidence for ${name}`;
   if (!picked) return `${shown}.`;
@@ -86,8 +86,8 @@ export function setWords({ coverage, labels }, longer) {
     + `${longer.join(", ")}. Each class has its own threshold.`;
   return {
     intro: labels.length === 1 ? "The set has one class:" : `The set has ${labels.length} classes:`,
-    meaning: `For ${ofHundred(coverage)} images like those that the model was tested with, the set should contain `
-      + `the right class. For ${ofHundred(1 - coverage)}, it does not.${despite}`,
+    meaning: `For ${ofHundred(coverage)} images like those that the model was tested with, the set should `
+      + `contain the right class. For ${ofHundred(1 - coverage)}, it does not.${despite}`,
   };
 }
 
