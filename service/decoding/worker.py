@@ -78,7 +78,7 @@ def main() -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
-    prepare_codecs()
+    _prepare_codecs()
     return_large_blocks()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     gc.freeze()  # no collection writes into pages that are shared with the forks
@@ -95,6 +95,24 @@ def main() -> None:
             control.send(NUMBER.pack(answer))
     for number in forked - {-1}:  # what they work on, nobody waits for
         _end(number)
+
+
+def _prepare_codecs() -> None:
+    """Load all codecs, not on a client's time, and write nothing that a client's file makes them say.
+
+    Warnings and log lines quote the file, and Python keeps the text of each warning. libtiff writes to
+    standard error itself.
+    """
+    with suppress(ModuleNotFoundError):  # the extra "dicom" is not installed
+        import_module("models.dicom")
+    Image.init()
+    warnings.simplefilter("ignore")
+    # Raised, not shown: the image is refused for its size.
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    logging.disable()
+    libtiff = ctypes.CDLL(_imaging.__file__)  # a library's symbols include those of what it is linked to
+    if hasattr(libtiff, "TIFFSetErrorHandler"):  # not where Pillow was built without it
+        libtiff.TIFFSetErrorHandler(None)
 
 
 def _receive(control: socket.socket) -> tuple[int, list[int]] | None:
@@ -206,21 +224,3 @@ def _where(error: Exception) -> str:
 
 if __name__ == "__main__":
     main()
-
-
-def prepare_codecs() -> None:
-    """Load all codecs, not on a client's time, and write nothing that a client's file makes them say.
-
-    The answer says what there is to say. Warnings and log lines quote the file, and Python keeps the
-    text of each warning. libtiff writes to standard error itself.
-    """
-    with suppress(ModuleNotFoundError):  # the extra "dicom" is not installed
-        import_module("models.dicom")
-    Image.init()
-    warnings.simplefilter("ignore")
-    # Raised, not shown: the image is refused for its size.
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
-    logging.disable()
-    libtiff = ctypes.CDLL(_imaging.__file__)  # a library's symbols include those of what it is linked to
-    if hasattr(libtiff, "TIFFSetErrorHandler"):  # not where Pillow was built without it
-        libtiff.TIFFSetErrorHandler(None)

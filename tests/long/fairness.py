@@ -245,7 +245,10 @@ def main() -> int:
     buffer = io.BytesIO()
     Image.effect_noise((600, 450), 60).convert("RGB").save(buffer, "JPEG", quality=75)
     rows = []
-    with tempfile.TemporaryDirectory() as folder, process(Path(folder), options.bundle) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        process(Path(folder), options.bundle, LOG_LEVEL="warning") as server,
+    ):
         server.wait_ready()
         good = Good(server.port, buffer.getvalue(), "127.0.0.1", options.pause)
         good.ask(2)
