@@ -50,8 +50,8 @@ class Attack(NamedTuple):
 
 def post(path: str, body: bytes, media_type: str) -> bytes:
     """A request with an image."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    headers = f"Host: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return f"POST {path} HTTP/1.1\r\n{headers}".encode() + body
 
 
 def get(path: str) -> bytes:
@@ -239,7 +239,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--pause", type=float, default=0.005, help="of the good client between requests")
-    parser.add_argument("--address", default="127.0.0.2", help="of the hostile client; the other's is 127.0.0.1")
+    parser.add_argument(
+        "--address", default="127.0.0.2", help="of the hostile client; the good one's is 127.0.0.1"
+    )
     parser.add_argument("--bundle", type=Path, default=Path(models.__file__).parent / "ham10000-ensemble")
     options = parser.parse_args()
     buffer = io.BytesIO()
