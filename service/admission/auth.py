@@ -16,6 +16,7 @@ from starlette.requests import Request
 from service.admission.api_keys import Key, KeyRing
 from service.admission.token_bucket import TokenBucket
 from service.errors import Forbidden, RateLimited, Unauthorized
+from service.fairness import ALONE
 from service.observability.metrics import Metrics
 from service.settings import Settings, is_loopback
 
@@ -85,7 +86,8 @@ class Access:
     async def key(self, request: Request, _: _Documented = None) -> None:
         """Let in those with a key, or everyone where there are no keys.
 
-        Sets ``request.state.key``, the key's name or None, and ``request.state.client``.
+        Sets ``request.state.key``, the key's name or None, ``request.state.client``, and
+        ``request.state.rank``, whose client is the key; without keys it is what the connection found.
 
         Raises:
             Unauthorized: no key, more than one, or none that is in force.
@@ -94,6 +96,8 @@ class Access:
         key = self._key_of(request)
         request.state.key = key.name if key is not None else None
         request.state.client = self._client(key)
+        rank = getattr(request.state, "rank", ALONE)
+        request.state.rank = rank if key is None else rank._replace(client=key.name)
 
     async def admin(self, request: Request, _: _Documented = None) -> None:
         """Let in those with a key of the role ``admin`` only, and nobody where there are no keys.

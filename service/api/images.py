@@ -109,7 +109,7 @@ def build_router(runtime: Runtime) -> APIRouter:
     async def decoded(request: Request, classifier: Classifier, data: bytes) -> Prepared:
         """Decode one image."""
         with _record(request).stage("decode"), counted():
-            return await classifier.prepare(data, deadline=_deadline(request))
+            return await classifier.prepare(data, rank=request.state.rank, deadline=_deadline(request))
 
     @asynccontextmanager
     async def prepared(request: Request, classifier: Classifier) -> AsyncIterator[Prepared]:
@@ -131,7 +131,7 @@ def build_router(runtime: Runtime) -> APIRouter:
         """Queue and classify, and keep for the log what was said, and when."""
         record = _record(request)
         with record.stage("queue") as queue, counted():
-            found = await classifier.classify(image, deadline=_deadline(request))
+            found = await classifier.classify(image, rank=request.state.rank, deadline=_deadline(request))
             queue.end = found.started
         record.stages.append(Stage("inference", found.started, found.ended))
         decision, codes = found.decision, tuple(caution.code for caution in found.cautions)
@@ -197,7 +197,7 @@ def build_router(runtime: Runtime) -> APIRouter:
             turns = asyncio.Semaphore(classifier.images_at_once)
 
             async def one(parts: list[Part], index: int) -> Prediction | _Failed:
-                async with turns, classifier.batch_turns:
+                async with turns, classifier.batch_turns.place(request.state.rank):
                     data = parts[index].data
                     parts[index] = parts[index]._replace(data=b"")
                     try:

@@ -34,6 +34,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from models.errors import DermaserveError
 from service.admission.admission import upload_rate
 from service.errors import HeadersTooLarge, HeadersTooSlow, MalformedRequest, Overloaded
+from service.fairness import client_of, rank_of
 from service.http.cors import cors_headers
 from service.http.middleware import complete_headers, new_request_id
 from service.http.problems import problem_response
@@ -82,6 +83,7 @@ class Connection(HttpToolsProtocol):
         self._newest: Cycle | None = None  # of the latest request whose headers are complete
         self._answering: Cycle | None = None  # the same, or one before it
         self._began = float("-inf")  # to wait for a turn, the latest request
+        self._client: str | None = None
         self._unparsed = b""  # received while a request was being answered
         self._in_head = False  # from a request's first byte to the end of its headers
         self._head_size = 0  # of the head, as far as it is parsed
@@ -103,6 +105,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Count the connection. Over the limit, end the one whose client is the slowest."""
         super().connection_made(transport)
+        self._client = client_of(self.client[0] if self.client else None)
         self.metrics.connections.inc()
         # Whatever is not sent at once counts as unread, not only what is over 64 KiB.
         transport.set_write_buffer_limits(high=0)
@@ -245,7 +248,9 @@ class Connection(HttpToolsProtocol):
             if not cycle.disconnected:  # by the time of its turn
                 super(Connection, self)._start_asgi_task(cycle, app)
 
-        self._began = self.turns.take(start, self._began)
+        rank = cycle.scope["state"]["rank"] = rank_of(self._client, self._began)
+        self._began = time.monotonic()
+        self.turns.take(start, rank)
 
     def on_response_complete(self) -> None:
         """Go on to the next request, which may have been received already."""

@@ -1,13 +1,13 @@
 """Collect single items into batches for a function that works best on many at once.
 
 Generic: it knows neither images nor HTTP. A few threads take from one queue, each one batch at a
-time. The first item starts the clock; a batch goes when it is full or when the wait is over.
+time. The first item starts the clock; a batch goes when it is full or when the wait is over. Who comes
+next is up to ``service.fairness``.
 """
 
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from weakref import ref
 
 from service.errors import DeadlinePassed, ShuttingDown, Stuck
+from service.fairness import ALONE, FairQueue, Rank
 from service.system.threads import show_name
 
 Item = TypeVar("Item")
@@ -48,10 +49,11 @@ class _Silent:
 class _Waiting(Generic[Item, Result]):
     """One submitted item with its future and times."""
 
-    __slots__ = ("__weakref__", "deadline", "future", "item", "since")
+    __slots__ = ("__weakref__", "deadline", "future", "item", "rank", "since")
 
-    def __init__(self, item: Item, deadline: float) -> None:
+    def __init__(self, item: Item, rank: Rank, deadline: float) -> None:
         self.item = item
+        self.rank = rank
         self.future: Future[Result] = Future()
         self.since = time.monotonic()
         self.deadline = deadline
@@ -105,7 +107,7 @@ class Batcher(Generic[Item, Result]):
         self._max_batch_size = max_batch_size
         self._batch_timeout = batch_timeout
         self._observer: Observer = observer or _Silent()
-        self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._queue: FairQueue[_Waiting[Item, Result]] = FairQueue()
         self._changed = threading.Condition()
         self._closed = False
         self._threads = [
@@ -123,7 +125,7 @@ class Batcher(Generic[Item, Result]):
         longest = time.monotonic() - min(self._running_since.values())
         return longest <= self._stuck_after and all(thread.is_alive() for thread in self._threads)
 
-    def submit(self, item: Item, *, deadline: float = float("inf")) -> Future[Result]:
+    def submit(self, item: Item, *, rank: Rank = ALONE, deadline: float = float("inf")) -> Future[Result]:
         """Queue ``item``; its future gets its own result or error.
 
         Cancelling the future, or passing ``deadline`` (on the clock of ``time.monotonic``),
@@ -133,13 +135,13 @@ class Batcher(Generic[Item, Result]):
             ShuttingDown: the batcher is closed.
             Stuck: it hangs.
         """
-        waiting: _Waiting[Item, Result] = _Waiting(item, deadline)
+        waiting: _Waiting[Item, Result] = _Waiting(item, rank, deadline)
         with self._changed:
             if self._closed:
                 raise ShuttingDown
             if not self.alive:
                 raise Stuck
-            self._queue.append(waiting)
+            self._queue.push(waiting, rank)
             self._observer.queue_depth(len(self._queue))
             self._changed.notify()
         waiting.future.add_done_callback(partial(self._forget, ref(waiting)))
@@ -157,7 +159,7 @@ class Batcher(Generic[Item, Result]):
         for thread in self._threads:
             thread.join(min(max(0.0, until - time.monotonic()), threading.TIMEOUT_MAX))
         with self._changed:
-            left, self._queue = self._queue, deque()
+            left, self._queue = list(self._queue), FairQueue()
         for waiting in left:
             waiting.fail(ShuttingDown())
 
@@ -171,7 +173,7 @@ class Batcher(Generic[Item, Result]):
         if cancelled is None:
             return
         with self._changed, suppress(ValueError):  # it may be in a batch already
-            self._queue.remove(cancelled)
+            self._queue.remove(cancelled, cancelled.rank)
             self._observer.queue_depth(len(self._queue))
 
     def _loop(self) -> None:
@@ -190,7 +192,7 @@ class Batcher(Generic[Item, Result]):
                     self._changed.wait(left)
                     continue
                 while self._queue and len(batch) < self._max_batch_size:
-                    waiting = self._queue.popleft()
+                    waiting = self._queue.pop()
                     if waiting.wanted():
                         batch.append(waiting)
                 self._observer.queue_depth(len(self._queue))
@@ -202,7 +204,7 @@ class Batcher(Generic[Item, Result]):
             return None
         if len(self._queue) >= self._max_batch_size or self._closed:
             return 0.0
-        return self._queue[0].since + self._batch_timeout - time.monotonic()
+        return min(waiting.since for waiting in self._queue) + self._batch_timeout - time.monotonic()
 
     def _execute(self, batch: list[_Waiting[Item, Result]]) -> None:
         now = time.monotonic()

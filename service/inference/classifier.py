@@ -14,6 +14,7 @@ from models.preprocess import Decoded
 from models.quality import Quality
 from service.decoding.decoder import ImageDecoder
 from service.errors import InferenceFailed, NoMemory
+from service.fairness import ALONE, FairSemaphore, Rank
 from service.inference.batcher import Batcher
 from service.inference.decision import Decision, Uncertainty, decide, judge
 from service.inference.loader import Loaded
@@ -113,7 +114,7 @@ class Classifier:
         self.identity = Identity(manifest.name, manifest.version, bundle.digest)
         self.provider = predictor.provider
         self.images_at_once = loaded.inference_workers * loaded.max_batch_size
-        self.batch_turns = asyncio.Semaphore(self.images_at_once + settings.decode_workers)
+        self.batch_turns = FairSemaphore(self.images_at_once + settings.decode_workers)
         self.drift = Drift(manifest.drift_reference, window=settings.drift_window)
         self._workers = workers
         self._metrics = metrics
@@ -132,11 +133,12 @@ class Classifier:
         """Whether images are still being worked on."""
         return self._batcher.alive and self._decoder.alive
 
-    async def prepare(self, data: bytes, *, deadline: float) -> Prepared:
+    async def prepare(self, data: bytes, *, rank: Rank = ALONE, deadline: float) -> Prepared:
         """Decode one image file and measure its quality, in another process.
 
         Args:
             data: the whole file.
+            rank: of its request, among those who wait.
             deadline: on the clock of ``time.monotonic``; decoding does not begin after it.
 
         Raises:
@@ -147,15 +149,16 @@ class Classifier:
         spec = self.manifest.input
         with self._memory():
             image, quality = await self._decoder.decode(
-                data, height=spec.height, width=spec.width, color=spec.color, deadline=deadline
+                data, height=spec.height, width=spec.width, color=spec.color, rank=rank, deadline=deadline
             )
         return Prepared(image, quality)
 
-    async def classify(self, prepared: Prepared, *, deadline: float) -> Classified:
+    async def classify(self, prepared: Prepared, *, rank: Rank = ALONE, deadline: float) -> Classified:
         """Queue one image and decide on what the model says.
 
         Args:
             prepared: from ``prepare``.
+            rank: of its request, among those who wait.
             deadline: on the clock of ``time.monotonic``; the image is not run after it.
 
         Raises:
@@ -163,7 +166,7 @@ class Classifier:
         """
         image, quality = prepared
         with self._memory():
-            row = await asyncio.wrap_future(self._batcher.submit(image.pixels, deadline=deadline))
+            row = await asyncio.wrap_future(self._batcher.submit(image.pixels, rank=rank, deadline=deadline))
         decision = decide(self.manifest, row.probabilities)
         uncertainty = judge(decision.probabilities.values(), row.disagreement, row.ood_score)
         warnings = cautions(self.manifest, image, quality, decision, uncertainty)
