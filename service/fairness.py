@@ -35,8 +35,8 @@ def rank_of(client: Hashable, last: float) -> Rank:
     return Rank(client, max(last, time.monotonic() - _LONGEST_REST))
 
 
-ALONE = Rank(None, 0.0)
-"""Of items that are all one client's, and keep their order."""
+DEFAULT_RANK = Rank(None, 0.0)
+"""Items of this rank are one client's and keep their order."""
 
 
 def client_of(address: str | None) -> str | None:

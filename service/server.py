@@ -66,7 +66,7 @@ class DrainingServer(uvicorn.Server):
             for server in self.servers:
                 server.close()
             await asyncio.sleep(_LAST_CALL)
-        self._runtime.close_gate()
+        self._runtime.close_admission()
         await super().shutdown(sockets)
         if self._operations is not None:  # the last to go, so that the end can be watched
             await self._operations.end()
@@ -76,7 +76,7 @@ class DrainingServer(uvicorn.Server):
         while True:
             await self._hangup.wait()
             self._hangup.clear()
-            await self._runtime.access.reload()
+            await self._runtime.authenticator.reload()
             try:
                 await self._runtime.reload()
             except BundleRefused:

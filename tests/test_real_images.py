@@ -14,13 +14,13 @@ from models.bundle import load_bundle
 from models.preprocess import decode
 from tests.long.drawn import encoded
 from tests.profiles import in_space, rgb_profile
-from tests.service.door import Door, running
+from tests.service.app_client import Client, running
 
 JPEG = {"content-type": "image/jpeg"}
 
 
 @pytest.fixture(scope="module")
-def client(shipped_bundle: Path) -> Iterator[Door]:
+def client(shipped_bundle: Path) -> Iterator[Client]:
     with running(shipped_bundle) as client:
         yield client
 
@@ -33,7 +33,7 @@ def originals(ham10000: Path) -> list[Path]:
     return paths
 
 
-def _predict(client: Door, data: bytes, query: str = "", media_type: str = "image/jpeg") -> dict[str, Any]:
+def _predict(client: Client, data: bytes, query: str = "", media_type: str = "image/jpeg") -> dict[str, Any]:
     answer = client.post(f"/predict{query}", content=data, headers={"content-type": media_type})
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
@@ -45,7 +45,7 @@ def _vector(body: dict[str, Any]) -> np.ndarray:
 
 
 def test_every_original_is_answered_as_the_contract_says(
-    client: Door, originals: list[Path], shipped_bundle: Path
+    client: Client, originals: list[Path], shipped_bundle: Path
 ) -> None:
     manifest = load_bundle(shipped_bundle).manifest
     for path in originals:
@@ -69,7 +69,7 @@ def test_every_original_is_answered_as_the_contract_says(
         assert {label, likeliest} <= set(body["prediction_set"]["labels"])
 
 
-def test_the_overlay_lies_on_the_square_that_the_model_saw(client: Door, originals: list[Path]) -> None:
+def test_the_overlay_lies_on_the_square_that_the_model_saw(client: Client, originals: list[Path]) -> None:
     for path in originals[:8]:
         data = path.read_bytes()
         body = _predict(client, data, "?gradcam=true")
@@ -84,7 +84,7 @@ def test_the_overlay_lies_on_the_square_that_the_model_saw(client: Door, origina
         assert (overlay < 0.6 * shifted - 1).any()
 
 
-def test_a_raw_body_and_a_form_give_the_same_numbers(client: Door, originals: list[Path]) -> None:
+def test_a_raw_body_and_a_form_give_the_same_numbers(client: Client, originals: list[Path]) -> None:
     for path in originals[:8]:
         data = path.read_bytes()
         form = client.post("/predict", files={"file": (path.name, data, "image/jpeg")}).json()
@@ -92,7 +92,7 @@ def test_a_raw_body_and_a_form_give_the_same_numbers(client: Door, originals: li
 
 
 def test_full_size_and_reduced_images_of_a_lesion_agree(
-    client: Door, originals: list[Path], ham10000: Path
+    client: Client, originals: list[Path], ham10000: Path
 ) -> None:
     """600 × 450 as published and 344 × 258 as trained on: below 0.05 on average."""
     differences = []
@@ -123,7 +123,7 @@ def test_decoding_at_half_the_size_changes_a_picture_by_noise_only(originals: li
 
 @pytest.mark.parametrize("space", ["Display P3", "Adobe RGB", "ProPhoto RGB"])
 def test_a_picture_in_a_wider_colour_space_gets_the_answer_of_the_same_in_srgb(
-    client: Door, originals: list[Path], space: str
+    client: Client, originals: list[Path], space: str
 ) -> None:
     """Within 0.02 of the probabilities, in total variation; read without its profile it is far off."""
     distances, unread = [], []
@@ -146,7 +146,7 @@ def test_a_picture_in_a_wider_colour_space_gets_the_answer_of_the_same_in_srgb(
     assert np.mean(unread) > 0.02
 
 
-def test_turned_and_mirrored_lesions_mostly_keep_their_label(client: Door, originals: list[Path]) -> None:
+def test_turned_and_mirrored_lesions_mostly_keep_their_label(client: Client, originals: list[Path]) -> None:
     kept = []
     for path in originals:
         with Image.open(path) as image:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 
+from service.admission.client import Client
 from service.errors import NotReady, Overloaded, ShuttingDown
 
 
@@ -45,8 +46,8 @@ def upload_rate(size: int, began: float) -> float:
 class Reservation:
     """Memory for one body: ``size`` bytes, as many as have arrived."""
 
-    def __init__(self, gate: "Gate") -> None:
-        self._gate = gate
+    def __init__(self, admission: "Admission") -> None:
+        self._admission = admission
         self.size = 0
         self._began = time.monotonic()
         self._stop: Callable[[], None] | None = None
@@ -59,13 +60,13 @@ class Reservation:
 
     @contextmanager
     def receiving(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Receive a body in the block; while it runs, the gate may call ``stop`` to end it."""
+        """Receive a body in the block; while it runs, the admission may call ``stop`` to end it."""
         self._stop = stop
-        self._gate.uploads.add(self)
+        self._admission.uploads.add(self)
         try:
             yield
         finally:
-            self._gate.uploads.discard(self)
+            self._admission.uploads.discard(self)
 
     def grow_to(self, size: int) -> None:
         """Hold ``size`` bytes in all; what is held already stays.
@@ -75,7 +76,7 @@ class Reservation:
         """
         self.check()
         if size > self.size:
-            self._gate.take_body_bytes(size - self.size, self)
+            self._admission.take_body_bytes(size - self.size, self)
             self.size = size
 
     def check(self) -> None:
@@ -84,21 +85,22 @@ class Reservation:
             raise self._refusal
 
     def evict(self, refusal: Overloaded) -> None:
-        """For the gate: end the upload with ``refusal`` and free its memory."""
+        """For the admission: end the upload with ``refusal`` and free its memory."""
         self._refusal = refusal
-        self._gate.uploads.discard(self)
-        self._gate.body_bytes -= self.size
+        self._admission.uploads.discard(self)
+        self._admission.body_bytes -= self.size
         self.size = 0
         if self._stop is not None:
             self._stop()
 
-    def give_back(self) -> None:
-        """Hold nothing any more."""
-        self._gate.body_bytes -= self.size
-        self.size = 0
+    def release(self, size: int | None = None) -> None:
+        """Free ``size`` bytes, or all."""
+        size = self.size if size is None else size
+        self._admission.body_bytes -= size
+        self.size -= size
 
 
-class Gate:
+class Admission:
     """Admits requests within limits.
 
     Attributes:
@@ -124,23 +126,34 @@ class Gate:
         if self.phase in _REFUSALS:
             raise _REFUSALS[self.phase]()
 
-    def check(self) -> None:
-        """Look whether a request may come in, before its body is received.
+    @contextmanager
+    def admit(self, client: Client) -> Iterator[Reservation]:
+        """Admit a request of ``client``, before its body is received.
+
+        The block holds one of the client's requests, and memory for the body as it arrives.
 
         Raises:
-            NotReady: no work is taken in this phase.
+            NotReady: no work is accepted in this phase.
             Overloaded: as many requests as are accepted are being worked on.
+            RateLimited: the client's own limits.
         """
+        # First what costs the client nothing of its rate.
         try:
             self.check_phase()
         except NotReady as error:
             self._on_refusal(error.reason)
             raise
         self._check_places()
+        with client.admit():
+            reservation = Reservation(self)
+            try:
+                yield reservation
+            finally:
+                reservation.release()
 
     @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold one place while a request is worked on, from the arrival of its whole body on.
+    def hold_place(self) -> Iterator[None]:
+        """Count a request whose whole body has arrived, while it is worked on.
 
         Raises:
             Overloaded: as many requests as are accepted are being worked on.
@@ -151,15 +164,6 @@ class Gate:
             yield
         finally:
             self.requests -= 1
-
-    @contextmanager
-    def reserve(self) -> Iterator[Reservation]:
-        """Hold memory for a body as it arrives."""
-        reservation = Reservation(self)
-        try:
-            yield reservation
-        finally:
-            reservation.give_back()
 
     def take_body_bytes(self, size: int, taker: Reservation) -> None:
         """For ``Reservation``: count ``size`` more bytes, or raise Overloaded."""

@@ -17,7 +17,7 @@ from service.bulk.rows import Failure, Scored
 from service.decoding.decoder import ImageDecoder
 from service.errors import INTERNAL, OutputError, kind_of
 from service.inference.classifier import Classifier
-from service.inference.loader import Loaded
+from service.inference.loader import LoadedModel
 from service.inference.warnings import EMPTY_HEATMAP
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 async def score(
-    loaded: Loaded,
+    loaded: LoadedModel,
     settings: Settings,
     paths: Sequence[str],
     write: Callable[[Scored], None],
@@ -76,7 +76,7 @@ async def score(
 class _Scorer:
     """One file to its outcome."""
 
-    def __init__(self, loaded: Loaded, settings: Settings, *, overlays: bool) -> None:
+    def __init__(self, loaded: LoadedModel, settings: Settings, *, overlays: bool) -> None:
         self._workers = Workers(settings.decode_workers)
         metrics = Metrics()
         self._decoder = ImageDecoder(

@@ -11,7 +11,7 @@ import numpy as np
 from models.bundle import Manifest
 from models.errors import DermaserveError
 from service.cli.model import open_model, settings_for
-from service.inference.loader import Loaded
+from service.inference.loader import LoadedModel
 
 _RUNS = 5
 
@@ -48,19 +48,19 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _seconds_for_one(loaded: Loaded) -> float:
+def _seconds_for_one(loaded: LoadedModel) -> float:
     """Median time of one inference of one image."""
     spec = loaded.bundle.manifest.input
     image = np.zeros((1, spec.height, spec.width, spec.channels), np.uint8)
     times = []
     for _ in range(_RUNS):
         start = time.monotonic()
-        loaded.predictor.run(image)
+        loaded.session.run(image)
         times.append(time.monotonic() - start)
     return sorted(times)[_RUNS // 2]
 
 
-def _facts(loaded: Loaded) -> dict[str, str]:
+def _facts(loaded: LoadedModel) -> dict[str, str]:
     manifest: Manifest = loaded.bundle.manifest
     spec, point = manifest.input, manifest.operating_point
     classes = [f"{code}{'*' if code in manifest.malignant else ''}" for code in manifest.codes]
@@ -70,7 +70,7 @@ def _facts(loaded: Loaded) -> dict[str, str]:
         "created": f"{manifest.created}, by revision {manifest.git_revision}",
         "manifest": f"sha256 {loaded.bundle.digest}",
         "files": f"{len(manifest.files)}, each with the sha256 that the manifest states",
-        "provider": loaded.predictor.provider,
+        "provider": loaded.session.provider,
         "input": f"{spec.height} x {spec.width}, {spec.color}",
         "classes": f"{' '.join(classes)}  (* malignant)",
         "threshold": f"{point.threshold:g} for malignant: on validation sensitivity "

@@ -3,7 +3,7 @@
 import argparse
 
 from models.errors import BundleError, DermaserveError
-from service.inference.loader import Loaded, load, verify
+from service.inference.loader import LoadedModel, load, verify
 from service.settings import Settings, load_settings
 
 
@@ -17,7 +17,7 @@ def settings_for(options: argparse.Namespace) -> Settings:
     return load_settings().model_copy(update=given)
 
 
-def open_model(settings: Settings) -> Loaded:
+def open_model(settings: Settings) -> LoadedModel:
     """Verify, load and warm up, as the service does.
 
     Raises:

@@ -29,7 +29,7 @@ from models import errors
 from models.errors import CorruptImage, ImageError, ImageTooCostly
 from models.preprocess import BYTES_PER_PIXEL, Color, Decoded
 from models.quality import Quality
-from service.decoding.forker import Answer, Forker, Order, Process
+from service.decoding.fork_server import Answer, ForkServer, Order, Process
 from service.errors import DeadlinePassed
 from service.fairness import FairSemaphore, Rank
 from service.observability.metrics import Metrics
@@ -72,7 +72,7 @@ class ImageDecoder:
         self._slow = FairSemaphore(max(1, processes - 1))
         self._large = FairSemaphore(1)
         self._idle: list[Process] = []
-        self._forker: Forker | None = None
+        self._fork_server: ForkServer | None = None
         self._since: dict[object, float] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -84,8 +84,8 @@ class ImageDecoder:
 
     def start(self) -> None:
         """Begin to load the codecs, in a process; returns at once."""
-        if self._forker is None:
-            self._forker = Forker()
+        if self._fork_server is None:
+            self._fork_server = ForkServer()
 
     async def ready(self) -> None:
         """Wait until images can be decoded.
@@ -136,9 +136,9 @@ class ImageDecoder:
         for process in self._idle:
             process.close()
         self._idle.clear()
-        if self._forker is not None:
-            forker, self._forker = self._forker, None
-            await asyncio.wrap_future(in_thread(forker.close))
+        if self._fork_server is not None:
+            fork_server, self._fork_server = self._fork_server, None
+            await asyncio.wrap_future(in_thread(fork_server.close))
 
     async def _attempt(self, order: Order, rank: Rank, deadline: float, *first: FairSemaphore) -> Answer:
         """Have a process do what is ordered, after the turns that have to come ``first``."""
@@ -176,18 +176,18 @@ class ImageDecoder:
             await asyncio.shield(self._begin(self._add()))
 
     async def _add(self) -> None:
-        """Fork a process, by a new forker where the old one has died."""
+        """Fork a process, by a new fork_server where the old one has died."""
         try:
             for _ in range(3):  # the first may have died long ago, and one may be killed while it begins
-                if self._forker is None:
-                    self._forker = Forker()
-                forker = self._forker
+                if self._fork_server is None:
+                    self._fork_server = ForkServer()
+                fork_server = self._fork_server
                 with suppress(EOFError, ConnectionError):
-                    self._idle.append(await forker.fork())
+                    self._idle.append(await fork_server.fork())
                     return
-                if self._forker is forker:
-                    self._forker = None
-                await asyncio.wrap_future(in_thread(forker.close))
+                if self._fork_server is fork_server:
+                    self._fork_server = None
+                await asyncio.wrap_future(in_thread(fork_server.close))
         except OSError as error:  # no descriptors, or no process numbers
             raise MemoryError("no process could be started") from error
         raise RuntimeError("the process that decodes images cannot be started")
@@ -202,7 +202,7 @@ class ImageDecoder:
         with turns:
             try:
                 status = await process.end()
-            except (EOFError, OSError):  # its forker has died, and it with that
+            except (EOFError, OSError):  # its fork_server has died, and it with that
                 status = -signal.SIGKILL
         reasons = {-signal.SIGPROF: overtime, -signal.SIGKILL: "killed"}
         self._metrics.decoder_ended("cancelled" if cancelled else reasons.get(status, "crashed"))

@@ -43,7 +43,7 @@ from service.http.request_head import MAX_HEAD_BYTES, check_head
 from service.http.turns import Turns
 from service.observability.logs import log_request
 from service.observability.metrics import Metrics
-from service.observability.request_record import UNMATCHED, Record
+from service.observability.request_record import UNMATCHED, RequestRecord
 from service.settings import Settings
 
 _PIECE = 4096  # bytes fed to the parser at a time, except for a body: few pipelined requests fit
@@ -400,7 +400,7 @@ class Connection(HttpToolsProtocol):
         last = self._answering
         half_answered = last is not None and last.disconnected and last.response_started
         if not half_answered and not self.transport.is_closing():
-            record = Record(new_request_id(), "_OTHER")
+            record = RequestRecord(new_request_id(), "_OTHER")
             response = problem_response(error, record)
             record.status, record.bytes_sent = response.status_code, len(response.body)
             origin = dict(self.headers or []).get(b"origin", b"").decode("latin-1")

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from service.errors import InvalidRequest
-from service.http.problems import Rescue
+from service.http.problems import UnhandledErrors
 
 _ALLOWED_HEADERS = ("Content-Type", "If-None-Match", "X-API-Key", "X-Request-ID")
 _EXPOSED_HEADERS = ("ETag", "Retry-After", "X-Gradcam-Empty", "X-Gradcam-Label", "X-Model", "X-Request-ID")
@@ -35,7 +35,7 @@ class Cors(CORSMiddleware):
     def __init__(self, app: ASGIApp, *, origins: Sequence[str]) -> None:
         """Let pages of ``origins`` read answers. Never with credentials: there are no cookies here."""
         super().__init__(
-            Rescue(app),  # here too: also the answer to a failure needs the headers of this
+            UnhandledErrors(app),  # here too: also the answer to a failure needs the headers of this
             allow_origins=origins,
             allow_methods=("GET", "HEAD", "POST"),
             allow_headers=_ALLOWED_HEADERS,

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.problems import Rescue
+from service.http.problems import UnhandledErrors
 from service.observability.logs import log_request
 from service.observability.metrics import Metrics
-from service.observability.request_record import UNMATCHED, Record
+from service.observability.request_record import UNMATCHED, RequestRecord
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra
     from service.observability.tracing import Tracing
@@ -42,12 +42,11 @@ def new_request_id() -> str:
     return "".join(_BASE32[number >> shift & 31] for shift in range(125, -1, -5))
 
 
-class Envelope:
+class RequestMiddleware:
     """ASGI middleware around all else.
 
     Sets ``request.state.request_id``, ``.started`` (``time.monotonic``), ``.record``, a
-    ``service.observability.request_record.Record``, and ``.key``, the
-    name of the API key or None.
+    ``service.observability.request_record.RequestRecord``.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Envelope:
         audit: bool,
     ) -> None:
         """Wrap ``app``; while ``closing()`` every answer ends its connection."""
-        self._app = Rescue(app)
+        self._app = UnhandledErrors(app)
         self._metrics = metrics
         self._closing = closing
         self._tracing = tracing
@@ -75,10 +74,10 @@ class Envelope:
         sent = headers.get("x-request-id", "")
         request_id = sent if _SANE_ID.fullmatch(sent) else new_request_id()
         method = scope["method"]
-        record = Record(request_id, method if method in _METHODS else "_OTHER")
+        record = RequestRecord(request_id, method if method in _METHODS else "_OTHER")
         state = scope.setdefault("state", {})
         state.setdefault("started", record.started)  # the connection's is that of the request's first byte
-        state.update(request_id=request_id, record=record, key=None)
+        state.update(request_id=request_id, record=record)
         unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
         # A HEAD is answered as the GET that it stands for, without the body.
         inner = {**scope, "method": "GET"} if method == "HEAD" else scope
@@ -90,7 +89,7 @@ class Envelope:
             unread = unread and message.get("more_body", False)  # a disconnect has none either
             return message
 
-        async def send_enveloped(message: Message) -> None:
+        async def send_completed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 close = unread or self._closing()
@@ -102,18 +101,17 @@ class Envelope:
             await send(message)
 
         try:
-            await self._app(inner, receive_watched, send_enveloped)
+            await self._app(inner, receive_watched, send_completed)
         finally:
             record.duration = time.monotonic() - record.started
             record.route = getattr(inner.get("route"), "path", UNMATCHED)
-            record.key = state["key"]
             self._metrics.request(record.route, record.status, record.duration)
             if self._tracing is not None:
                 self._tracing.finish(record, headers, scope["scheme"])
             log_request(record, audit=self._audit)
 
 
-def complete_headers(headers: MutableHeaders, record: Record, *, close: bool) -> None:
+def complete_headers(headers: MutableHeaders, record: RequestRecord, *, close: bool) -> None:
     """Add what every answer carries; ``close`` ends its connection."""
     headers["X-Request-ID"] = record.request_id
     for name, value in _SECURITY.items():

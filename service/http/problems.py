@@ -26,7 +26,7 @@ from service.errors import (
     detail_of,
     kind_of,
 )
-from service.observability.request_record import Record
+from service.observability.request_record import RequestRecord
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -89,7 +89,7 @@ def problem_of(error: BaseException, request_id: str) -> Problem:
     )
 
 
-def problem_response(error: BaseException, record: Record) -> Response:
+def problem_response(error: BaseException, record: RequestRecord) -> Response:
     """``error`` as a complete answer. Failures of our own are logged with their stack trace."""
     problem = problem_of(error, record.request_id)
     headers = {"WWW-Authenticate": "ApiKey"} if isinstance(error, Unauthorized) else {}
@@ -98,7 +98,7 @@ def problem_response(error: BaseException, record: Record) -> Response:
     return answer_of(problem, record, headers)
 
 
-def answer_of(problem: Problem, record: Record, headers: Mapping[str, str]) -> Response:
+def answer_of(problem: Problem, record: RequestRecord, headers: Mapping[str, str]) -> Response:
     """``problem`` as a complete answer with ``headers``."""
     record.problem = problem.type.removeprefix(URN)
     body = problem.model_dump_json()
@@ -128,7 +128,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         if "GET" in allowed and "HEAD" not in allowed:
             headers["Allow"] += ", HEAD"  # the envelope makes one of the other
         title = HTTPStatus(status).phrase
-        record: Record = request.state.record
+        record: RequestRecord = request.state.record
         problem = Problem(
             type=URN + title.lower().replace(" ", "-"),
             title=title,
@@ -143,7 +143,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http)
 
 
-class Rescue:
+class UnhandledErrors:
     """ASGI middleware, the last resort: whatever was not foreseen is logged, and answered as a problem."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 
 from tests.browser.visitor import ENTER, Visitor
+from tests.service.app_client import wait_for
 from tests.service.decoders import Decoders
-from tests.service.door import wait_for
 from tests.service.process import Process, process
 
 ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")

@@ -16,8 +16,8 @@ import pytest
 
 from tests.deploy.docker import ALONE, BUILD_OPTIONS, Stack, run
 from tests.deploy.monitoring import Prometheus, panel_queries, picture, rules, traffic, unanswered
+from tests.service.app_client import wait_for
 from tests.service.conftest import JPEG
-from tests.service.door import wait_for
 
 WITH_GRAFANA = bool(os.environ.get("WITH_GRAFANA"))
 SERVICES = ["service", "prometheus", *(["grafana"] if WITH_GRAFANA else [])]

@@ -16,8 +16,8 @@ from tests.deploy.monitoring import (
     panels,
     rules,
 )
+from tests.service.app_client import Client
 from tests.service.conftest import JPEG
-from tests.service.door import Door
 
 
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
@@ -44,7 +44,7 @@ def test_panels_have_ids_and_places_of_their_own_on_24_columns() -> None:
     assert max(x for x, _ in cells) < 24
 
 
-def test_every_metric_of_rules_and_dashboard_is_one_of_the_service(client: Door, jpeg: bytes) -> None:
+def test_every_metric_of_rules_and_dashboard_is_one_of_the_service(client: Client, jpeg: bytes) -> None:
     client.post("/gradcam", content=jpeg, headers=JPEG)
     families = text_string_to_metric_families(client.get("/metrics").text)
     there = {"up", *(name for family in families for name in (family.name, *_series(family)))}
@@ -55,7 +55,7 @@ def test_every_metric_of_rules_and_dashboard_is_one_of_the_service(client: Door,
     assert read - recorded - there == set()
 
 
-def test_every_metric_of_the_service_is_on_the_dashboard(client: Door) -> None:
+def test_every_metric_of_the_service_is_on_the_dashboard(client: Client) -> None:
     families = text_string_to_metric_families(client.get("/metrics").text)
     ours = {family.name for family in families if re.match(r"dermaserve_.*(?<!_created)$", family.name)}
     read = " ".join(

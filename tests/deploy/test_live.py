@@ -18,7 +18,7 @@ from tests.deploy.monitoring import (
     traffic,
     unanswered,
 )
-from tests.service.door import wait_for
+from tests.service.app_client import wait_for
 from tests.service.process import Process, free_port, process
 
 KEY = new_token()

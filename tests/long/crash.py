@@ -15,7 +15,7 @@ import models
 from tests.long.crowd import HEAD, Crowd
 from tests.long.good import samples_of
 from tests.long.report import table
-from tests.service.door import wait_for
+from tests.service.app_client import wait_for
 from tests.service.process import Process, free_port
 
 

@@ -28,7 +28,7 @@ from tests.long.good import Asker, Sample, image_files, references
 from tests.long.report import table
 from tests.long.vitals import Vitals, vitals
 from tests.long.wire import HUNG, Outcome, exchange
-from tests.service.door import wait_for
+from tests.service.app_client import wait_for
 from tests.service.process import Process, process
 
 BOUND = 90.0

@@ -20,7 +20,7 @@ from tests.long.balancer import Balancer
 from tests.long.crowd import HEAD, Crowd
 from tests.long.good import samples_of
 from tests.long.report import table
-from tests.service.door import wait_for
+from tests.service.app_client import wait_for
 from tests.service.process import Process, free_port, process
 
 _PAUSE = 1.0
@@ -68,7 +68,7 @@ def rolling_restarts(bundle: Path, folder: Path, *, rounds: int, clients: int) -
 
 
 def reloads(bundle: Path, folder: Path, *, rounds: int, clients: int) -> tuple[Crowd, list[float]]:
-    """Exchange the model by SIGHUP, good and bad bundles in turn; the same figures."""
+    """ReloadOutcome the model by SIGHUP, good and bad bundles in turn; the same figures."""
     copy = folder / "bundle"
     shutil.copytree(bundle, copy)
     manifest, model = copy / "manifest.json", copy / "model.onnx"
@@ -120,7 +120,7 @@ def _refused(server: Process) -> float:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Exchange a file whole, as whoever replaces a bundle does."""
+    """ReloadOutcome a file whole, as whoever replaces a bundle does."""
     new = path.with_suffix(".new")
     new.write_bytes(content)
     new.replace(path)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.service.door import Door, running
+from tests.service.app_client import Client, running
 from tests.service.slow import Slow
 from tests.synthetic import draw_lesion
 from tests.tiny_bundle import write_tiny_bundle
@@ -47,18 +47,18 @@ def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def client(tiny: Path) -> Iterator[Door]:
+def client(tiny: Path) -> Iterator[Client]:
     with running(tiny) as client:
         yield client
 
 
 @pytest.fixture
-def next_is_answered(client: Door, jpeg: bytes) -> Iterator[None]:
+def next_is_answered(client: Client, jpeg: bytes) -> Iterator[None]:
     """For tests of bad requests: after each the service is as it was."""
     yield
     assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
-    assert client.runtime.gate.requests == 0
-    assert client.runtime.gate.body_bytes == 0
+    assert client.runtime.admission.requests == 0
+    assert client.runtime.admission.body_bytes == 0
 
 
 @pytest.fixture

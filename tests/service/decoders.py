@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
-from tests.service.door import wait_for
+from tests.service.app_client import wait_for
 
 
 def tree(pid: int) -> list[int]:
@@ -44,7 +44,7 @@ class Decoders:
 
     @property
     def all(self) -> list[int]:
-        """The forker, and what it has forked."""
+        """The fork_server, and what it has forked."""
         return [pid for pid in tree(self._pid)[1:] if pid not in self._others and lives(pid)]
 
     @property
@@ -56,9 +56,9 @@ class Decoders:
         wait_for(lambda: bool(self.decoding))
 
     @property
-    def forker(self) -> int:
-        (forker,) = set(self.all) - set(self.decoding)
-        return forker
+    def fork_server(self) -> int:
+        (fork_server,) = set(self.all) - set(self.decoding)
+        return fork_server
 
     def send(self, number: int) -> None:
         """Signal those that decode."""
@@ -67,10 +67,10 @@ class Decoders:
             os.kill(pid, number)
 
     @contextmanager
-    def stopped(self, *, forker: bool = False) -> Iterator[None]:
+    def stopped(self, *, fork_server: bool = False) -> Iterator[None]:
         """What is sent meanwhile waits for as long as the block, or until it is killed."""
         self.begun()
-        pids = [*self.decoding, *([self.forker] if forker else [])]
+        pids = [*self.decoding, *([self.fork_server] if fork_server else [])]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:

@@ -12,7 +12,7 @@ import uvicorn
 from service.app import create_app
 from service.lifecycle import Runtime
 from service.server import _config
-from tests.service.door import settings_for, wait_for
+from tests.service.app_client import settings_for, wait_for
 
 
 class Listening:

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.service.door import wait_for
+from tests.service.app_client import wait_for
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.inference.onnx_session import Outputs, Predictor
+from service.inference.onnx_session import OnnxSession, Outputs
 
 
 class Slow:
-    """Stands in for ``Predictor.run`` and waits until it is released."""
+    """Stands in for ``OnnxSession.run`` and waits until it is released."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go = threading.Event()
@@ -18,9 +18,9 @@ class Slow:
         self.sizes: list[int] = []
         self.fail_on: set[int] = set()
         self.error: Exception = RuntimeError("/secret/path: a library's words")
-        real = Predictor.run
+        real = OnnxSession.run
 
-        def run(predictor: Predictor, batch: NDArray[np.uint8]) -> Outputs:
+        def run(predictor: OnnxSession, batch: NDArray[np.uint8]) -> Outputs:
             self.sizes.append(len(batch))
             self.started.set()
             assert self.go.wait(20)
@@ -32,4 +32,4 @@ class Slow:
         self._monkeypatch = monkeypatch
 
     def patch(self) -> None:
-        self._monkeypatch.setattr(Predictor, "run", self._run)
+        self._monkeypatch.setattr(OnnxSession, "run", self._run)

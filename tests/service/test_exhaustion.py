@@ -8,10 +8,10 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from service.fairness import ALONE
+from service.fairness import DEFAULT_RANK
+from tests.service.app_client import running, wait_for
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.decoders import Decoders
-from tests.service.door import running, wait_for
 from tests.service.slow import Slow
 
 
@@ -20,8 +20,8 @@ def test_an_image_that_waits_for_room_to_decode_gives_up_at_the_deadline(
 ) -> None:
     monkeypatch.setattr("service.decoding.decoder.SMALL", 0)  # every image is a large one
     with running(tiny, request_timeout=0.5) as client:
-        turn = client.runtime._slot._decoder._large
-        client.call(turn.acquire(ALONE))
+        turn = client.runtime._models._decoder._large
+        client.call(turn.acquire(DEFAULT_RANK))
         late = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
         for future in late:
             assert_problem(future.result(20), 504, "deadline-passed")
@@ -110,8 +110,8 @@ def test_a_hanging_inference_fails_both_probes_until_it_ends(tiny: Path, slow: S
 @pytest.mark.parametrize(
     ("path", "call", "error"),
     [
-        ("/predict", "service.decoding.forker.socket.socketpair", OSError(24, "Too many open files")),
-        ("/predict", "service.api.images.read_image", MemoryError()),
+        ("/predict", "service.decoding.fork_server.socket.socketpair", OSError(24, "Too many open files")),
+        ("/predict", "service.api.job.read_image", MemoryError()),
         ("/gradcam", "service.system.threads.threading.Thread.start", RuntimeError("can't start new thread")),
     ],
 )

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from service.fairness import ALONE, FairQueue, FairSemaphore, Rank, client_of
+from service.fairness import DEFAULT_RANK, FairQueue, FairSemaphore, Rank, client_of
 
 
 def queue_of(*items: tuple[str, float]) -> FairQueue[str]:
@@ -106,7 +106,7 @@ def test_places_are_never_more_than_there_are_and_none_is_lost_whoever_gives_up(
             draw.choice(tasks).cancel()
         assert most == 3
         for _ in range(3):
-            await asyncio.wait_for(places.acquire(ALONE), 20)
+            await asyncio.wait_for(places.acquire(DEFAULT_RANK), 20)
         assert not places._line
 
     asyncio.run(run())

@@ -21,8 +21,8 @@ from PIL import Image
 
 from models.bundle import MODEL_NAME, save_bundle
 from models.labels import HAM10000_LABELS
+from tests.service.app_client import running, wait_for
 from tests.service.conftest import JPEG, assert_problem, encoded
-from tests.service.door import running, wait_for
 from tests.service.process import ROOT, free_port, process
 from tests.service.slow import Slow
 from tests.tiny_bundle import tiny_graph, tiny_manifest
@@ -118,14 +118,14 @@ def test_a_killed_process_tells_its_clients_at_once_and_the_next_one_serves(
 ) -> None:
     hanging = (
         "import sys, time\n"
-        "from service.inference.onnx_session import Predictor\n"
-        "run = Predictor.run\n"
+        "from service.inference.onnx_session import OnnxSession\n"
+        "run = OnnxSession.run\n"
         "def stuck(self, batch):\n"
         "    if batch.any():\n"
         "        print('in the middle of a batch', flush=True)\n"
         "        time.sleep(300)\n"
         "    return run(self, batch)\n"
-        "Predictor.run = stuck\n"
+        "OnnxSession.run = stuck\n"
         "from service.__main__ import main\n"
         "sys.exit(main([]))"
     )

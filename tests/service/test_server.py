@@ -20,9 +20,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.service.app_client import wait_for
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.decoders import Decoders
-from tests.service.door import wait_for
 from tests.service.process import ROOT, Process, process
 
 
@@ -119,7 +119,7 @@ def test_a_demanded_gpu_that_is_not_there_ends_the_process(tmp_path: Path, tiny:
         if server.process.poll() is None:
             pytest.skip("there is a GPU here")
         assert server.process.returncode == 1
-        assert "cuda was demanded" in server.output()
+        assert "cuda is required" in server.output()
 
 
 def test_a_taken_port_ends_the_process(tmp_path: Path, tiny: Path) -> None:
@@ -272,7 +272,7 @@ def test_answering_loads_neither_tensorflow_nor_keras(tiny: Path) -> None:
         "from pathlib import Path\n"
         "from PIL import Image\n"
         "from tests.service.conftest import JPEG, encoded\n"
-        "from tests.service.door import running\n"
+        "from tests.service.app_client import running\n"
         "with running(Path(sys.argv[1])) as client:\n"
         "    body = encoded(Image.new('RGB', (300, 300)), 'JPEG')\n"
         "    assert client.post('/predict?gradcam=true', content=body, headers=JPEG).status_code == 200\n"

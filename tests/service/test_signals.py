@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from service.admission.api_keys import line_of, new_token
+from tests.service.app_client import running, wait_for
 from tests.service.bundles import NEW, OLD, Bundles
 from tests.service.conftest import JPEG
-from tests.service.door import running, wait_for
 from tests.service.process import process
 
 TOKEN = new_token()

@@ -14,7 +14,7 @@ from PIL import Image
 
 from models.bundle import load_bundle
 from models.preprocess import decode
-from tests.service.door import running
+from tests.service.app_client import running
 from tests.synthetic_dataset import write_dataset
 from training.calibration.fit import decide
 from training.data.dataset import CODES

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from pydantic import TypeAdapter
 
-from training.calibration.combination import Combination, starting_combination
-from training.calibration.fit import Calibration, fit_calibration, own_temperatures
+from training.calibration.combination import Combination, initial_combination
+from training.calibration.fit import Calibration, fit_calibration, member_temperatures
 from training.calibration.member_outputs import MemberOutputs, predict
 from training.calibration.safeguards import Safeguards, fit_safeguards, measure_safeguards
 from training.evaluation.report import write_report
@@ -95,7 +95,7 @@ def calibrate(run: Run, networks: list[keras.Model]) -> Fitted:
     calibration = fit_calibration(
         outputs.logits,
         labels,
-        combination=starting_combination(run.recipe, codes),
+        combination=initial_combination(run.recipe, codes),
         weighting=run.recipe.weighting,
         log_prior_shifts=[
             log_prior_shift(run.member_labels(member, "train"), run.recipe, run.class_count(member))
@@ -110,8 +110,8 @@ def calibrate(run: Run, networks: list[keras.Model]) -> Fitted:
     safeguards = fit_safeguards(
         _predictions(run, calibration, calibration.combination(members), "validation"),
         disagreement=calibration.disagreement(outputs.logits),
-        known=_member_outputs(run, networks, "train", _OOD_IMAGES),
-        outputs=outputs,
+        training_outputs=_member_outputs(run, networks, "train", _OOD_IMAGES),
+        validation_outputs=outputs,
         pixels=run.pixels("train", run.recipe.size),
     )
     safeguards.save(run.folder)
@@ -132,7 +132,7 @@ def _members_alone(run: Run, networks: list[keras.Model], calibration: Calibrati
     full = [index for index, member in enumerate(run.recipe.members) if not member.classes]
     logits = _member_outputs(run, networks, "validation").logits
     shifts = [calibration.log_prior_shifts[index] for index in full]
-    temperatures = own_temperatures([logits[index] for index in full], run.labels("validation"), shifts)
+    temperatures = member_temperatures([logits[index] for index in full], run.labels("validation"), shifts)
     return {
         index: replace(
             calibration,

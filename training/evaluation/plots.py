@@ -12,13 +12,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, roc_curve
 
-from training.figure_files import SIZE
+from training.figure_files import SAVE_OPTIONS
 from training.metrics.scores import Predictions
 
 
 def plot_confusion(path: Path, predictions: Predictions) -> None:
     """Counts, coloured by the share of the true class."""
-    draw_confusion(predictions).savefig(path, **SIZE)
+    draw_confusion(predictions).savefig(path, **SAVE_OPTIONS)
 
 
 def draw_confusion(predictions: Predictions, *, shares: bool = False) -> Figure:
@@ -48,7 +48,7 @@ def draw_confusion(predictions: Predictions, *, shares: bool = False) -> Figure:
 
 def plot_f1(path: Path, f1_by_model: Mapping[str, Sequence[float]], codes: Sequence[str]) -> None:
     """Per-class F1 of each member and of the ensemble, side by side."""
-    draw_bars(f1_by_model, codes, "F1").savefig(path, **SIZE)
+    draw_bars(f1_by_model, codes, "F1").savefig(path, **SAVE_OPTIONS)
 
 
 def draw_bars(
@@ -114,12 +114,12 @@ def plot_roc(path: Path, predictions: Predictions, figures: Mapping[str, float])
     axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     axis.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
     axis.legend(title="AUC", loc="lower right", fontsize=8)
-    figure.savefig(path, **SIZE)
+    figure.savefig(path, **SAVE_OPTIONS)
 
 
 def plot_reliability(path: Path, predictions: Predictions, ece: float, bins: int = 15) -> None:
     """How often the most probable class is right, by how probable it was said to be."""
-    draw_reliability(predictions, ece, bins).savefig(path, **SIZE)
+    draw_reliability(predictions, ece, bins).savefig(path, **SAVE_OPTIONS)
 
 
 def draw_reliability(predictions: Predictions, ece: float, bins: int = 15) -> Figure:

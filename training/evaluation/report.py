@@ -7,11 +7,11 @@ from typing import Any
 from models.bundle import Subgroup
 from training.calibration.fit import Calibration
 from training.calibration.safeguards import COVERAGE
-from training.data.split import FLATTERS, PARTS, image_counts
+from training.data.split import BY_IMAGE_WARNING, PARTS, image_counts
 from training.evaluation.plots import plot_confusion, plot_f1, plot_reliability, plot_roc
-from training.markdown import NONE, figure, table
+from training.markdown import NONE, format_metric, table
 from training.metrics.scores import FORMER_ACCURACY_ARGMAX, Predictions
-from training.metrics.subgroups import FIGURES as SUBGROUP_FIGURES
+from training.metrics.subgroups import SUBGROUP_METRICS
 from training.run import Run
 
 _HEADLINES = {
@@ -42,7 +42,7 @@ _INTERVALS = (
 
 _SPLIT_BY = {
     "lesion": "The split is by lesion: no lesion lies in two parts.",
-    "image": f"**Warning: {FLATTERS}.**",
+    "image": f"**Warning: {BY_IMAGE_WARNING}.**",
 }
 
 
@@ -92,6 +92,53 @@ def write_report(
     (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
 
 
+def write_external_report(folder: Path, metrics: Mapping[str, Any], test: Predictions) -> None:
+    """Write ``report.md`` and its plots on images from outside the bundle's data set into ``folder``.
+
+    Args:
+        folder: exists.
+        metrics: as ``training.export.external.score_external`` writes them.
+        test: the bundle's predictions.
+    """
+    found = {name: interval["value"] for name, interval in metrics["test"].items()}
+    plot_confusion(folder / "confusion_matrix.png", test)
+    plot_roc(folder / "roc.png", test, found)
+    plot_reliability(folder / "reliability.png", test, found["ece"])
+    bundle, excluded = metrics["bundle"], metrics["excluded"]
+    looked_for = (
+        "Near-duplicates of its training and validation images were looked for."
+        if metrics["near_duplicates_looked_for"]
+        else "**Near-duplicates of its training images were not looked for** (`--data` does)."
+    )
+    lines = [
+        f"# {bundle['name']} {bundle['version']} on other images",
+        "",
+        f"{metrics['images']} images that the bundle was not fitted on. {len(excluded)} were not scored. "
+        f"{looked_for} {_INTERVALS}",
+        "",
+        "Figures are of the label that the API returns, which the decision rule picks, but for those called "
+        "arg-max.",
+        "",
+        *table(
+            ("figure", "value"),
+            [(t, figure(metrics["test"][n])) for n, t in _HEADLINES.items() if n in found],
+        ),
+        *_classes(metrics, test),
+        *prediction_set_section(metrics["prediction_sets"], test.codes),
+        *(["## Not scored", ""] if excluded else []),
+        *table(("image", "reason"), sorted(excluded.items())),
+        "## Plots",
+        "",
+        "![Confusion matrix](confusion_matrix.png)",
+        "",
+        "![ROC](roc.png)",
+        "",
+        "![Reliability](reliability.png)",
+        "",
+    ]
+    (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
+
+
 def _plot(folder: Path, metrics: Mapping[str, Any], test: Predictions) -> None:
     figures = {name: interval["value"] for name, interval in metrics["test"].items()}
     models = metrics["members"] | {"ensemble": figures}
@@ -112,7 +159,7 @@ def _headlines(metrics: Mapping[str, Any]) -> list[str]:
     return table(
         ("figure", "test", "validation"),
         [
-            (title, figure(found[name]), _value(metrics["validation"].get(name)))
+            (title, format_metric(found[name]), _value(metrics["validation"].get(name)))
             for name, title in _HEADLINES.items()
             if name in found
         ],
@@ -127,7 +174,7 @@ def _classes(metrics: Mapping[str, Any], test: Predictions) -> list[str]:
             (
                 code,
                 (test.labels == index).sum(),
-                *(figure(metrics["test"].get(f"{kind}_{code}")) for kind in kinds),
+                *(format_metric(metrics["test"].get(f"{kind}_{code}")) for kind in kinds),
             )
             for index, code in enumerate(test.codes)
         ],
@@ -170,7 +217,7 @@ def prediction_set_section(sets: Mapping[str, Any], codes: Sequence[str]) -> lis
         *table(
             ("diagnosis", "coverage", "size"),
             [
-                (name, figure(sets["measured"].get(code)), figure(sets["size"].get(code)))
+                (name, format_metric(sets["measured"].get(code)), format_metric(sets["size"].get(code)))
                 for code, name in {"overall": "all", **{code: code for code in codes}}.items()
             ],
         ),
@@ -186,7 +233,7 @@ def subgroup_section(groups: Sequence[Subgroup]) -> list[str]:
     """The lines on groups of images, for the report and the model card; none where there are no groups."""
     if not groups:
         return []
-    titles = {name: name.replace("_", " ") for name in SUBGROUP_FIGURES}
+    titles = {name: name.replace("_", " ") for name in SUBGROUP_METRICS}
     older = any(FORMER_ACCURACY_ARGMAX in group.metrics for group in groups)
     if older:
         titles[FORMER_ACCURACY_ARGMAX] = "accuracy (arg-max)"
@@ -203,7 +250,7 @@ def subgroup_section(groups: Sequence[Subgroup]) -> list[str]:
                 (
                     f"{group.factor} {group.value}",
                     group.images,
-                    *(figure(group.metrics.get(name)) for name in titles),
+                    *(format_metric(group.metrics.get(name)) for name in titles),
                 )
                 for group in groups
             ],

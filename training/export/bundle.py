@@ -70,7 +70,7 @@ def write_bundle(
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     recipe, graph = run.recipe, staging / MODEL_NAME
-    calibration, outliers = fitted.calibration, fitted.safeguards.outliers
+    calibration, outliers = fitted.calibration, fitted.safeguards.out_of_distribution
     export_onnx(networks, calibration, outliers, size=recipe.size, channels=recipe.channels, path=graph)
     slim(graph)
     pixels = run.pixels("validation", recipe.size)

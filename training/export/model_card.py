@@ -6,7 +6,7 @@ from models.bundle import Manifest
 from models.predictive import predictive_values_of
 from training.evaluation.report import reading_of_intervals, subgroup_section
 from training.export.graph import Parity
-from training.markdown import NONE, figure, table
+from training.markdown import NONE, format_metric, table
 from training.metrics.scores import FORMER_ACCURACY_ARGMAX
 
 CITATION = (
@@ -130,7 +130,7 @@ def _decisions(manifest: Manifest) -> list[str]:
         f"- Label: the class with the largest probability / prior^{rule.tau:g}.",
         f"- Malignancy: P({') + P('.join(manifest.malignant)}); flagged from {point.threshold:.4f}, chosen "
         f"on validation data for a sensitivity of {point.target_sensitivity:.2f}. There: sensitivity "
-        f"{figure(point.sensitivity)}, specificity {figure(point.specificity)}.",
+        f"{format_metric(point.sensitivity)}, specificity {format_metric(point.specificity)}.",
         "",
         *_flag(manifest),
     ]
@@ -176,7 +176,7 @@ def _metrics(manifest: Manifest) -> list[str]:
         *table(
             ("figure", "value"),
             [
-                (title, figure(manifest.metrics[key]))
+                (title, format_metric(manifest.metrics[key]))
                 for key, title in _SHOWN.items()
                 if key in manifest.metrics
             ],
@@ -184,7 +184,7 @@ def _metrics(manifest: Manifest) -> list[str]:
         *table(
             ("class", "precision", "recall", "F1"),
             [
-                (c.code, *(figure(manifest.metrics.get(f"{kind}_{c.code}")) for kind in kinds))
+                (c.code, *(format_metric(manifest.metrics.get(f"{kind}_{c.code}")) for kind in kinds))
                 for c in manifest.classes
             ],
         ),
@@ -200,13 +200,16 @@ def _prediction_sets(manifest: Manifest) -> list[str]:
         "the label, and the most probable class. The thresholds were fitted for these sets, on validation "
         f"data, so that at least {sets.coverage:.0%} of the images of each class have it in their set. A "
         "class with the threshold 1 is in a set only as label or as most probable class. On the test part a "
-        f"set holds {figure(sets.mean_size)} classes on average.",
+        f"set holds {format_metric(sets.mean_size)} classes on average.",
         "",
         *table(
             ("class", "threshold", "coverage on the test part"),
             [
-                ("all", "", figure(sets.measured["overall"])),
-                *((code, f"{t:.4f}", figure(sets.measured[code])) for code, t in sets.thresholds.items()),
+                ("all", "", format_metric(sets.measured["overall"])),
+                *(
+                    (code, f"{t:.4f}", format_metric(sets.measured[code]))
+                    for code, t in sets.thresholds.items()
+                ),
             ],
         ),
     ]

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.figure_files import SIZE
+from training.figure_files import SAVE_OPTIONS
 
 
 def plot_curves(path: Path, history: Path) -> None:
     """Loss and accuracies over the epochs of one member, phases marked."""
-    draw_curves(read_history(history)).savefig(path, **SIZE)
+    draw_curves(read_history(history)).savefig(path, **SAVE_OPTIONS)
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

@@ -119,10 +119,12 @@ def train_member(run: Run, member: MemberRecipe, *, precision: Precision = "floa
             reseed(trainer, run.seed, epoch_id)
             steps = steps_per_epoch(recipe, labels["train"])
             train_loss, waited = _one_epoch(trainer, draw(epoch_id), steps, after_step)
+            validating = time.monotonic()
             figures = validate(kept) | {
                 "phase": index,
                 "epoch": state.epoch,
                 "seconds": time.monotonic() - started,
+                "validation_seconds": time.monotonic() - validating,
                 "input_wait": waited,
                 "learning_rate": float(keras.ops.convert_to_tensor(trainer.optimizer.learning_rate)),
                 "train_loss": train_loss,

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.inference.onnx_session import Predictor
+from service.inference.onnx_session import OnnxSession
+from tests.service.app_client import Client, running, said, wait_for
 from tests.service.conftest import JPEG, assert_problem
-from tests.service.door import Door, running, said, wait_for
 from tests.service.slow import Slow
 
 
@@ -21,7 +21,7 @@ def test_a_full_house_answers_503_with_retry_after_at_once(tiny: Path, slow: Slo
     with running(tiny, max_queue_size=3) as client:
         slow.patch()
         inside = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
-        wait_for(lambda: client.runtime.gate.requests == 3)
+        wait_for(lambda: client.runtime.admission.requests == 3)
         refused = client.post("/predict", content=jpeg, headers=JPEG)
         assert_problem(refused, 503, "overloaded")
         assert int(refused.headers["retry-after"]) >= 1
@@ -37,14 +37,14 @@ class Upload:
     """A body that sends some bytes, then waits to be told to send the rest."""
 
     def __init__(
-        self, client: Door, first: bytes, rest: bytes = b"", *, frees: int = 0, announced: int | None = None
+        self, client: Client, first: bytes, rest: bytes = b"", *, frees: int = 0, announced: int | None = None
     ) -> None:
         self._first, self._rest = first, rest
         self._go = threading.Event()
         headers = JPEG | ({"content-length": str(announced)} if announced is not None else {})
-        before = client.runtime.gate.body_bytes
+        before = client.runtime.admission.body_bytes
         self.answer = client.begin("POST", "/predict", content=self._body(), headers=headers)
-        wait_for(lambda: client.runtime.gate.body_bytes == before + len(first) - frees)
+        wait_for(lambda: client.runtime.admission.body_bytes == before + len(first) - frees)
 
     def _body(self) -> Iterator[bytes]:
         yield self._first
@@ -60,10 +60,10 @@ class Upload:
 def test_a_body_holds_the_memory_of_what_has_arrived_whatever_it_announces(tiny: Path, jpeg: bytes) -> None:
     with running(tiny, max_body_bytes=1_000_000, max_upload_memory=1_500_000) as client:
         announced = [Upload(client, jpeg[:100], jpeg[100:], announced=1_000_000) for _ in range(8)]
-        assert client.runtime.gate.body_bytes == 800
+        assert client.runtime.admission.body_bytes == 800
         assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
         assert [upload.finish().status_code for upload in announced] == [200] * 8
-        assert client.runtime.gate.body_bytes == 0
+        assert client.runtime.admission.body_bytes == 0
 
 
 def test_an_announced_size_over_the_limit_is_refused_before_anything_is_read(tiny: Path) -> None:
@@ -84,15 +84,15 @@ def test_when_bodies_fill_the_memory_the_slowest_is_refused_first(tiny: Path, jp
         slow = Upload(client, jpeg, b"\0" * 100)
         fast = client.post("/predict", content=jpeg + b"\0" * (999_000 - len(jpeg)), headers=JPEG)
         assert fast.status_code == 200
-        assert client.runtime.gate.body_bytes == 300_000 + len(jpeg)
+        assert client.runtime.admission.body_bytes == 300_000 + len(jpeg)
         full = jpeg + b"\0" * (500_000 - len(jpeg))
         more = [Upload(client, full), Upload(client, full), Upload(client, full[:300_000], frees=300_000)]
         refused = slowest.answer.result(20)
         assert_problem(refused, 503, "overloaded")
         assert int(refused.headers["retry-after"]) >= 1
         assert [upload.finish().status_code for upload in (slow, *more)] == [200] * 4
-        assert client.runtime.gate.body_bytes == 0
-        assert client.runtime.gate.requests == 0
+        assert client.runtime.admission.body_bytes == 0
+        assert client.runtime.admission.requests == 0
         assert 'rejections_total{reason="upload_memory"} 1.0' in client.get("/metrics").text
 
 
@@ -108,11 +108,11 @@ def test_a_body_takes_its_place_when_it_is_whole(tiny: Path, slow: Slow, jpeg: b
         slow.go.set()
         assert inside.result(20).status_code == 200
         assert [upload.finish().status_code for upload in sending] == [200] * 7
-        assert client.runtime.gate.requests == 0
+        assert client.runtime.admission.requests == 0
 
 
 @pytest.mark.parametrize(
-    "call", ["service.api.images.read_image", "service.inference.classifier.Classifier.prepare"]
+    "call", ["service.api.job.read_image", "service.inference.classifier.Classifier.prepare"]
 )
 def test_a_timeout_of_the_system_is_not_the_deadline(
     tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, call: str
@@ -193,7 +193,7 @@ def test_output_that_no_graph_may_give_is_500(
             said([1 / 7] * 7, disagreement=1.1),
             said([1 / 7] * 7, ood_score=np.inf),
         ):
-            monkeypatch.setattr(Predictor, "run", lambda *_, found=broken: found)
+            monkeypatch.setattr(OnnxSession, "run", lambda *_, found=broken: found)
             assert_problem(client.post("/predict", content=jpeg, headers=JPEG), 500, "internal-error")
 
 
@@ -204,7 +204,7 @@ def test_work_of_a_client_that_went_away_is_cancelled(tiny: Path, slow: Slow, jp
         assert slow.started.wait(20)
         gone = asyncio.run_coroutine_threadsafe(_post_and_leave(client, jpeg), client.loop)
         gone.result(20)
-        wait_for(lambda: client.runtime.gate.requests == 1)
+        wait_for(lambda: client.runtime.admission.requests == 1)
         slow.go.set()
         assert busy.result(20).status_code == 200
         assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
@@ -212,7 +212,7 @@ def test_work_of_a_client_that_went_away_is_cancelled(tiny: Path, slow: Slow, jp
     assert len(slow.sizes) == 2
 
 
-async def _post_and_leave(client: Door, body: bytes) -> None:
+async def _post_and_leave(client: Client, body: bytes) -> None:
     """Speak ASGI directly: send the body, wait for the work to be queued, disconnect."""
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -250,9 +250,9 @@ def test_accepted_batches_are_answered_whole_and_crowd_nobody_out(
         slow.patch()
         parts = [("files", jpeg)] * 8
         batches = [client.begin("POST", "/predict/batch", files=parts) for _ in range(2)]
-        wait_for(lambda: client.runtime.gate.requests == 2)
+        wait_for(lambda: client.runtime.admission.requests == 2)
         single = client.begin("POST", "/predict", content=jpeg, headers=JPEG)
-        wait_for(lambda: client.runtime.gate.requests == 3)
+        wait_for(lambda: client.runtime.admission.requests == 3)
         slow.go.set()
         for batch in batches:
             assert ["prediction" in r for r in batch.result(20).json()["results"]] == [True] * 8
@@ -262,9 +262,9 @@ def test_accepted_batches_are_answered_whole_and_crowd_nobody_out(
 def test_starting_and_draining_are_503_with_retry_after(tiny: Path, slow: Slow, jpeg: bytes) -> None:
     slow.patch()  # the warm-up hangs: the service is starting
     from service.lifecycle import Runtime
-    from tests.service.door import settings_for
+    from tests.service.app_client import settings_for
 
-    client = Door(Runtime(settings_for(tiny)))
+    client = Client(Runtime(settings_for(tiny)))
     client.start()
     try:
         assert client.get("/livez").json() == {"status": "alive"}
@@ -283,7 +283,7 @@ def test_starting_and_draining_are_503_with_retry_after(tiny: Path, slow: Slow, 
         draining = client.post("/predict", content=jpeg, headers=JPEG)
         assert draining.status_code == 200
         assert draining.headers["connection"] == "close"
-        client.runtime.close_gate()
+        client.runtime.close_admission()
         refused = client.post("/predict", content=jpeg, headers=JPEG)
         assert_problem(refused, 503, "not-ready")
         assert int(refused.headers["retry-after"]) >= 1

@@ -14,10 +14,10 @@ import pytest
 
 from service.admission import api_keys as keys
 from service.admission.api_keys import line_of, new_token
-from service.admission.auth import Access
+from service.admission.auth import Authenticator
 from tests.service.admission.test_api_keys import SECOND, Clock
+from tests.service.app_client import Client, running, wait_for
 from tests.service.conftest import JPEG, assert_problem
-from tests.service.door import Door, running, wait_for
 from tests.service.slow import Slow
 
 NORTH, SOUTH, ADMIN, STRANGER = (new_token() for _ in range(4))
@@ -37,7 +37,7 @@ def write(path: Path, *lines: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def guarded(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+def guarded(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """One app with keys for all tests that leave them as they are."""
     path = write(tmp_path_factory.mktemp("keys") / "keys", *LINES)
     with running(tiny, api_keys_file=path) as door:
@@ -47,7 +47,7 @@ def guarded(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Do
 class Keyed:
     """An app whose key file and clock belong to a test."""
 
-    def __init__(self, door: Door, path: Path, clock: Clock) -> None:
+    def __init__(self, door: Client, path: Path, clock: Clock) -> None:
         self.door = door
         self.path = path
         self.clock = clock
@@ -69,11 +69,11 @@ def keyed(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 @contextmanager
 def with_clock(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[None]:
     with monkeypatch.context() as patch:
-        patch.setattr("service.lifecycle.Access", partial(Access, clock=clock))
+        patch.setattr("service.lifecycle.Authenticator", partial(Authenticator, clock=clock))
         yield
 
 
-def metric(door: Door, name: str, **options: Any) -> float:
+def metric(door: Client, name: str, **options: Any) -> float:
     text = door.get("/metrics", **options).text
     (line,) = [line for line in text.splitlines() if line.startswith(f"dermaserve_{name} ")]
     return float(line.split()[-1])
@@ -82,7 +82,7 @@ def metric(door: Door, name: str, **options: Any) -> float:
 # Keys
 
 
-def test_every_operation_but_the_probes_wants_a_key(guarded: Door) -> None:
+def test_every_operation_but_the_probes_wants_a_key(guarded: Client) -> None:
     paths = guarded.get("/openapi.json").json()["paths"]
     operations = {(method, path) for path, item in paths.items() for method in item}
     assert operations > OPEN
@@ -99,16 +99,16 @@ def test_every_operation_but_the_probes_wants_a_key(guarded: Door) -> None:
             assert {"401"} <= set(paths[path][method]["responses"])
 
 
-def test_a_head_wants_one_as_the_get_that_it_stands_for(guarded: Door) -> None:
+def test_a_head_wants_one_as_the_get_that_it_stands_for(guarded: Client) -> None:
     assert guarded.request("HEAD", "/model").status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/static/page.js", "/livez", "/readyz"])
-def test_pages_and_probes_need_none(guarded: Door, path: str) -> None:
+def test_pages_and_probes_need_none(guarded: Client, path: str) -> None:
     assert guarded.get(path).status_code == 200
 
 
-def test_a_key_in_force_is_let_in_everywhere_but_to_administration(guarded: Door, jpeg: bytes) -> None:
+def test_a_key_in_force_is_let_in_everywhere_but_to_administration(guarded: Client, jpeg: bytes) -> None:
     headers = sent(NORTH)
     for path in ("/predict", "/gradcam"):
         assert guarded.post(path, content=jpeg, headers=JPEG | headers).status_code == 200
@@ -118,7 +118,7 @@ def test_a_key_in_force_is_let_in_everywhere_but_to_administration(guarded: Door
     assert_problem(guarded.post("/admin/reload", headers=headers), 403, "forbidden")
 
 
-def test_a_key_with_the_role_admin_may_administrate(guarded: Door) -> None:
+def test_a_key_with_the_role_admin_may_administrate(guarded: Client) -> None:
     assert guarded.post("/admin/reload", headers=sent(ADMIN)).status_code == 200
     assert guarded.get("/model", headers=sent(ADMIN)).status_code == 200
 
@@ -142,17 +142,17 @@ def test_a_key_with_the_role_admin_may_administrate(guarded: Door) -> None:
     ],
     ids=lambda headers: repr(headers)[:20].replace(NORTH[:6], "…").replace(STRANGER[:6], "…"),
 )
-def test_anything_else_is_not(guarded: Door, headers: list[tuple[bytes, bytes]]) -> None:
+def test_anything_else_is_not(guarded: Client, headers: list[tuple[bytes, bytes]]) -> None:
     assert_problem(guarded.get("/model", headers=headers), 401, "unauthorized")
 
 
 @pytest.mark.parametrize("name", ["x-api-key", "api_key", "key", "X-API-Key"])
-def test_a_key_in_the_address_is_not_accepted(guarded: Door, name: str) -> None:
+def test_a_key_in_the_address_is_not_accepted(guarded: Client, name: str) -> None:
     assert_problem(guarded.get("/model", params={name: NORTH}), 401, "unauthorized")
 
 
 def test_keys_are_never_logged_wrong_ones_neither(
-    guarded: Door, jpeg: bytes, caplog: pytest.LogCaptureFixture
+    guarded: Client, jpeg: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG, logger="service"):
         for token in (NORTH, STRANGER):
@@ -164,7 +164,7 @@ def test_keys_are_never_logged_wrong_ones_neither(
         assert token not in "\n".join(record.getMessage() for record in ours)
 
 
-def test_refusals_and_keys_are_counted(guarded: Door) -> None:
+def test_refusals_and_keys_are_counted(guarded: Client) -> None:
     def count(reason: str) -> float:
         return metric(guarded, f'rejections_total{{reason="{reason}"}}', headers=sent(NORTH))
 
@@ -177,7 +177,7 @@ def test_refusals_and_keys_are_counted(guarded: Door) -> None:
     assert metric(guarded, "keys", headers=sent(NORTH)) == 2
 
 
-def test_without_keys_everyone_is_let_in_but_nobody_to_administration(client: Door) -> None:
+def test_without_keys_everyone_is_let_in_but_nobody_to_administration(client: Client) -> None:
     for headers in ({}, sent(STRANGER)):
         assert client.get("/model", headers=headers).status_code == 200
         assert client.get("/metrics", headers=headers).status_code == 200
@@ -215,7 +215,7 @@ def test_the_gauge_of_keys_follows_the_file_without_a_request_with_a_key(keyed: 
 
 def test_hanging_up_reads_the_file_at_once(keyed: Keyed) -> None:
     write(keyed.path, line_of("south", SOUTH))
-    keyed.door.call(keyed.door.runtime.access.reload())
+    keyed.door.call(keyed.door.runtime.authenticator.reload())
     assert keyed.door.get("/model", headers=sent(SOUTH)).status_code == 200
 
 
@@ -363,13 +363,13 @@ def test_a_key_has_so_many_requests_in_the_house_at_once(
         try:
             options: dict[str, Any] = {"content": jpeg, "headers": JPEG | sent(NORTH)}
             inside = [door.begin("POST", "/predict", **options) for _ in range(2)]
-            wait_for(lambda: door.runtime.gate.requests == 2)
+            wait_for(lambda: door.runtime.admission.requests == 2)
             refused = door.post("/predict", **options)
             assert_problem(refused, 429, "rate-limited")
             assert refused.headers["retry-after"] == "1"
             assert metric(door, 'rejections_total{reason="concurrency"}', headers=sent(NORTH)) == 1
             other = door.begin("POST", "/predict", content=jpeg, headers=JPEG | sent(SOUTH))
-            wait_for(lambda: door.runtime.gate.requests == 3)
+            wait_for(lambda: door.runtime.admission.requests == 3)
         finally:
             slow.go.set()
         assert [future.result(20).status_code for future in (*inside, other)] == [200] * 3

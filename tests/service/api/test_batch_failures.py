@@ -8,8 +8,8 @@ import pytest
 from service.errors import InferenceFailed, NoMemory, NotReady, Stuck
 from service.inference.classifier import Classifier
 from tests.service.api.test_operations import samples
+from tests.service.app_client import Client, running
 from tests.service.conftest import JPEG, assert_problem
-from tests.service.door import Door, running
 
 METRIC = "dermaserve_image_problems_total problem={} status={}"
 
@@ -26,7 +26,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, *errors: Exception | None) -> None:
     monkeypatch.setattr(Classifier, "classify", classify)
 
 
-def batch(client: Door, *images: bytes) -> Any:
+def batch(client: Client, *images: bytes) -> Any:
     return client.post("/predict/batch", files=[("files", image) for image in images])
 
 
@@ -47,7 +47,7 @@ def fresh(tiny: Path) -> Any:
     ],
 )
 def test_a_batch_that_the_service_fails_as_a_whole_is_that_failure(
-    fresh: Door,
+    fresh: Client,
     jpeg: bytes,
     monkeypatch: pytest.MonkeyPatch,
     errors: list[Exception],
@@ -64,7 +64,7 @@ def test_a_batch_that_the_service_fails_as_a_whole_is_that_failure(
 
 
 def test_a_batch_that_fails_in_part_has_its_answers_and_its_failures_are_counted(
-    fresh: Door, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+    fresh: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, NoMemory(), None, NotReady("Later.", reason="draining", retry_after=5))
     answer = batch(fresh, jpeg, b"no image", jpeg, jpeg)
@@ -77,7 +77,7 @@ def test_a_batch_that_fails_in_part_has_its_answers_and_its_failures_are_counted
 
 
 def test_a_damaged_image_keeps_the_answer_of_a_batch_that_else_fails(
-    fresh: Door, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+    fresh: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, NoMemory())
     answer = batch(fresh, jpeg[:500], jpeg)
@@ -86,7 +86,7 @@ def test_a_damaged_image_keeps_the_answer_of_a_batch_that_else_fails(
 
 
 def test_an_image_alone_is_counted_like_one_of_a_batch(
-    fresh: Door, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+    fresh: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert samples(fresh)[METRIC.format("overloaded", 503)] == 0  # from 0 on, for rates
     failing(monkeypatch, NoMemory())

@@ -11,8 +11,8 @@ from PIL import Image
 from pydicom import uid
 
 from tests.dicom_files import SECRETS, dicom_file
+from tests.service.app_client import Client
 from tests.service.conftest import JPEG, assert_problem, encoded
-from tests.service.door import Door
 from tests.service.process import process
 from tests.synthetic import draw_lesion
 
@@ -24,7 +24,7 @@ def picture() -> Image.Image:
     return draw_lesion(np.random.default_rng(4), code="bcc", width=300, height=300)
 
 
-def said(client: Door, content: bytes, headers: dict[str, str]) -> Any:
+def said(client: Client, content: bytes, headers: dict[str, str]) -> Any:
     response = client.post("/predict", content=content, headers=headers)
     assert response.status_code == 200, response.text
     return response.json()
@@ -32,7 +32,7 @@ def said(client: Door, content: bytes, headers: dict[str, str]) -> Any:
 
 @pytest.mark.parametrize("headers", [DICOM, JPEG], ids=["as DICOM", "as JPEG"])
 def test_a_photograph_is_answered_as_the_same_picture_in_a_png(
-    client: Door, picture: Image.Image, headers: dict[str, str]
+    client: Client, picture: Image.Image, headers: dict[str, str]
 ) -> None:
     answer = said(client, dicom_file(picture), headers)
     expected = said(client, encoded(picture, "PNG"), JPEG)
@@ -40,12 +40,12 @@ def test_a_photograph_is_answered_as_the_same_picture_in_a_png(
     assert answer["warnings"] == expected["warnings"] == []
 
 
-def test_frames_and_burnt_in_text_are_warned_of(client: Door, picture: Image.Image) -> None:
+def test_frames_and_burnt_in_text_are_warned_of(client: Client, picture: Image.Image) -> None:
     answer = said(client, dicom_file(picture, frames=2, BurnedInAnnotation="YES"), DICOM)
     assert [warning["code"] for warning in answer["warnings"]] == ["multiple_frames", "burned_in_annotation"]
 
 
-def test_it_may_be_a_part_and_one_of_several(client: Door, picture: Image.Image) -> None:
+def test_it_may_be_a_part_and_one_of_several(client: Client, picture: Image.Image) -> None:
     parts = [
         ("files", ("1", dicom_file(picture), "application/dicom")),
         ("files", ("2", b"DICM", "image/png")),
@@ -66,14 +66,14 @@ def test_it_may_be_a_part_and_one_of_several(client: Door, picture: Image.Image)
     ids=lambda value: str(value),
 )
 def test_others_are_refused(
-    client: Door, picture: Image.Image, changes: dict[str, Any], status: int, kind: str
+    client: Client, picture: Image.Image, changes: dict[str, Any], status: int, kind: str
 ) -> None:
     data = dicom_file(picture, jpeg=encoded(picture, "JPEG") if status == 413 else None, **changes)
     assert_problem(client.post("/predict", content=data, headers=DICOM), status, kind)
 
 
 def test_no_name_reaches_an_answer_or_the_log(
-    client: Door, picture: Image.Image, caplog: pytest.LogCaptureFixture
+    client: Client, picture: Image.Image, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = dicom_file(picture)
     with caplog.at_level(logging.DEBUG):
@@ -83,7 +83,7 @@ def test_no_name_reaches_an_answer_or_the_log(
             assert not [secret for secret in SECRETS if secret in text]
 
 
-def test_the_page_offers_what_is_read(client: Door) -> None:
+def test_the_page_offers_what_is_read(client: Client) -> None:
     assert ",application/dicom,.dcm" in client.get("/").text
 
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from tests.long.drawn import png_chunk
+from tests.service.app_client import Client
 from tests.service.conftest import JPEG, assert_problem, encoded
-from tests.service.door import Door
 
 SIDE = 60_000  # pixels; 3.6 billion in all
 SWELLING = zlib.compress(bytes(20_000_000), 1)
@@ -53,7 +53,7 @@ def huge_tiff(image: Image.Image) -> bytes:
 
 @pytest.mark.parametrize("huge", [huge_jpeg, huge_bmp, huge_webp, huge_tiff])
 def test_sizes_are_believed_before_anything_is_decoded(
-    client: Door, lesion: Image.Image, huge: Callable[[Image.Image], bytes]
+    client: Client, lesion: Image.Image, huge: Callable[[Image.Image], bytes]
 ) -> None:
     response = client.post("/predict", content=huge(lesion), headers=JPEG)
     assert_problem(response, 413, "image-too-large")
@@ -63,13 +63,13 @@ def test_sizes_are_believed_before_anything_is_decoded(
     ("name", "head"), [(b"zTXt", b"Comment\0\0"), (b"iTXt", b"Comment\0\1\0\0\0"), (b"iCCP", b"icc\0\0")]
 )
 def test_texts_and_profiles_that_swell_are_not_opened(
-    client: Door, lesion: Image.Image, name: bytes, head: bytes
+    client: Client, lesion: Image.Image, name: bytes, head: bytes
 ) -> None:
     response = client.post("/predict", content=with_chunk(lesion, name, head + SWELLING), headers=JPEG)
     assert_problem(response, 422, "corrupt-image")
 
 
-def test_pixels_beyond_those_announced_are_ignored(client: Door, lesion: Image.Image) -> None:
+def test_pixels_beyond_those_announced_are_ignored(client: Client, lesion: Image.Image) -> None:
     png = encoded(lesion, "PNG")
     bomb = png[:33] + png_chunk(b"IDAT", SWELLING) + png_chunk(b"IEND", b"")
     black = encoded(Image.new("RGB", lesion.size), "PNG")
@@ -87,7 +87,7 @@ def test_pixels_beyond_those_announced_are_ignored(client: Door, lesion: Image.I
     ],
 )
 def test_what_is_hung_behind_an_image_changes_nothing(
-    client: Door, lesion: Image.Image, jpeg: bytes, behind: bytes
+    client: Client, lesion: Image.Image, jpeg: bytes, behind: bytes
 ) -> None:
     for image in (jpeg, encoded(lesion, "PNG")):
         plain, polyglot = (
@@ -113,7 +113,7 @@ def test_what_is_hung_behind_an_image_changes_nothing(
         b"\x7fELF",
     ],
 )
-def test_another_format_in_front_of_an_image_is_415(client: Door, jpeg: bytes, front: bytes) -> None:
+def test_another_format_in_front_of_an_image_is_415(client: Client, jpeg: bytes, front: bytes) -> None:
     for content_type in ("image/jpeg", "image/png"):
         response = client.post("/predict", content=front + jpeg, headers={"content-type": content_type})
         assert_problem(response, 415, "unsupported-image")

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.service.app_client import Client
 from tests.service.conftest import assert_problem
-from tests.service.door import Door
 
 FILE = b'Content-Disposition: form-data; name="file"'
 OTHER = b'Content-Disposition: form-data; name="other"'
@@ -43,14 +43,14 @@ def nested(levels: int, content: bytes) -> bytes:
         (part(FILE, b"b").replace(b"\r\n", b"\n"), "malformed"),
     ],
 )
-def test_forms_that_are_too_much_or_mean_two_things_are_422(client: Door, parts: bytes, detail: str) -> None:
+def test_forms_that_are_too_large_or_ambiguous_are_422(client: Client, parts: bytes, detail: str) -> None:
     headers = {"content-type": "multipart/form-data; boundary=x"}
     response = client.post("/predict", content=parts + b"--x--\r\n", headers=headers)
     assert_problem(response, 422, "invalid-request")
     assert detail in response.json()["detail"]
 
 
-def test_forms_in_forms_are_not_opened(client: Door, jpeg: bytes) -> None:
+def test_forms_in_forms_are_not_opened(client: Client, jpeg: bytes) -> None:
     inner = nested(200, jpeg)
     body = part(FILE + b"\r\nContent-Type: multipart/mixed; boundary=in199", inner) + b"--x--\r\n"
     headers = {"content-type": "multipart/form-data; boundary=x"}
@@ -72,7 +72,7 @@ def test_forms_in_forms_are_not_opened(client: Door, jpeg: bytes) -> None:
         b"; filename",
     ],
 )
-def test_names_of_files_mean_nothing(client: Door, jpeg: bytes, filename: bytes) -> None:
+def test_names_of_files_mean_nothing(client: Client, jpeg: bytes, filename: bytes) -> None:
     body = part(FILE + filename, jpeg) + b"--x--\r\n"
     headers = {"content-type": "multipart/form-data; boundary=x"}
     response = client.post("/predict", content=body, headers=headers)
@@ -92,7 +92,7 @@ def test_names_of_files_mean_nothing(client: Door, jpeg: bytes, filename: bytes)
         ("☃".encode(), "☃".encode()),
     ],
 )
-def test_unusual_boundaries_are_read(client: Door, jpeg: bytes, boundary: bytes, header: bytes) -> None:
+def test_unusual_boundaries_are_read(client: Client, jpeg: bytes, boundary: bytes, header: bytes) -> None:
     body = b"--" + boundary + b"\r\n" + FILE + b"\r\n\r\n" + jpeg + b"\r\n--" + boundary + b"--\r\n"
     headers = {b"content-type": b"multipart/form-data; boundary=" + header}
     assert client.post("/predict", content=body, headers=headers).status_code == 200
@@ -101,13 +101,13 @@ def test_unusual_boundaries_are_read(client: Door, jpeg: bytes, boundary: bytes,
 @pytest.mark.parametrize(
     "header", [b"", b'""', b'"', b"; boundary=y", b"y", b'"x', b"x; boundary=y", b"%78", b"y" * 8000]
 )
-def test_boundaries_that_are_not_those_of_the_body_are_422(client: Door, jpeg: bytes, header: bytes) -> None:
+def test_boundaries_other_than_those_of_the_body_are_422(client: Client, jpeg: bytes, header: bytes) -> None:
     headers = {b"content-type": b"multipart/form-data; boundary=" + header}
     response = client.post("/predict", content=part(FILE, jpeg) + b"--x--\r\n", headers=headers)
     assert_problem(response, 422, "invalid-request")
 
 
-def test_a_form_may_follow_anything_and_be_followed_by_anything(client: Door, jpeg: bytes) -> None:
+def test_a_form_may_follow_anything_and_be_followed_by_anything(client: Client, jpeg: bytes) -> None:
     headers = {"content-type": "multipart/form-data; boundary=x"}
     for body in (
         part(FILE, jpeg) + b"--x--\r\n" + b"z" * 1000,

@@ -12,7 +12,7 @@ from service.__main__ import main
 from service.api.examples import MODEL_CARD
 from service.cli.openapi import openapi_text
 from service.inference.warnings import CODES
-from tests.service.door import Door, running
+from tests.service.app_client import Client, running
 
 COMMITTED = Path(__file__).parents[3] / "openapi" / "openapi.json"
 
@@ -43,19 +43,19 @@ def test_the_command_prints_it_whatever_the_settings_are(
     assert capsys.readouterr().out == openapi_text()
 
 
-def test_it_is_served(client: Door) -> None:
+def test_it_is_served(client: Client) -> None:
     document = client.get("/openapi.json").json()
     assert {(path, method) for path, item in document["paths"].items() for method in item} == ROUTES
 
 
 @pytest.mark.parametrize("prefix", ["", "/clinic/skin"])
-def test_its_server_is_where_it_came_from(client: Door, prefix: str) -> None:
+def test_its_server_is_where_it_came_from(client: Client, prefix: str) -> None:
     (server,) = client.get("/openapi.json").json()["servers"]
     base = f"http://proxy.example{prefix}/"
     assert urljoin(f"{base}openapi.json", server["url"]) == base
 
 
-def test_every_error_is_a_problem_with_examples(client: Door) -> None:
+def test_every_error_is_a_problem_with_examples(client: Client) -> None:
     document = client.get("/openapi.json").json()
     assert "HTTPValidationError" not in document["components"]["schemas"]
     for path, method in ROUTES:
@@ -68,7 +68,7 @@ def test_every_error_is_a_problem_with_examples(client: Door) -> None:
             assert all(example["value"]["status"] == int(status) for example in content["examples"].values())
 
 
-def test_every_json_answer_has_an_example_that_its_schema_allows(client: Door) -> None:
+def test_every_json_answer_has_an_example_that_its_schema_allows(client: Client) -> None:
     document = client.get("/openapi.json").json()
     tried = 0
     for path, method in ROUTES:
@@ -98,7 +98,7 @@ def _closed(node: Any) -> Any:
     return {key: _closed(value) for key, value in node.items()} | closed
 
 
-def test_every_operation_is_described(client: Door) -> None:
+def test_every_operation_is_described(client: Client) -> None:
     document = client.get("/openapi.json").json()
     assert document["info"]["license"]["identifier"] == "Apache-2.0"
     assert document["servers"]
@@ -138,7 +138,7 @@ def _differences(example: Any, served: Any, where: str) -> list[str]:
     return [line for place, left, right in parts for line in _differences(left, right, place)]
 
 
-def test_a_key_is_optional_but_for_administration(client: Door) -> None:
+def test_a_key_is_optional_but_for_administration(client: Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     keyed = {path: next(iter(item.values())).get("security") for path, item in paths.items()}
     assert keyed.pop("/admin/reload") == [{"ApiKey": []}]
@@ -146,7 +146,7 @@ def test_a_key_is_optional_but_for_administration(client: Door) -> None:
     assert all(security == [{"ApiKey": []}, {}] for security in keyed.values())
 
 
-def test_every_operation_takes_a_request_id(client: Door) -> None:
+def test_every_operation_takes_a_request_id(client: Client) -> None:
     document = client.get("/openapi.json").json()
     (shared,) = document["components"]["parameters"].values()
     assert (shared["name"], shared["in"]) == ("X-Request-ID", "header")
@@ -155,7 +155,7 @@ def test_every_operation_takes_a_request_id(client: Door) -> None:
         assert parameters.count({"$ref": "#/components/parameters/X-Request-ID"}) == 1
 
 
-def test_parameters_have_plain_schemas(client: Door) -> None:
+def test_parameters_have_plain_schemas(client: Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     for path in ("/predict", "/gradcam"):
         schemas = {p["name"]: p["schema"] for p in paths[path]["post"]["parameters"] if "name" in p}
@@ -163,7 +163,7 @@ def test_parameters_have_plain_schemas(client: Door) -> None:
         assert "anyOf" not in schemas["gradcam_class"]
 
 
-def test_results_of_a_batch_are_told_apart_by_a_member(client: Door) -> None:
+def test_results_of_a_batch_are_told_apart_by_a_member(client: Client) -> None:
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     items = schemas["BatchPrediction"]["properties"]["results"]["items"]
     assert items["discriminator"]["propertyName"] == "kind"
@@ -173,7 +173,7 @@ def test_results_of_a_batch_are_told_apart_by_a_member(client: Door) -> None:
         assert {"kind", "index", "filename"} <= set(schema["required"])
 
 
-def test_image_routes_offer_a_file_and_a_raw_body(client: Door) -> None:
+def test_image_routes_offer_a_file_and_a_raw_body(client: Client) -> None:
     document = client.get("/openapi.json").json()
     for path in ("/predict", "/gradcam"):
         content = document["paths"][path]["post"]["requestBody"]["content"]
@@ -182,7 +182,7 @@ def test_image_routes_offer_a_file_and_a_raw_body(client: Door) -> None:
         assert {"413", "415", "422", "503", "504"} < set(document["paths"][path]["post"]["responses"])
 
 
-def test_every_warning_is_named(client: Door) -> None:
+def test_every_warning_is_named(client: Client) -> None:
     warning = client.get("/openapi.json").json()["components"]["schemas"]["ImageWarning"]
     named = set(re.findall(r"`(\w+)`", warning["properties"]["code"]["description"]))
     assert named == set(CODES)
@@ -195,7 +195,7 @@ def references(node: Any) -> list[str]:
     return [ref for value in node for ref in references(value)] if isinstance(node, list) else []
 
 
-def test_every_reference_resolves(client: Door) -> None:
+def test_every_reference_resolves(client: Client) -> None:
     document = client.get("/openapi.json").json()
     for reference in references(document):
         node = document

@@ -12,13 +12,13 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.bundle import Manifest
-from service.api.schemas import card_of
+from service.api.schemas import model_card_json
 from service.http.middleware import new_request_id
+from tests.service.app_client import Client, running
 from tests.service.conftest import JPEG
-from tests.service.door import Door, running
 
 
-def samples(client: Door, headers: dict[str, str] | None = None) -> dict[str, float]:
+def samples(client: Client, headers: dict[str, str] | None = None) -> dict[str, float]:
     families = text_string_to_metric_families(client.get("/metrics", headers=headers).text)
     return {
         sample.name + "".join(f" {k}={v}" for k, v in sorted(sample.labels.items())): sample.value
@@ -27,13 +27,13 @@ def samples(client: Door, headers: dict[str, str] | None = None) -> dict[str, fl
     }
 
 
-def test_every_answer_carries_the_clients_request_id_if_it_is_sane(client: Door) -> None:
+def test_every_answer_carries_the_clients_request_id_if_it_is_sane(client: Client) -> None:
     for path in ("/livez", "/nothing", "/docs", "/predict"):
         assert client.get(path, headers={"x-request-id": "abc-1_2.3"}).headers["x-request-id"] == "abc-1_2.3"
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "x" * 65, "<script>", "a/b", "a\tb"])
-def test_other_request_ids_are_replaced(client: Door, sent: str) -> None:
+def test_other_request_ids_are_replaced(client: Client, sent: str) -> None:
     found = client.get("/livez", headers={"x-request-id": sent}).headers["x-request-id"]
     assert re.fullmatch(r"[0-9A-HJKMNP-TV-Z]{26}", found)
 
@@ -44,7 +44,7 @@ def test_generated_request_ids_differ_and_sort_by_time() -> None:
     assert [i[:10] for i in ids] == sorted(i[:10] for i in ids)
 
 
-def test_probes_answer(client: Door) -> None:
+def test_probes_answer(client: Client) -> None:
     assert client.get("/livez").json() == {"status": "alive"}
     assert client.get("/readyz").json() == {
         "status": "ready",
@@ -54,7 +54,7 @@ def test_probes_answer(client: Door) -> None:
 
 
 def test_metrics_count_what_happened_by_route_template_and_status(
-    tiny: object, jpeg: bytes, client: Door
+    tiny: object, jpeg: bytes, client: Client
 ) -> None:
     before = samples(client)
     client.post("/predict", content=jpeg, headers=JPEG)
@@ -86,7 +86,7 @@ def test_metrics_count_what_happened_by_route_template_and_status(
     assert not [name for name in after if "path/of" in name]
 
 
-def test_the_drawing_of_overlays_is_measured(jpeg: bytes, client: Door) -> None:
+def test_the_drawing_of_overlays_is_measured(jpeg: bytes, client: Client) -> None:
     name = "dermaserve_overlay_duration_seconds_count"
     before = samples(client)[name]
     client.post("/predict", content=jpeg, headers=JPEG)
@@ -95,7 +95,7 @@ def test_the_drawing_of_overlays_is_measured(jpeg: bytes, client: Door) -> None:
     assert samples(client)[name] == before + 2
 
 
-def test_two_apps_in_one_process_share_no_metrics(tiny: object, jpeg: bytes, client: Door) -> None:
+def test_two_apps_in_one_process_share_no_metrics(tiny: object, jpeg: bytes, client: Client) -> None:
     with running(client.runtime.settings.bundle) as other:
         other.post("/predict", content=jpeg, headers=JPEG)
         name = "dermaserve_requests_total route=/predict status=200"
@@ -106,12 +106,12 @@ def test_two_apps_in_one_process_share_no_metrics(tiny: object, jpeg: bytes, cli
 
 
 def test_an_unforeseen_failure_is_a_500_whose_details_are_only_in_the_log(
-    client: Door, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    client: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the secret is in /etc/secret")
 
-    monkeypatch.setattr("service.api.images.read_image", broken)
+    monkeypatch.setattr("service.api.job.read_image", broken)
     with caplog.at_level(logging.ERROR):
         response = client.post("/predict", content=jpeg, headers=JPEG)
     assert response.status_code == 500
@@ -123,7 +123,7 @@ def test_an_unforeseen_failure_is_a_500_whose_details_are_only_in_the_log(
 
 
 def test_requests_are_logged_with_route_and_status_but_not_their_path(
-    client: Door, caplog: pytest.LogCaptureFixture
+    client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         client.get("/patients/Doe")
@@ -158,9 +158,9 @@ def test_the_model_card_is_written_once_for_a_model(tiny: Path, monkeypatch: pyt
 
     def counted(manifest: Manifest, provider: str) -> bytes:
         written.append(provider)
-        return card_of(manifest, provider)
+        return model_card_json(manifest, provider)
 
-    monkeypatch.setattr("service.api.images.card_of", counted)
+    monkeypatch.setattr("service.api.images.model_card_json", counted)
     with running(tiny) as client:
         assert len({client.get("/model").text for _ in range(3)}) == 1
     assert len(written) == 1

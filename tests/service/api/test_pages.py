@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.service.door import Door
+from tests.service.app_client import Client
 
 ABSOLUTE = re.compile(
     r"""(?:src|href|action|from)\s*=?\s*["']?\s*(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import"""
@@ -12,7 +12,7 @@ ABSOLUTE = re.compile(
 """Whatever would load from another host, in HTML, CSS or JavaScript."""
 
 
-def assets(client: Door, page: str) -> dict[str, str]:
+def assets(client: Client, page: str) -> dict[str, str]:
     """Every file that a page is made of, by address; scripts name further ones."""
     found: dict[str, str] = {}
     wanted = [page]
@@ -29,7 +29,7 @@ def assets(client: Door, page: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("page", "least"), [("/", 9), ("/docs", 5)])
-def test_a_page_and_all_its_assets_come_from_this_process(client: Door, page: str, least: int) -> None:
+def test_a_page_and_all_its_assets_come_from_this_process(client: Client, page: str, least: int) -> None:
     found = assets(client, page)
     assert len(found) >= least
     for address, text in found.items():
@@ -39,7 +39,7 @@ def test_a_page_and_all_its_assets_come_from_this_process(client: Door, page: st
 
 
 @pytest.mark.parametrize("page", ["/", "/docs"])
-def test_a_page_may_load_nothing_from_elsewhere_and_run_no_inline_script(client: Door, page: str) -> None:
+def test_a_page_may_load_nothing_from_elsewhere_and_run_no_inline_script(client: Client, page: str) -> None:
     response = client.get(page)
     assert response.headers["content-type"].startswith("text/html")
     policy = response.headers["content-security-policy"]
@@ -52,7 +52,7 @@ def test_a_page_may_load_nothing_from_elsewhere_and_run_no_inline_script(client:
 
 
 @pytest.mark.parametrize("path", ["/static/page.js", "/static/page.css", "/static/swagger/swagger-ui.css"])
-def test_an_asset_is_asked_for_anew_so_that_no_two_versions_meet(client: Door, path: str) -> None:
+def test_an_asset_is_asked_for_anew_so_that_no_two_versions_meet(client: Client, path: str) -> None:
     response = client.get(path)
     assert response.headers["cache-control"] == "no-cache"
     again = client.get(path, headers={"if-none-match": response.headers["etag"]})
@@ -62,30 +62,30 @@ def test_an_asset_is_asked_for_anew_so_that_no_two_versions_meet(client: Door, p
 @pytest.mark.parametrize(
     "range_", ["bytes=0-1", "bytes=0-1,5-9", "bytes=9-1", "bytes=abc", "bytes=99999999-"]
 )
-def test_an_asset_is_sent_whole_whatever_range_is_asked_for(client: Door, range_: str) -> None:
+def test_an_asset_is_sent_whole_whatever_range_is_asked_for(client: Client, range_: str) -> None:
     whole = client.get("/static/page.js")
     response = client.get("/static/page.js", headers={"range": range_})
     assert (response.status_code, response.content) == (200, whole.content)
 
 
-def test_the_document_is_written_once_for_all_who_ask(client: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_document_is_written_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     first = client.get("/openapi.json")
     monkeypatch.setattr(client.app, "openapi", lambda: pytest.fail("written again"))
     assert client.get("/openapi.json").content == first.content
 
 
-def test_swagger_ui_asks_no_public_validator(client: Door) -> None:
+def test_swagger_ui_asks_no_public_validator(client: Client) -> None:
     assert "validatorUrl: null" in client.get("/static/docs.js").text
 
 
-def test_the_home_page_says_what_it_is_not_for(client: Door) -> None:
+def test_the_home_page_says_what_it_is_not_for(client: Client) -> None:
     assert "Research use only — not for diagnosis" in client.get("/").text
 
 
 @pytest.mark.parametrize(
     "path", ["/redoc", "/nothing", "/static/../app.py", "/static/%2e%2e/app.py", "/predict/"]
 )
-def test_other_addresses_are_404_problems(client: Door, path: str) -> None:
+def test_other_addresses_are_404_problems(client: Client, path: str) -> None:
     response = client.get(path)
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"

@@ -10,13 +10,13 @@ from PIL import Image
 
 from models.bundle import DecisionRule, Interval, load_bundle
 from models.labels import HAM10000_LABELS
-from service.inference.onnx_session import Predictor
+from service.inference.onnx_session import OnnxSession
+from tests.service.app_client import Client, running, said
 from tests.service.conftest import JPEG, assert_problem, encoded
-from tests.service.door import Door, running, said
 from tests.tiny_bundle import write_tiny_bundle
 
 
-def test_answers_as_the_contract_states(client: Door, jpeg: bytes) -> None:
+def test_answers_as_the_contract_states(client: Client, jpeg: bytes) -> None:
     response = client.post("/predict", files={"file": ("a.jpg", jpeg, "image/jpeg")})
     assert response.status_code == 200, response.text
     body = response.json()
@@ -50,19 +50,19 @@ def test_answers_as_the_contract_states(client: Door, jpeg: bytes) -> None:
     assert body["gradcam"] is None
 
 
-def test_raw_body_and_multipart_give_the_same_numbers(client: Door, jpeg: bytes) -> None:
+def test_raw_body_and_multipart_give_the_same_numbers(client: Client, jpeg: bytes) -> None:
     raw = client.post("/predict", content=jpeg, headers=JPEG).json()
     multipart = client.post("/predict", files={"file": jpeg}).json()
     assert raw["probabilities"] == multipart["probabilities"]
 
 
-def test_different_images_get_different_answers(client: Door, jpeg: bytes) -> None:
+def test_different_images_get_different_answers(client: Client, jpeg: bytes) -> None:
     other = encoded(Image.new("RGB", (300, 300), (200, 40, 90)), "JPEG")
     answers = [client.post("/predict", content=data, headers=JPEG).json() for data in (jpeg, other)]
     assert answers[0]["probabilities"] != answers[1]["probabilities"]
 
 
-def test_gradcam_shows_the_predicted_class_unless_told_otherwise(client: Door, jpeg: bytes) -> None:
+def test_gradcam_shows_the_predicted_class_unless_told_otherwise(client: Client, jpeg: bytes) -> None:
     answer = client.post("/predict?gradcam=true", content=jpeg, headers=JPEG).json()
     assert answer["malignancy"]["flag"] == "benign"
     assert answer["gradcam"]["label"] == answer["prediction"]["label"]
@@ -73,7 +73,7 @@ def test_gradcam_shows_the_predicted_class_unless_told_otherwise(client: Door, j
     assert other["gradcam"]["label"] == "df"
 
 
-def test_unknown_gradcam_class_is_refused_naming_the_known_ones(client: Door, jpeg: bytes) -> None:
+def test_unknown_gradcam_class_is_refused_naming_the_known_ones(client: Client, jpeg: bytes) -> None:
     for path in ("/predict?gradcam=true&gradcam_class=melanoma", "/gradcam?gradcam_class=melanoma"):
         response = client.post(path, content=jpeg, headers=JPEG)
         assert_problem(response, 422, "invalid-request")
@@ -83,27 +83,27 @@ def test_unknown_gradcam_class_is_refused_naming_the_known_ones(client: Door, jp
 
 
 @pytest.mark.parametrize("query", ["gradcam_class=mel", "gradcam=false&gradcam_class=mel"])
-def test_a_class_to_explain_without_an_overlay_is_refused(client: Door, jpeg: bytes, query: str) -> None:
+def test_a_class_to_explain_without_an_overlay_is_refused(client: Client, jpeg: bytes, query: str) -> None:
     response = client.post(f"/predict?{query}", content=jpeg, headers=JPEG)
     assert_problem(response, 422, "invalid-request")
     (fault,) = response.json()["errors"]
     assert fault == {"detail": "gradcam_class: needs gradcam=true.", "parameter": "gradcam_class"}
 
 
-def test_a_bad_bool_is_refused_naming_the_parameter(client: Door, jpeg: bytes) -> None:
+def test_a_bad_bool_is_refused_naming_the_parameter(client: Client, jpeg: bytes) -> None:
     response = client.post("/predict?gradcam=perhaps", content=jpeg, headers=JPEG)
     assert_problem(response, 422, "invalid-request")
     assert "gradcam" in response.json()["detail"]
     assert response.json()["errors"] == [{"detail": "Expected true or false.", "parameter": "gradcam"}]
 
 
-def test_every_parameter_that_is_wrong_is_named(client: Door, jpeg: bytes) -> None:
+def test_every_parameter_that_is_wrong_is_named(client: Client, jpeg: bytes) -> None:
     path = f"/predict?gradcam=perhaps&gradcam_class={'x' * 65}"
     faults = client.post(path, content=jpeg, headers=JPEG).json()["errors"]
     assert [fault["parameter"] for fault in faults] == ["gradcam", "gradcam_class"]
 
 
-def test_small_images_are_answered_with_a_warning(client: Door) -> None:
+def test_small_images_are_answered_with_a_warning(client: Client) -> None:
     data = encoded(Image.new("RGB", (100, 300), "brown"), "PNG")
     warnings = client.post("/predict", content=data, headers={"content-type": "image/png"}).json()["warnings"]
     assert [w["code"] for w in warnings] == ["low_resolution"]
@@ -121,7 +121,7 @@ def test_label_follows_the_decision_rule_of_the_manifest(tmp_path: Path, jpeg: b
     assert body["prediction"]["label"] != max(body["probabilities"], key=body["probabilities"].__getitem__)
 
 
-def test_model_states_the_facts_of_the_manifest(client: Door, tiny: Path) -> None:
+def test_model_states_the_facts_of_the_manifest(client: Client, tiny: Path) -> None:
     card = client.get("/model").json()
     assert card.pop("provider") == "CPUExecutionProvider"
     assert card.pop("malignant") == ["akiec", "bcc", "mel"]
@@ -143,12 +143,12 @@ def test_model_states_what_a_flag_is_worth_at_two_prevalences(tmp_path: Path) ->
     assert few == pytest.approx({"prevalence": 0.05, "positive": 45 / 425, "negative": 570 / 575})
 
 
-def test_an_older_bundle_states_it_at_the_low_prevalence_alone(client: Door) -> None:
+def test_an_older_bundle_states_it_at_the_low_prevalence_alone(client: Client) -> None:
     (few,) = client.get("/model").json()["predictive_values"]
     assert few == pytest.approx({"prevalence": 0.05, "positive": 45 / 520, "negative": 475 / 480})
 
 
-def test_gradcam_route_answers_a_picture_and_names_its_class(client: Door, jpeg: bytes) -> None:
+def test_gradcam_route_answers_a_picture_and_names_its_class(client: Client, jpeg: bytes) -> None:
     response = client.post("/gradcam", files={"file": jpeg})
     assert response.headers["content-type"] == "image/png"
     predicted = client.post("/predict", files={"file": jpeg}).json()["prediction"]["label"]
@@ -160,13 +160,13 @@ def test_gradcam_route_answers_a_picture_and_names_its_class(client: Door, jpeg:
 
 
 def test_an_overlay_of_nothing_says_so_in_a_header(
-    client: Door, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+    client: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Predictor, "run", lambda *_: said([1 / 7] * 7))
+    monkeypatch.setattr(OnnxSession, "run", lambda *_: said([1 / 7] * 7))
     assert client.post("/gradcam", content=jpeg, headers=JPEG).headers["x-gradcam-empty"] == "true"
 
 
-def test_batch_answers_in_order_and_a_bad_image_fails_alone(client: Door, jpeg: bytes) -> None:
+def test_batch_answers_in_order_and_a_bad_image_fails_alone(client: Client, jpeg: bytes) -> None:
     other = encoded(Image.new("RGB", (300, 300), (200, 40, 90)), "PNG")
     parts = [("files", data) for data in (jpeg, b"no image", other, jpeg[:500], jpeg)]
     response = client.post("/predict/batch", files=parts)
@@ -182,7 +182,7 @@ def test_batch_answers_in_order_and_a_bad_image_fails_alone(client: Door, jpeg: 
 
 
 def test_a_batch_gives_each_file_name_back_and_logs_none(
-    client: Door, jpeg: bytes, caplog: pytest.LogCaptureFixture
+    client: Client, jpeg: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ["Jane Doe.jpg", "Müller%22.png", "C:\\scans\\Jane.jpg", "../x"]
     lines = "".join(
@@ -198,13 +198,13 @@ def test_a_batch_gives_each_file_name_back_and_logs_none(
     assert "Jane" not in str([vars(record) for record in caplog.records])
 
 
-def test_an_empty_part_of_a_batch_is_its_own_problem(client: Door, jpeg: bytes) -> None:
+def test_an_empty_part_of_a_batch_is_its_own_problem(client: Client, jpeg: bytes) -> None:
     parts = [("files", jpeg), ("files", b""), ("files", jpeg)]
     response = client.post("/predict/batch", files=parts)
     assert response.status_code == 200, response.text
     results = response.json()["results"]
     assert [r.get("status", 200) for r in results] == [200, 422, 200]
-    detail = "The part is empty; expected an image."
+    detail = "The part is empty. Expected an image."
     assert results[1]["detail"] == detail
     assert results[1]["errors"] == [{"detail": detail, "pointer": "#/files/1"}]
     alone = client.post("/predict/batch", files=[("files", b"")]).json()["results"]
@@ -222,14 +222,14 @@ def test_an_empty_part_of_a_batch_is_its_own_problem(client: Door, jpeg: bytes) 
     ],
 )
 def test_a_part_that_is_wrong_is_named(
-    client: Door, path: str, parts: list[tuple[str, bytes]], pointer: str
+    client: Client, path: str, parts: list[tuple[str, bytes]], pointer: str
 ) -> None:
     response = client.post(path, files=parts)
     assert_problem(response, 422, "invalid-request")
     assert response.json()["errors"] == [{"detail": response.json()["detail"], "pointer": pointer}]
 
 
-def test_batch_of_raw_body_or_too_many_images_is_refused(client: Door, jpeg: bytes) -> None:
+def test_batch_of_raw_body_or_too_many_images_is_refused(client: Client, jpeg: bytes) -> None:
     assert_problem(client.post("/predict/batch", content=jpeg, headers=JPEG), 415, "unsupported-media-type")
     many = [("files", b"x")] * 33
     assert_problem(client.post("/predict/batch", files=many), 422, "invalid-request")

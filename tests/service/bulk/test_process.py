@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from service.__main__ import main
+from tests.service.app_client import wait_for
 from tests.service.bulk.conftest import table
-from tests.service.door import wait_for
 
 ROOT = Path(__file__).parents[3]
 

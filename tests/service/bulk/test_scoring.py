@@ -17,12 +17,12 @@ from service.bulk import scoring
 from service.bulk.files import read_file
 from service.bulk.rows import Csv
 from tests.service import costly
+from tests.service.app_client import Client
 from tests.service.bulk.conftest import near, table
 from tests.service.conftest import encoded
-from tests.service.door import Door
 
 
-def test_json_lines_are_the_answers_of_the_service(client: Door, folder: Path, tmp_path: Path) -> None:
+def test_json_lines_are_the_answers_of_the_service(client: Client, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     assert main(["predict", str(folder), "--recursive", "--output", str(output)]) == 1
     rows = lines(output)
@@ -193,7 +193,7 @@ def test_a_bundle_that_cannot_be_served_is_said(folder: Path, capsys: pytest.Cap
     )
 
 
-def test_overlays_are_those_of_the_service(client: Door, folder: Path, tmp_path: Path) -> None:
+def test_overlays_are_those_of_the_service(client: Client, folder: Path, tmp_path: Path) -> None:
     (folder / "sub" / "0.jpg").write_bytes((folder / "0.jpg").read_bytes())
     output, overlays = tmp_path / "out.csv", folder / "overlays"
     command = ["predict", str(folder), "--recursive", "--output", str(output), "--gradcam", str(overlays)]

@@ -15,14 +15,14 @@ from PIL import Image
 
 from tests.dicom_files import dicom_file
 from tests.service import costly
+from tests.service.app_client import wait_for
 from tests.service.conftest import JPEG, encoded
 from tests.service.decoders import Decoders, lives, named, peak_memory, proportional, tree, wait_until_gone
-from tests.service.door import wait_for
 from tests.service.process import Process
 
 MAX_PIXELS = 10_000_000
 PLAN = 250_000_000 + 2 * 64_000_000 + 17 * MAX_PIXELS + 3 * 20_000_000
-"""Bytes, as the README plans them: the service, its two processes, the largest image; and a body's copies."""
+"""Bytes, as docs/operations.md plans: the service, two processes, the largest image; and a body's copies."""
 
 
 class Server(Process):
@@ -142,7 +142,7 @@ def test_a_process_that_dies_fails_its_image_only(
 
 
 def test_nobody_notices_an_idle_process_that_dies(single: Server, jpeg: bytes) -> None:
-    for each in (single.decoders.decoding, [single.decoders.forker]):
+    for each in (single.decoders.decoding, [single.decoders.fork_server]):
         for pid in each:
             os.kill(pid, signal.SIGKILL)
         wait_until_gone(each)
@@ -150,10 +150,10 @@ def test_nobody_notices_an_idle_process_that_dies(single: Server, jpeg: bytes) -
     assert len(single.decoders.decoding) == 1
 
 
-@pytest.mark.parametrize("forker", [False, True], ids=["one decodes", "and cannot be killed"])
-def test_who_goes_away_leaves_nothing_behind(single: Server, jpeg: bytes, forker: bool) -> None:
+@pytest.mark.parametrize("fork_server", [False, True], ids=["one decodes", "and cannot be killed"])
+def test_who_goes_away_leaves_nothing_behind(single: Server, jpeg: bytes, fork_server: bool) -> None:
     before = single.decoders.decoding
-    with single.decoders.stopped(forker=forker):
+    with single.decoders.stopped(fork_server=fork_server):
         with pytest.raises(httpx.ReadTimeout):
             single.predict(jpeg, timeout=0.5)
         wait_for(lambda: single.metric("dermaserve_requests_in_progress") == 0)
@@ -168,7 +168,7 @@ def test_an_image_that_is_not_decoded_in_time_is_504_and_the_next_one_is_answere
     server = Server(tmp_path, tiny, DECODE_WORKERS=1, REQUEST_TIMEOUT=0.5)
     try:
         server.wait_ready()
-        with server.decoders.stopped(forker=True):
+        with server.decoders.stopped(fork_server=True):
             late = [pool.submit(server.predict, jpeg) for _ in range(3)]
             assert [each.result(20).status_code for each in late] == [504] * 3
         assert server.predict(jpeg).status_code == 200

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.service import costly
+from tests.service.app_client import wait_for
 from tests.service.decoders import wait_until_gone
 from tests.service.decoding.test_decoder import Server, pool, server
-from tests.service.door import wait_for
 
 __all__ = ["pool", "server"]  # fixtures
 
@@ -35,7 +35,7 @@ def test_images_that_wait_are_answered_although_what_forks_dies_before_it_is_rea
     try:
         server.wait_ready()
         before = server.decoders.all
-        os.kill(server.decoders.forker, signal.SIGKILL)
+        os.kill(server.decoders.fork_server, signal.SIGKILL)
         wait_until_gone(before)
         waiting = [pool.submit(server.predict, jpeg) for _ in range(8)]
         wait_for(lambda: server.metric("dermaserve_requests_in_progress") == 8)

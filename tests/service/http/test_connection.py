@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 
 from service.http.connection import Connection
 from service.http.request_head import MAX_HEAD_BYTES
-from tests.service.door import wait_for
+from tests.service.app_client import wait_for
 from tests.service.listening import Listening, listening, read_to_end
 from tests.service.slow import Slow
 
@@ -48,8 +48,8 @@ def _the_next_client_is_served(request: pytest.FixtureRequest) -> Iterator[None]
         server: Listening = request.getfixturevalue("server")
         assert [status for status, _, _ in answers(ask(server, LAST))] == [200]
         wait_for(lambda: server.sample("connections") == 0)
-        assert server.runtime.gate.body_bytes == 0
-        assert server.runtime.gate.requests == 0
+        assert server.runtime.admission.body_bytes == 0
+        assert server.runtime.admission.requests == 0
 
 
 def ask(server: Listening, *pieces: bytes, pause: float = 0.0) -> bytes:

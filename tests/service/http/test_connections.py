@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.door import wait_for
+from tests.service.app_client import wait_for
 from tests.service.http.test_connection import LARGE, LAST, LIVEZ, POST, answers, ask, assert_refused
 from tests.service.listening import Listening, listening, read_to_end
 from tests.service.slow import Slow
@@ -78,7 +78,7 @@ def test_a_request_being_answered_is_never_dropped_and_the_next_is_told_to_come_
     slow.patch()
     predict = POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(jpeg) + jpeg
     inside = [connect(small, predict) for _ in range(3)]
-    wait_for(lambda: small.runtime.gate.requests == 3)
+    wait_for(lambda: small.runtime.admission.requests == 3)
     data = ask(small)
     assert_refused(data, 503, "overloaded")
     assert int(answers(data)[0][1]["retry-after"]) >= 1

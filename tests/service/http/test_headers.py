@@ -11,8 +11,8 @@ from service.admission.api_keys import line_of, new_token
 from service.errors import SettingsError
 from service.settings import load_settings
 from tests.service.api.test_operations import samples
+from tests.service.app_client import Client, running
 from tests.service.conftest import JPEG, assert_problem
-from tests.service.door import Door, running
 
 CLINIC = "https://clinic.example"
 MODEL = "tiny-test-bundle/0.0.1"
@@ -20,17 +20,17 @@ ASKS = {"origin": CLINIC, "access-control-request-method": "POST"}
 
 
 @pytest.fixture(scope="module")
-def shared(tiny: Path) -> Iterator[Door]:
+def shared(tiny: Path) -> Iterator[Client]:
     """A service that lets pages of one other origin in."""
     with running(tiny, cors_origins=f"{CLINIC}, http://localhost:3000") as door:
         yield door
 
 
-def preflight(door: Door, path: str = "/predict", **changes: str) -> Any:
+def preflight(door: Client, path: str = "/predict", **changes: str) -> Any:
     return door.request("OPTIONS", path, headers=ASKS | changes)
 
 
-def test_answers_of_the_model_name_it_and_are_kept_by_nobody(client: Door, jpeg: bytes) -> None:
+def test_answers_of_the_model_name_it_and_are_kept_by_nobody(client: Client, jpeg: bytes) -> None:
     files = [("files", ("a.jpg", jpeg))]
     for response in (
         client.post("/predict", content=jpeg, headers=JPEG),
@@ -42,14 +42,14 @@ def test_answers_of_the_model_name_it_and_are_kept_by_nobody(client: Door, jpeg:
         assert response.headers["cache-control"] == "no-store"
 
 
-def test_refusals_name_no_model(client: Door) -> None:
+def test_refusals_name_no_model(client: Client) -> None:
     for response in (client.post("/predict", content=b"nothing", headers=JPEG), client.get("/nothing")):
         assert "x-model" not in response.headers
         assert response.headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize("path", ["/model", "/openapi.json"])
-def test_what_has_not_changed_is_not_sent_again(client: Door, path: str) -> None:
+def test_what_has_not_changed_is_not_sent_again(client: Client, path: str) -> None:
     first = client.get(path)
     tag = first.headers["etag"]
     assert re.fullmatch(r'"[0-9a-f]{32}"', tag)
@@ -63,14 +63,14 @@ def test_what_has_not_changed_is_not_sent_again(client: Door, path: str) -> None
         assert (again.status_code, again.content) == (200, first.content)
 
 
-def test_the_model_card_names_its_model(client: Door) -> None:
+def test_the_model_card_names_its_model(client: Client) -> None:
     assert client.get("/model").headers["x-model"] == MODEL
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/docs", "/livez", "/model", "/metrics", "/nothing", "/static/page.css"]
 )
-def test_every_answer_is_guarded(client: Door, path: str) -> None:
+def test_every_answer_is_guarded(client: Client, path: str) -> None:
     headers = client.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
@@ -81,7 +81,7 @@ def test_every_answer_is_guarded(client: Door, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/model", "/metrics", "/static/page.css"])
-def test_head_is_get_without_the_body(client: Door, path: str) -> None:
+def test_head_is_get_without_the_body(client: Client, path: str) -> None:
     whole, head = client.get(path), client.request("HEAD", path)
     assert (head.status_code, head.content) == (whole.status_code, b"")
     assert head.headers["content-type"] == whole.headers["content-type"]
@@ -96,7 +96,7 @@ def test_head_is_get_without_the_body(client: Door, path: str) -> None:
     ("POST", "/static/page.css", {"GET", "HEAD"}),
 ])  # fmt: skip
 def test_other_methods_are_told_which_ones_there_are(
-    client: Door, method: str, path: str, allowed: set[str]
+    client: Client, method: str, path: str, allowed: set[str]
 ) -> None:
     response = client.request(method, path)
     assert response.status_code == 405
@@ -105,12 +105,12 @@ def test_other_methods_are_told_which_ones_there_are(
         assert_problem(response, 405, "method-not-allowed")
 
 
-def test_without_the_setting_no_other_origin_is_let_in(client: Door) -> None:
+def test_without_the_setting_no_other_origin_is_let_in(client: Client) -> None:
     assert_problem(preflight(client), 405, "method-not-allowed")
     assert "access-control-allow-origin" not in client.get("/livez", headers={"origin": CLINIC}).headers
 
 
-def test_pages_of_named_origins_may_read_answers_and_their_headers(shared: Door, jpeg: bytes) -> None:
+def test_pages_of_named_origins_may_read_answers_and_their_headers(shared: Client, jpeg: bytes) -> None:
     response = shared.post("/predict", content=jpeg, headers=JPEG | {"origin": CLINIC})
     assert response.status_code == 200
     assert response.headers["access-control-allow-origin"] == CLINIC
@@ -128,7 +128,7 @@ def test_any_origin_may_be_let_in(tiny: Path) -> None:
         assert door.get("/livez", headers={"origin": CLINIC}).headers["access-control-allow-origin"] == "*"
 
 
-def test_a_preflight_is_answered_before_all_else_and_counts_as_no_image(shared: Door) -> None:
+def test_a_preflight_is_answered_before_all_else_and_counts_as_no_image(shared: Client) -> None:
     before = samples(shared)
     response = preflight(
         shared,
@@ -162,12 +162,12 @@ def test_a_preflight_needs_no_key_and_pages_can_read_that_requests_do(tiny: Path
     {"access-control-request-method": "DELETE"},
     {"access-control-request-headers": "x-other"},
 ])  # fmt: skip
-def test_a_preflight_that_is_refused_is_a_problem(shared: Door, change: dict[str, str]) -> None:
+def test_a_preflight_that_is_refused_is_a_problem(shared: Client, change: dict[str, str]) -> None:
     assert_problem(preflight(shared, **change), 422, "invalid-request")
 
 
 def test_problems_can_be_read_by_pages_too_even_those_nobody_foresaw(
-    shared: Door, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+    shared: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     origin = {"origin": CLINIC}
     found = [
@@ -180,7 +180,7 @@ def test_problems_can_be_read_by_pages_too_even_those_nobody_foresaw(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr("service.api.images.read_image", broken)
+    monkeypatch.setattr("service.api.job.read_image", broken)
     found.append(shared.post("/predict", content=jpeg, headers=JPEG | origin))
     assert [response.status_code for response in found] == [415, 404, 405, 413, 500]
     for response in found:

@@ -13,9 +13,9 @@ from onnx import TensorProto, numpy_helper
 from models.bundle import MANIFEST_NAME, MODEL_NAME, load_bundle, save_bundle
 from models.errors import BundleError
 from models.labels import HAM10000_LABELS
-from service.inference.onnx_session import Predictor
+from service.inference.onnx_session import OnnxSession
+from tests.service.app_client import running
 from tests.service.conftest import JPEG, assert_problem
-from tests.service.door import running
 from tests.tiny_bundle import tiny_graph, tiny_manifest, write_tiny_bundle
 
 
@@ -24,7 +24,7 @@ def refused_graph(folder: Path, graph: onnx.ModelProto) -> str:
     onnx.save(graph, folder / MODEL_NAME)
     bundle = save_bundle(folder, tiny_manifest("rgb", 224, 224, HAM10000_LABELS))
     with pytest.raises(BundleError) as caught:
-        Predictor(bundle, device="cpu", intra_op_threads=1)
+        OnnxSession(bundle, device="cpu", intra_op_threads=1)
     return str(caught.value)
 
 
@@ -96,7 +96,7 @@ def columns() -> onnx.ModelProto:
         (columns, "disagreement: expected shape ['any'], found ['N', 1]"),
         (lambda: shifted("disagreement", "half", -0.5), "disagreement: not between 0 and 1"),
         (lambda: shifted("disagreement", "half", 1.5), "disagreement: not between 0 and 1"),
-        (lambda: shifted("ood_score", "skin", math.nan), "ood_score: holds values that are no numbers"),
+        (lambda: shifted("ood_score", "skin", math.nan), "ood_score: holds values that are not finite"),
     ],
 )
 def test_a_graph_that_differs_from_the_manifest_is_refused_naming_the_field(
@@ -109,7 +109,7 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
     (tmp_path / MODEL_NAME).write_bytes(b"not a graph")
     bundle = save_bundle(tmp_path, tiny_manifest("rgb", 224, 224, HAM10000_LABELS))
     with pytest.raises(BundleError, match=r"model\.onnx: ONNX Runtime cannot load it"):
-        Predictor(bundle, device="cpu", intra_op_threads=1)
+        OnnxSession(bundle, device="cpu", intra_op_threads=1)
 
 
 def test_a_graph_that_changed_after_verification_is_refused(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_graph_that_changed_after_verification_is_refused(tmp_path: Path) -> N
     onnx.save(tiny_graph(), bundle.model_path)
     bundle.model_path.write_bytes(bundle.model_path.read_bytes() + b"\0")
     with pytest.raises(BundleError, match=r"model\.onnx: changed while it was being loaded"):
-        Predictor(bundle, device="cpu", intra_op_threads=1)
+        OnnxSession(bundle, device="cpu", intra_op_threads=1)
 
 
 def test_a_service_with_a_bad_bundle_never_becomes_ready_nor_answers(tmp_path: Path, jpeg: bytes) -> None:
@@ -133,7 +133,7 @@ def test_a_service_with_a_bad_bundle_never_becomes_ready_nor_answers(tmp_path: P
 
 
 def test_warm_up_and_padding_keep_rows_in_place(tiny: Path) -> None:
-    predictor = Predictor(load_bundle(tiny), device="cpu", intra_op_threads=1)
+    predictor = OnnxSession(load_bundle(tiny), device="cpu", intra_op_threads=1)
     images = np.random.default_rng(0).integers(0, 255, (5, 224, 224, 3), dtype=np.uint8)
     plain = predictor.run(images)
     predictor.on_gpu = True  # pads to the bucket of 8, as on a GPU

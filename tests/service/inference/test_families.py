@@ -13,9 +13,9 @@ from PIL import Image
 
 from models.labels import HAM10000_LABELS, Label
 from models.preprocess import Color, decode
-from service.inference.onnx_session import Outputs, Predictor
+from service.inference.onnx_session import OnnxSession, Outputs
+from tests.service.app_client import Client, running
 from tests.service.conftest import JPEG, assert_problem, encoded
-from tests.service.door import Door, running
 from tests.tiny_bundle import write_tiny_bundle
 
 TWO = (Label("benign", "Benign", False), Label("malignant", "Malignant", True))
@@ -90,14 +90,14 @@ def test_the_graph_reads_the_pixels_that_the_shared_decoder_gives(
     bundle: Path, family: Family, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[NDArray[np.uint8]] = []
-    real = Predictor.run
+    real = OnnxSession.run
 
-    def run(predictor: Predictor, batch: NDArray[np.uint8]) -> Outputs:
+    def run(predictor: OnnxSession, batch: NDArray[np.uint8]) -> Outputs:
         seen.append(batch)
         return real(predictor, batch)
 
     with running(bundle) as client:
-        monkeypatch.setattr(Predictor, "run", run)
+        monkeypatch.setattr(OnnxSession, "run", run)
         client.post("/predict", content=jpeg, headers=JPEG)
     expected = decode(jpeg, height=family.height, width=family.width, color=family.color).pixels
     assert expected.shape == (family.height, family.width, 1 if family.color == "grey" else 3)
@@ -116,7 +116,7 @@ def test_grey_and_transparent_uploads_are_answered(bundle: Path, family: Family,
 def test_a_small_upload_is_measured_against_the_size_of_the_input(
     bundle: Path, family: Family, lesion: Image.Image
 ) -> None:
-    def codes(client: Door, width: int, height: int) -> list[str]:
+    def codes(client: Client, width: int, height: int) -> list[str]:
         data = encoded(lesion.resize((width, height)), "PNG")
         body = client.post("/predict", content=data, headers={"content-type": "image/png"}).json()
         return [warning["code"] for warning in body["warnings"]]

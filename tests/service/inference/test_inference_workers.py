@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from service.inference.loader import load, verify
+from tests.service.app_client import running, settings_for, wait_for
 from tests.service.conftest import JPEG
-from tests.service.door import running, settings_for, wait_for
 from tests.service.slow import Slow
 
 

@@ -15,12 +15,12 @@ from models.bundle import MANIFEST_NAME, MODEL_NAME, load_bundle, save_bundle
 from models.labels import HAM10000_LABELS
 from service.admission.api_keys import line_of, new_token
 from service.errors import BundleRefused, DeviceError, NotReady
-from service.inference.onnx_session import Predictor
+from service.inference.onnx_session import OnnxSession
 from service.lifecycle import Runtime
 from tests.service.api.test_operations import samples
+from tests.service.app_client import Client, running, settings_for, wait_for
 from tests.service.bundles import NEW, OLD, Bundles
 from tests.service.conftest import JPEG, assert_problem
-from tests.service.door import Door, running, settings_for, wait_for
 from tests.tiny_bundle import tiny_graph
 
 TOKEN = new_token()
@@ -42,21 +42,21 @@ def bundles(tmp_path: Path) -> Bundles:
 
 
 @pytest.fixture
-def door(bundles: Bundles, tmp_path: Path) -> Iterator[Door]:
+def door(bundles: Bundles, tmp_path: Path) -> Iterator[Client]:
     keys = tmp_path / "keys"
     keys.write_text(line_of("operator", TOKEN, admin=True))
     with running(bundles.current, api_keys_file=keys) as door:
         yield door
 
 
-def predict(door: Door, jpeg: bytes) -> dict[str, Any]:
+def predict(door: Client, jpeg: bytes) -> dict[str, Any]:
     response = door.post("/predict", content=jpeg, headers=JPEG | KEY)
     assert response.status_code == 200, response.text
     body: dict[str, Any] = response.json()
     return body
 
 
-def test_a_reload_serves_what_the_folder_holds_now(door: Door, bundles: Bundles, jpeg: bytes) -> None:
+def test_a_reload_serves_what_the_folder_holds_now(door: Client, bundles: Bundles, jpeg: bytes) -> None:
     before = predict(door, jpeg)
     bundles.switch("new")
     response = door.post("/admin/reload", headers=KEY)
@@ -82,7 +82,7 @@ def test_a_reload_serves_what_the_folder_holds_now(door: Door, bundles: Bundles,
 
 @pytest.mark.usefixtures("no_garbage_collection")
 def test_requests_end_with_the_model_they_began_with_and_then_it_is_let_go(
-    door: Door, bundles: Bundles, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+    door: Client, bundles: Bundles, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict(door, jpeg)
     first = door.runtime.classifier
@@ -91,15 +91,15 @@ def test_requests_end_with_the_model_they_began_with_and_then_it_is_let_go(
     session = weakref.ref(predictor()._session)  # type: ignore[union-attr]  # it is alive here
     del first
     running_old, go_on = threading.Event(), threading.Event()
-    run = Predictor.run
+    run = OnnxSession.run
 
-    def held(self: Predictor, batch: Any) -> Any:
+    def held(self: OnnxSession, batch: Any) -> Any:
         if self is predictor():
             running_old.set()
             assert go_on.wait(20)
         return run(self, batch)
 
-    monkeypatch.setattr(Predictor, "run", held)
+    monkeypatch.setattr(OnnxSession, "run", held)
     waiting = door.begin("POST", "/predict", content=jpeg, headers=JPEG | KEY)
     assert running_old.wait(20)
     bundles.switch("new")
@@ -115,7 +115,7 @@ def test_requests_end_with_the_model_they_began_with_and_then_it_is_let_go(
 
 
 def test_a_bundle_that_is_being_served_already_is_verified_but_not_loaded_again(
-    door: Door, bundles: Bundles
+    door: Client, bundles: Bundles
 ) -> None:
     served = door.runtime.classifier
     assert door.post("/admin/reload", headers=KEY).json()["new"]["version"] == OLD
@@ -158,16 +158,16 @@ def edited(old: str, new: str) -> Callable[[Path], None]:
     [
         (lambda folder: (folder / MANIFEST_NAME).unlink(), "manifest.json: cannot be read"),
         (lambda folder: (folder / MODEL_NAME).unlink(), "model.onnx: cannot be read"),
-        (edited('"threshold": 0.5', '"threshold": 7'), "manifest.json: operating_point.threshold: not as"),
+        (edited('"threshold": 0.5', '"threshold": 7'), "manifest.json: operating_point.threshold: does not"),
         (edited('"schema_version": 2', '"schema_version": 3'), "manifest.json: schema_version: expected 2"),
-        (edited("{", ""), "manifest.json: manifest: not as schema 2 demands"),
+        (edited("{", ""), "manifest.json: manifest: does not match schema 2"),
         (corrupt, "model.onnx: sha256 is "),
         (no_graph, "model.onnx: cannot be loaded as a graph"),
         (wrong_outputs, "model.onnx: probabilities: expected shape"),
     ],
 )  # fmt: skip
 def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_goes_on(
-    door: Door,
+    door: Client,
     bundles: Bundles,
     jpeg: bytes,
     caplog: pytest.LogCaptureFixture,
@@ -181,11 +181,11 @@ def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_goes_on(
         response = door.post("/admin/reload", headers=KEY)
     assert response.status_code == 409
     assert response.json()["type"] == "urn:dermaserve:problem:bundle-refused"
-    assert response.json()["detail"].startswith("The old model goes on. " + detail)
+    assert response.json()["detail"].startswith("The old model stays in service. " + detail)
     for leak in (str(bundles.folder), "Traceback", "Error", "ONNX Runtime", "Input should"):
         assert leak not in response.text
     (record,) = [r for r in caplog.records if r.name.startswith("service")]
-    assert "The bundle is refused, the old model goes on" in record.getMessage()
+    assert "The bundle is refused, and the old model stays in service" in record.getMessage()
     assert predict(door, jpeg)["probabilities"] == before["probabilities"]
     assert door.get("/readyz").status_code == 200
     assert samples(door, KEY)["dermaserve_reloads_total outcome=refused"] == 1
@@ -196,13 +196,16 @@ def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_goes_on(
 @pytest.mark.parametrize(
     ("failure", "detail"),
     [
-        (DeviceError("cuda"), "The GPU that the settings demand does not work."),
-        (MemoryError(), "There is no memory for a second model beside the one being served."),
-        (RuntimeError("the secret is in /etc/secret"), "It could not be loaded; the log says why."),
+        (DeviceError("cuda"), "The GPU that the settings require does not work."),
+        (MemoryError(), "There is not enough memory to load a second model."),
+        (
+            RuntimeError("the secret is in /etc/secret"),
+            "The bundle could not be loaded. The log has the reason.",
+        ),
     ],
 )
 def test_whatever_else_keeps_a_bundle_from_loading_is_a_refusal_too(
-    door: Door,
+    door: Client,
     bundles: Bundles,
     jpeg: bytes,
     monkeypatch: pytest.MonkeyPatch,
@@ -214,24 +217,24 @@ def test_whatever_else_keeps_a_bundle_from_loading_is_a_refusal_too(
 
     bundles.switch("new")
     with monkeypatch.context() as patch:
-        patch.setattr(Predictor, "warm_up", fail)
+        patch.setattr(OnnxSession, "warm_up", fail)
         response = door.post("/admin/reload", headers=KEY)
     assert_problem(response, 409, "bundle-refused")
-    assert response.json()["detail"] == "The old model goes on. " + detail
+    assert response.json()["detail"] == "The old model stays in service. " + detail
     assert predict(door, jpeg)["model"]["version"] == OLD
     assert door.post("/admin/reload", headers=KEY).status_code == 200
     assert predict(door, jpeg)["model"]["version"] == NEW
 
 
 @pytest.mark.usefixtures("no_garbage_collection")
-def test_a_refused_model_is_let_go(door: Door, bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused: list[weakref.ref[Predictor]] = []
+def test_a_refused_model_is_let_go(door: Client, bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[weakref.ref[OnnxSession]] = []
 
-    def fail(predictor: Predictor, _: int) -> None:
+    def fail(predictor: OnnxSession, _: int) -> None:
         refused.append(weakref.ref(predictor))
         raise RuntimeError("it cannot be run")
 
-    monkeypatch.setattr(Predictor, "warm_up", fail)
+    monkeypatch.setattr(OnnxSession, "warm_up", fail)
     bundles.switch("new")
     logging.disable(logging.ERROR)  # pytest keeps what is logged, with its traceback
     try:
@@ -245,17 +248,17 @@ def test_one_reload_runs_at_a_time_and_none_while_starting_or_draining(
     bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading, go_on = threading.Event(), threading.Event()
-    warm_up = Predictor.warm_up
+    warm_up = OnnxSession.warm_up
 
-    def held(self: Predictor, size: int) -> None:
+    def held(self: OnnxSession, size: int) -> None:
         loading.set()
         assert go_on.wait(20)
         warm_up(self, size)
 
     keys = tmp_path / "keys"
     keys.write_text(line_of("operator", TOKEN, admin=True))
-    monkeypatch.setattr(Predictor, "warm_up", held)
-    door = Door(Runtime(settings_for(bundles.current, api_keys_file=keys)))
+    monkeypatch.setattr(OnnxSession, "warm_up", held)
+    door = Client(Runtime(settings_for(bundles.current, api_keys_file=keys)))
     door.start()
     try:
         assert loading.wait(20)
@@ -304,7 +307,7 @@ def test_a_model_with_other_classes_leaves_no_label_of_the_old_one_behind(
         assert metrics["dermaserve_drift_images"] == 0
 
 
-def test_a_reload_says_why_it_failed_to_whoever_calls_it(door: Door, bundles: Bundles) -> None:
+def test_a_reload_says_why_it_failed_to_whoever_calls_it(door: Client, bundles: Bundles) -> None:
     (bundles.folder / "new" / MODEL_NAME).unlink()
     bundles.switch("new")
     with pytest.raises(BundleRefused, match=r"model\.onnx: cannot be read"):

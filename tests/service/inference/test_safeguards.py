@@ -19,11 +19,11 @@ from models.bundle import (
 from models.labels import HAM10000_LABELS
 from models.preprocess import decode
 from models.quality import Quality, measure_quality
-from service.inference.onnx_session import Predictor
+from service.inference.onnx_session import OnnxSession
 from service.inference.warnings import CODES
 from tests.service.api.test_operations import samples
+from tests.service.app_client import Client, running, said
 from tests.service.conftest import encoded
-from tests.service.door import Door, running, said
 from tests.synthetic import draw_lesion
 from tests.tiny_bundle import SKIN, tiny_manifest, write_tiny_bundle
 
@@ -34,14 +34,14 @@ MIXED = [0.02, 0.05, 0.08, 0.0, 0.5, 0.3, 0.05]
 CODES_OF_CLASSES = [label.code for label in HAM10000_LABELS]
 
 
-def answer(client: Door, data: bytes, media_type: str = "image/jpeg") -> dict[str, Any]:
+def answer(client: Client, data: bytes, media_type: str = "image/jpeg") -> dict[str, Any]:
     response = client.post("/predict", content=data, headers={"content-type": media_type})
     assert response.status_code == 200, response.text
     body: dict[str, Any] = response.json()
     return body
 
 
-def warned(client: Door, image: Image.Image) -> list[str]:
+def warned(client: Client, image: Image.Image) -> list[str]:
     body = answer(client, encoded(image, "PNG"), "image/png")
     return [warning["code"] for warning in body["warnings"]]
 
@@ -79,18 +79,18 @@ def test_a_set_holds_the_label_and_every_class_that_reaches_its_threshold(
     with running(bundle.path) as client:
         # Of float64, for a probability that equals its threshold.
         found = said(MIXED)._replace(probabilities=np.array([MIXED], np.float64))
-        monkeypatch.setattr(Predictor, "run", lambda *_: found)
+        monkeypatch.setattr(OnnxSession, "run", lambda *_: found)
         assert answer(client, jpeg)["prediction_set"] == {"coverage": 0.9, "labels": expected}
 
 
 def test_the_flag_is_raised_at_the_threshold_and_probabilities_sum_to_1(
-    client: Door, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+    client: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     halves = [0.5 if code in ("mel", "nv") else 0.0 for code in CODES_OF_CLASSES]
     all_malignant = [1 / 3 if code in ("akiec", "bcc", "mel") else 0.0 for code in CODES_OF_CLASSES]
     rounded = [1.0005 * value for value in halves]  # sums to 1 only within what is tolerated of a graph
     for sent, malignancy in ((halves, 0.5), (all_malignant, 1.0), (rounded, 0.5)):
-        monkeypatch.setattr(Predictor, "run", lambda *_, sent=sent: said(sent))
+        monkeypatch.setattr(OnnxSession, "run", lambda *_, sent=sent: said(sent))
         said_of_it = answer(client, jpeg)
         assert said_of_it["malignancy"]["probability"] == pytest.approx(malignancy, abs=1e-6)
         assert said_of_it["malignancy"]["flag"] == "malignant"
@@ -105,7 +105,7 @@ def test_a_set_holds_the_label_of_the_decision_rule_and_the_most_probable_class(
         tmp_path, decision_rule=favouring("vasc"), prediction_sets=sets([threshold] * 7)
     )
     with running(bundle.path) as client:
-        monkeypatch.setattr(Predictor, "run", lambda *_: said(MIXED))
+        monkeypatch.setattr(OnnxSession, "run", lambda *_: said(MIXED))
         body = answer(client, jpeg)
     assert body["prediction"]["label"] == "vasc"
     assert body["prediction_set"]["labels"] == expected
@@ -113,13 +113,13 @@ def test_a_set_holds_the_label_of_the_decision_rule_and_the_most_probable_class(
 
 @pytest.mark.parametrize(("probabilities", "expected"), [(CERTAIN, 0.0), (EVEN, 1.0), (HALVES, 0.3562)])
 def test_entropy_is_0_where_one_class_is_certain_and_1_where_all_are_equal(
-    client: Door,
+    client: Client,
     jpeg: bytes,
     monkeypatch: pytest.MonkeyPatch,
     probabilities: list[float],
     expected: float,
 ) -> None:
-    monkeypatch.setattr(Predictor, "run", lambda *_: said(probabilities, disagreement=0.25, ood_score=-3.5))
+    monkeypatch.setattr(OnnxSession, "run", lambda *_: said(probabilities, disagreement=0.25, ood_score=-3.5))
     found = answer(client, jpeg)["uncertainty"]
     assert found.pop("entropy") == pytest.approx(expected, abs=1e-3)
     assert found == {"disagreement": 0.25, "ood_score": -3.5, "ood_threshold": 1.0}
@@ -146,7 +146,7 @@ def flagged_from(threshold: float) -> OperatingPoint:
     return plain.model_copy(update={"threshold": threshold})
 
 
-def overlays(client: Door, data: bytes, query: str = "") -> tuple[str, str]:
+def overlays(client: Client, data: bytes, query: str = "") -> tuple[str, str]:
     """The class that ``/predict`` and ``/gradcam`` explain."""
     headers = {"content-type": "image/jpeg"}
     json = client.post(f"/predict?gradcam=true{query}", content=data, headers=headers).json()
@@ -159,7 +159,7 @@ def test_a_flagged_image_with_a_benign_label_says_so_and_shows_what_spoke_for_th
 ) -> None:
     bundle = write_tiny_bundle(tmp_path, operating_point=flagged_from(0.3))
     with running(bundle.path) as client:
-        monkeypatch.setattr(Predictor, "run", lambda *_: said(BETWEEN))
+        monkeypatch.setattr(OnnxSession, "run", lambda *_: said(BETWEEN))
         body = answer(client, jpeg)
         assert (body["malignancy"]["flag"], body["prediction"]["label"]) == ("malignant", "nv")
         (warning,) = body["warnings"]
@@ -177,7 +177,7 @@ def test_a_flagged_image_with_a_malignant_label_shows_what_spoke_for_the_label(
 ) -> None:
     bundle = write_tiny_bundle(tmp_path, operating_point=flagged_from(0.3), decision_rule=favouring("akiec"))
     with running(bundle.path) as client:
-        monkeypatch.setattr(Predictor, "run", lambda *_: said(BETWEEN))
+        monkeypatch.setattr(OnnxSession, "run", lambda *_: said(BETWEEN))
         body = answer(client, jpeg)
         assert (body["malignancy"]["flag"], body["prediction"]["label"]) == ("malignant", "akiec")
         assert body["warnings"] == []
@@ -189,7 +189,7 @@ def test_a_malignant_label_without_a_flag_says_so(
 ) -> None:
     bundle = write_tiny_bundle(tmp_path, operating_point=flagged_from(0.4), decision_rule=favouring("akiec"))
     with running(bundle.path) as client:
-        monkeypatch.setattr(Predictor, "run", lambda *_: said(BETWEEN))
+        monkeypatch.setattr(OnnxSession, "run", lambda *_: said(BETWEEN))
         body = answer(client, jpeg)
         assert (body["malignancy"]["flag"], body["prediction"]["label"]) == ("benign", "akiec")
         assert [warning["code"] for warning in body["warnings"]] == ["flag_label_disagree"]
@@ -208,7 +208,7 @@ def test_members_that_disagree_more_than_the_bundle_allows_are_warned_of(
     threshold = float(np.float32(0.2))  # as training finds it: one of the graph's own figures
     bundle = write_tiny_bundle(tmp_path, disagreement=Disagreement(threshold=threshold, quantile=0.95))
     with running(bundle.path) as client:
-        monkeypatch.setattr(Predictor, "run", lambda *_: said(CERTAIN, disagreement=disagreement))
+        monkeypatch.setattr(OnnxSession, "run", lambda *_: said(CERTAIN, disagreement=disagreement))
         assert [warning["code"] for warning in answer(client, jpeg)["warnings"]] == expected
 
 

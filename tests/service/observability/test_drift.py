@@ -9,8 +9,8 @@ import pytest
 from models.bundle import CONFIDENCE_BINS, DriftReference
 from service.observability.drift import MIN_IMAGES, Drift, population_stability_index
 from tests.service.api.test_operations import samples
+from tests.service.app_client import Client, running
 from tests.service.conftest import JPEG
-from tests.service.door import Door, running
 
 LABELS = {"mel": 0.25, "nv": 0.75}
 EVEN = tuple([1 / CONFIDENCE_BINS] * CONFIDENCE_BINS)
@@ -105,7 +105,7 @@ def test_no_image_is_lost_or_counted_twice_from_several_threads() -> None:
     assert found.index("confidence") == exact.index("confidence")
 
 
-def test_images_of_every_route_count_and_images_refused_do_not(client: Door, jpeg: bytes) -> None:
+def test_images_of_every_route_count_and_images_refused_do_not(client: Client, jpeg: bytes) -> None:
     before = samples(client)
     client.post("/predict", content=jpeg, headers=JPEG)
     client.post("/gradcam", content=jpeg, headers=JPEG)
@@ -123,7 +123,7 @@ def test_images_of_every_route_count_and_images_refused_do_not(client: Door, jpe
     assert sum(shares) == pytest.approx(1)
 
 
-def test_the_service_shows_drift_as_soon_as_there_are_enough_images(client: Door, jpeg: bytes) -> None:
+def test_the_service_shows_drift_as_soon_as_there_are_enough_images(client: Client, jpeg: bytes) -> None:
     with running(client.runtime.settings.bundle, drift_window=MIN_IMAGES) as door:
         confidence = max(door.post("/predict", content=jpeg, headers=JPEG).json()["probabilities"].values())
         for _ in range(MIN_IMAGES // 20):

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from service.observability.logs import JsonFormatter, LineHandler, TextFormatter
+from tests.service.app_client import Client, running, wait_for
 from tests.service.conftest import JPEG, encoded
-from tests.service.door import Door, running, wait_for
 from tests.service.process import ROOT, Process, process
 
 EVIL = 'x\n{"level":"info","event":"request"}\r\x1b[2J"\u2028\udc80\\'
@@ -47,7 +47,7 @@ def server(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pro
 
 
 def test_a_request_leaves_one_line_with_sizes_stages_and_model(
-    client: Door, jpeg: bytes, caplog: pytest.LogCaptureFixture
+    client: Client, jpeg: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = client.post(
         "/predict?gradcam=true", content=jpeg, headers=JPEG | {"x-request-id": "mine", "user-agent": "spy"}
@@ -73,7 +73,7 @@ def test_a_request_leaves_one_line_with_sizes_stages_and_model(
 
 
 def test_a_refusal_names_its_problem_and_what_was_read(
-    client: Door, caplog: pytest.LogCaptureFixture
+    client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.post("/predict", content=b"nothing", headers=JPEG)
     client.get("/predict")
@@ -88,7 +88,7 @@ def test_a_refusal_names_its_problem_and_what_was_read(
 
 
 def test_a_batch_counts_its_images_and_their_problems(
-    client: Door, jpeg: bytes, caplog: pytest.LogCaptureFixture
+    client: Client, jpeg: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = [("files", ("Doe.jpg", data, "image/jpeg")) for data in (jpeg, b"nothing", jpeg, b"no")]
     assert client.post("/predict/batch", files=files).status_code == 200
@@ -100,7 +100,7 @@ def test_a_batch_counts_its_images_and_their_problems(
 
 
 def test_predictions_are_logged_only_where_an_audit_asks_for_them(
-    tiny: Path, client: Door, jpeg: bytes, caplog: pytest.LogCaptureFixture
+    tiny: Path, client: Client, jpeg: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.post("/predict", content=jpeg, headers=JPEG)
     with running(tiny, audit=True) as audited:
@@ -118,12 +118,12 @@ def test_predictions_are_logged_only_where_an_audit_asks_for_them(
 
 
 def test_a_failure_of_ours_leaves_its_stack_trace_in_one_field(
-    client: Door, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    client: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("service.inference.onnx_session.Predictor.run", broken)
+    monkeypatch.setattr("service.inference.onnx_session.OnnxSession.run", broken)
     client.post("/predict", content=jpeg, headers=JPEG | {"x-request-id": "single"})
     client.post("/predict/batch", files=[("files", jpeg)], headers={"x-request-id": "batch"})
     failures = [record for record in caplog.records if getattr(record, "event", "") == "failure"]

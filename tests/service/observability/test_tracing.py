@@ -20,8 +20,8 @@ from opentelemetry.trace import SpanKind, StatusCode, format_trace_id
 
 from service.errors import SettingsError
 from service.settings import load_settings
+from tests.service.app_client import Client, running
 from tests.service.conftest import JPEG
-from tests.service.door import Door, running
 from tests.service.process import ROOT, free_port
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -34,7 +34,7 @@ def memory() -> InMemorySpanExporter:
 
 
 @pytest.fixture(scope="module")
-def traced(tiny: Path, memory: InMemorySpanExporter) -> Iterator[Door]:
+def traced(tiny: Path, memory: InMemorySpanExporter) -> Iterator[Client]:
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
@@ -59,7 +59,7 @@ def one_trace(memory: InMemorySpanExporter) -> tuple[ReadableSpan, list[Readable
 
 
 def test_a_request_is_a_span_below_the_callers_with_its_stages_inside(
-    traced: Door, memory: InMemorySpanExporter, jpeg: bytes, caplog: pytest.LogCaptureFixture
+    traced: Client, memory: InMemorySpanExporter, jpeg: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "service")
     response = traced.post(
@@ -90,7 +90,7 @@ def test_a_request_is_a_span_below_the_callers_with_its_stages_inside(
 
 
 def test_a_refusal_is_no_error_of_the_server_and_a_failure_is(
-    traced: Door, memory: InMemorySpanExporter, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+    traced: Client, memory: InMemorySpanExporter, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traced.post("/predict", content=b"nothing", headers=JPEG)
     refused, _ = one_trace(memory)
@@ -101,7 +101,7 @@ def test_a_refusal_is_no_error_of_the_server_and_a_failure_is(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr("service.api.images.read_image", broken)
+    monkeypatch.setattr("service.api.job.read_image", broken)
     traced.post("/predict", content=jpeg, headers=JPEG)
     failed, _ = one_trace(memory)
     assert failed.status.status_code is StatusCode.ERROR
@@ -110,7 +110,7 @@ def test_a_refusal_is_no_error_of_the_server_and_a_failure_is(
 
 
 def test_paths_queries_and_addresses_of_clients_are_in_no_span(
-    traced: Door, memory: InMemorySpanExporter
+    traced: Client, memory: InMemorySpanExporter
 ) -> None:
     traced.request("BREW", "/patients/Doe?of=Jane", headers={"user-agent": "spy", "traceparent": "00-x-y"})
     root, _ = one_trace(memory)
@@ -119,7 +119,7 @@ def test_paths_queries_and_addresses_of_clients_are_in_no_span(
         assert told not in root.to_json()
 
 
-def test_a_caller_that_does_not_sample_gets_no_spans(traced: Door, memory: InMemorySpanExporter) -> None:
+def test_a_caller_that_does_not_sample_gets_no_spans(traced: Client, memory: InMemorySpanExporter) -> None:
     traced.get("/livez", headers={"traceparent": PARENT["traceparent"].removesuffix("01") + "00"})
     assert not memory.get_finished_spans()
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from service.system.threads import Workers
-from tests.service.door import wait_for
+from tests.service.app_client import wait_for
 
 
 class Image:

@@ -19,7 +19,7 @@ from PIL import Image
 
 import training.network.build
 from models.bundle import load_bundle
-from tests.service.door import running
+from tests.service.app_client import running
 from tests.synthetic_dataset import write_dataset
 from training.catalogue import CATALOGUE, PRIOR_SYSTEMS, catalogue_page, find_entry, load_recipe
 from training.data.dataset import METADATA_NAME, read_dataset

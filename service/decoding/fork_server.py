@@ -47,8 +47,8 @@ class Answer(NamedTuple):
 class Process:
     """A process that decodes one image at a time."""
 
-    def __init__(self, forker: "Forker", number: int, connection: socket.socket) -> None:
-        self._forker = forker
+    def __init__(self, fork_server: "ForkServer", number: int, connection: socket.socket) -> None:
+        self._fork_server = fork_server
         self._number = number
         self._connection = connection
 
@@ -97,14 +97,14 @@ class Process:
             EOFError, ConnectionError: the process that forked it has died, and it with that.
         """
         self.close()
-        return await self._forker.end(self._number)
+        return await self._fork_server.end(self._number)
 
     def close(self) -> None:
         """Let it end, if it decodes nothing."""
         self._connection.close()
 
 
-class Forker:
+class ForkServer:
     """The process that has loaded the codecs, and forks those that decode. Begun by the constructor."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from service.lifecycle import Runtime
 from service.settings import Settings
 
 
-class Door:
+class Client:
     """Runs an app's lifespan and requests on an event loop in a thread of its own."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -73,7 +73,7 @@ async def _later(chunks: Iterator[bytes]) -> Any:
 
 
 def said(probabilities: Sequence[float], *, disagreement: float = 0.0, ood_score: float = 0.0) -> Outputs:
-    """What a graph says of one image, with maps of nothing: for tests that set it in ``Predictor.run``."""
+    """What a graph says of one image, with maps of nothing: for tests that set it in ``OnnxSession.run``."""
     return Outputs(
         np.array([probabilities], np.float32),
         np.zeros((1, len(probabilities), 7, 7), np.float32),
@@ -94,10 +94,10 @@ def settings_for(bundle: Path, **changes: Any) -> Settings:
 
 
 @contextmanager
-def running(bundle: Path, **changes: Any) -> Iterator[Door]:
+def running(bundle: Path, **changes: Any) -> Iterator[Client]:
     """A door to an app that is ready, or has failed to load."""
     runtime = Runtime(settings_for(bundle, **changes))
-    door = Door(runtime)
+    door = Client(runtime)
     door.start()
     try:
         wait_for(lambda: runtime.ready or runtime.failure is not None)
