@@ -315,8 +315,8 @@ def test_the_work_of_a_client_that_closes_its_connection_is_cancelled(
         for _ in range(5):
             with server.connect() as connection:
                 connection.sendall(head + jpeg)
-                wait_for(lambda: server.runtime.gate.requests == 1)
-            wait_for(lambda: server.runtime.gate.requests == 0)  # although nothing has been answered
+                wait_for(lambda: server.runtime.admission.requests == 1)
+            wait_for(lambda: server.runtime.admission.requests == 0)  # although nothing has been answered
         assert not slow.go.is_set()
         assert server.sample("connections") == 0
         slow.go.set()
