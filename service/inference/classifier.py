@@ -14,8 +14,8 @@ from models.preprocess import Decoded
 from models.quality import Quality
 from service.decoding.decoder import ImageDecoder
 from service.errors import InferenceFailed, NoMemory
-from service.inference.batcher import Batcher
 from service.fairness import DEFAULT_RANK, FairSemaphore, Rank
+from service.inference.batcher import Batcher
 from service.inference.decision import Decision, Uncertainty, decide, measure_uncertainty
 from service.inference.loader import LoadedModel
 from service.inference.overlay import Overlay, draw_overlay
