@@ -56,8 +56,7 @@ class PredictionSet(BaseModel):
     coverage: float = Field(
         gt=0,
         lt=1,
-        description="Target share of images, like those of the validation data, whose set contains their true "
-        "class.",
+        description="Target share of images like the validation images whose set contains their true class.",
     )
     labels: list[str] = Field(
         min_length=1,
