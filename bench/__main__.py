@@ -1,24 +1,21 @@
 """The whole benchmark: ``make bench``, or ``python -m bench``.
 
-Writes results.json, report.md and report.png into the output folder, anew after each part, so that an
-interrupted run has its tables too. With ``--tables`` it writes them from an older results.json.
+Writes results.json, report.md and report.png into the output folder after each part, so that an interrupted
+run has its tables too.
 """
 
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.images import prepare_images
 from bench.machine import describe_machine, versions
-from bench.peers import PEERS, Peer
-from bench.plot import plot
-from bench.recorder import Recorder
-from bench.report import report
+from bench.peers import PEERS, ROOT, Peer
+from bench.report import plot, report
 from bench.results import Results
-from bench.rounds import BATCH_CAP, BATCH_WAIT, CLIENTS, Plan, Rounds
-from bench.servers import ROOT
+from bench.rounds import CLIENTS, Plan, Rounds
 from models.bundle import MODEL_NAME
 
 _SHIPPED = ROOT / "models" / "ham10000-ensemble"
@@ -27,18 +24,9 @@ PARTS = ("limit", "service", "peers", "memory")
 
 
 def main(arguments: Sequence[str] | None = None, *, known: Sequence[Peer] = PEERS) -> int:
-    """Run the command line; returns its exit status, 1 where something could not be measured.
-
-    Args:
-        arguments: instead of the program's.
-        known: the peers there are.
-    """
-    parser = _parser(known)
-    options = parser.parse_args(arguments)
+    """Run the command line with the peers ``known``; returns 1 if something could not be measured."""
+    options = _parser(known).parse_args(arguments)
     out: Path = options.out.absolute()
-    if options.tables:
-        write(Results.load(out / "results.json"), known, out)
-        return 0
     peers = [peer for peer in known if peer.name in options.peers]
     plan = Plan(
         model=(options.bundle or _SHIPPED).absolute() / MODEL_NAME,
@@ -56,8 +44,7 @@ def main(arguments: Sequence[str] | None = None, *, known: Sequence[Peer] = PEER
     settings = {
         "repetitions": plan.repetitions,
         "seconds of a cell": plan.seconds,
-        "requests before memory is looked at": plan.requests,
-        "peers' batch cap and wait": f"{BATCH_CAP}, {BATCH_WAIT} s",
+        "requests before memory is measured": plan.requests,
         "service": versions(plan.python),
         **{
             peer.title: versions(peer.python, _PEER_PACKAGES)
@@ -71,13 +58,13 @@ def main(arguments: Sequence[str] | None = None, *, known: Sequence[Peer] = PEER
         results.save(out / "results.json")
         write(results, known, out)
 
-    Rounds(plan, Recorder(results, images=plan.images["600x450"], seconds=plan.seconds), save=save).run()
+    Rounds(plan, results, save=save).run()
     print((out / "report.md").read_text(encoding="utf-8"))
     return 1 if results.failures() else 0
 
 
 def write(results: Results, peers: Sequence[Peer], out: Path) -> None:
-    """Tables and plot of ``results``, of the peers that were measured."""
+    """Write tables and plot of ``results``, with the peers that were measured."""
     measured = {entry.subject for entry in results.entries}
     titles = {peer.name: peer.title for peer in peers if peer.name in measured}
     (out / "report.md").write_text(report(results, titles), encoding="utf-8")
@@ -89,52 +76,28 @@ def _parser(known: Sequence[Peer]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--only", type=_some_of(PARTS), default=PARTS, metavar="PART,...", help=",".join(PARTS)
-    )
-    parser.add_argument(
-        "--peers", type=_some_of(names), default=names, metavar="NAME,...", help=",".join(names)
-    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="default: everything")
+    parser.add_argument("--peers", nargs="*", choices=names, default=names, help="default: every one")
     parser.add_argument("--repetitions", type=int, default=5, help="default %(default)s")
     parser.add_argument("--seconds", type=float, default=4.0, help="of a cell (default %(default)s)")
-    parser.add_argument("--clients", type=_numbers, default=CLIENTS, help="default 1,4,16,64")
+    parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS, help="default 1 4 16 64")
     parser.add_argument(
-        "--requests", type=int, default=10_000, help="before memory is looked at (default %(default)s)"
+        "--requests", type=int, default=10_000, help="before memory is measured (default %(default)s)"
     )
     parser.add_argument(
         "--python",
         type=Path,
         default=ROOT / ".venv-serve" / "bin" / "python",
-        help="of the environment of our service (default: that of `make serve`)",
+        help="of the environment of this service (default: that of `make serve`)",
     )
     parser.add_argument("--bundle", type=Path, help="default: the shipped one")
     parser.add_argument(
-        "--out", type=Path, default=ROOT / "runs" / "bench", help="folder for what is written (runs/bench)"
-    )
-    parser.add_argument(
-        "--tables", action="store_true", help="only write the tables of OUT/results.json anew"
+        "--out", type=Path, default=ROOT / "runs" / "bench", help="folder (default runs/bench)"
     )
     return parser
 
 
-def _some_of(known: Sequence[str]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        names = [name for name in text.split(",") if name]
-        if unknown := [name for name in names if name not in known]:
-            raise argparse.ArgumentTypeError(f"expected some of {','.join(known)}, got {','.join(unknown)}")
-        return names
-
-    return parse
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected numbers such as 1,16, got {text!r}") from error
-
-
 if __name__ == "__main__":
-    # As an interrupt from the keyboard: servers are stopped.
+    # Like an interrupt from the keyboard, so that servers are stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

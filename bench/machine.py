@@ -1,10 +1,10 @@
-"""The machine and the versions that figures were measured with."""
+"""The machine and the package versions of a measurement."""
 
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 from bench.images import real_originals
@@ -14,13 +14,13 @@ _FLAGS = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),
     *("asimddp", "i8mm", "bf16", "sve"),
 )
-"""Of the instruction set: those that ONNX Runtime's kernels are chosen by."""
+"""The instructions that ONNX Runtime chooses its kernels by."""
 
 _OURS = ("onnxruntime", "onnxruntime-gpu", "numpy", "pillow", "fastapi", "starlette", "uvicorn", "uvloop")
 
 
 def describe_machine() -> dict[str, str]:
-    """Processor, cores, memory, system, and which images there are."""
+    """Processor, cores, memory, system, and the kind of images."""
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     model = re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", info, re.MULTILINE)
@@ -29,7 +29,7 @@ def describe_machine() -> dict[str, str]:
     return {
         "processor": model[1] if model else platform.machine(),
         "usable cores": str(usable_cpus()),
-        "instruction set": ", ".join(flag for flag in _FLAGS if flag in present) or "none of note",
+        "instruction set": ", ".join(flag for flag in _FLAGS if flag in present) or "baseline",
         "memory": f"{memory / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "images": "HAM10000, originals" if real_originals() else "synthetic",
@@ -37,18 +37,7 @@ def describe_machine() -> dict[str, str]:
 
 
 def versions(python: Path, packages: Sequence[str] = _OURS) -> str:
-    """Versions of Python and of those ``packages`` that the environment of ``python`` has."""
-    program = (
-        "import sys, platform\nfrom importlib import metadata\n"
-        "print('Python', platform.python_version())\n"
-        "for name in sys.argv[1:]:\n"
-        "    try: print(name, metadata.version(name))\n"
-        "    except metadata.PackageNotFoundError: pass\n"
-    )
-    try:
-        run = subprocess.run(
-            [python, "-c", program, *packages], stdout=subprocess.PIPE, text=True, timeout=60, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"unknown: {error}"
-    return ", ".join(run.stdout.splitlines())
+    """Those ``packages`` that the environment of ``python`` has, with their versions."""
+    folders = [str(folder) for folder in python.parents[1].glob("lib/python*/site-packages")]
+    found = {each.name.lower(): each.version for each in metadata.distributions(path=folders)}
+    return ", ".join(f"{name} {found[name]}" for name in packages if name in found) or "unknown"

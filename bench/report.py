@@ -1,25 +1,30 @@
-"""One report as Markdown: targets, ratios within a repetition, and all figures of this machine."""
+"""The report of a run: Markdown with targets, ratios and all figures, and a plot."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Literal, NamedTuple
 
-from bench.results import CPU, Results, ratio
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.results import Results, ratio
 from bench.rounds import CLIENTS, OURS
-from bench.spread import spread
+from training.markdown import table
 
 KERAS = "fastapi-keras"
 
 _FORMS = {"raw": "raw body", "multipart": "multipart", "gradcam": "multipart, Grad-CAM"}
-_NOTE = (
-    "Each figure is the median of the repetitions, in brackets the least and the most of them; a ratio is "
-    "formed within a repetition. The limit: the same files and graph in one process without a server. The "
-    "single-image time: decoding and inference of one image there.\n"
-)
+_NOTE = """\
+Each figure is the median of the repetitions, with the smallest and the largest in brackets. A ratio is
+formed within a repetition. The limit: the same files and graph in one process without a server. The
+single-image time: decoding and inference of one image there.
+"""
 
 
 class Target(NamedTuple):
-    """One target: the median of ``measured`` must be at least or at most ``bound``; empty: not measured."""
+    """The median of ``measured`` must be at least or at most ``bound``; an empty one is not measured."""
 
     title: str
     sense: Literal["≥", "≤"]
@@ -29,7 +34,7 @@ class Target(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """In a word."""
+        """``met``, ``missed`` or ``not measured``."""
         if not self.measured:
             return "not measured"
         found = median(self.measured)
@@ -37,45 +42,42 @@ class Target(NamedTuple):
 
 
 def report(results: Results, titles: Mapping[str, str]) -> str:
-    """All tables.
+    """All tables as Markdown.
 
     Args:
-        results: of a run, complete or not; what was not measured is a dash.
+        results: of a run, complete or not; what is missing is a dash.
         titles: of the peers, by name.
     """
     facts = results.machine | {name: str(value) for name, value in results.settings.items()}
     single = results.of("limit", "600x450", "single")
-    sections = [
-        "# Benchmark\n",
-        "\n".join(f"- {name}: {value}" for name, value in facts.items()) + "\n",
-        _NOTE,
-        "## Targets\n",
-        table(["target", "", "measured", ""], [_row(target) for target in targets(results, list(titles))]),
-        "## Throughput, share of the limit\n",
-        _by_clients(results, titles, "throughput", results.limit("600x450")),
-        "## p50, multiples of the single-image time\n",
-        _by_clients(results, titles, "p50", single),
-        "## Half load, multiples of the single-image time\n",
-        "Requests come whatever the server does; their latencies count from when they were due.\n",
-        _open_loop(results, single),
-        "## Other servers\n",
-        _peers(results, titles),
-        "## Absolute figures\n",
-        "Seconds, bytes, images per second; idle is a share of one core.\n",
-        _absolute(results),
+    clients = ["clients", *map(str, CLIENTS)]
+    lines = ["# Benchmark", "", *(f"- {name}: {value}" for name, value in facts.items()), "", _NOTE]
+    lines += ["## Targets", ""]
+    lines += table(["target", "", "measured", ""], [_row(each) for each in targets(results, list(titles))])
+    lines += ["## Throughput, share of the limit", ""]
+    lines += table(clients, _by_clients(results, titles, "throughput", results.limit()))
+    lines += ["## p50, multiples of the single-image time", ""]
+    lines += table(clients, _by_clients(results, titles, "p50", single))
+    lines += ["## Half load, multiples of the single-image time", ""]
+    lines += ["Requests are due whatever the server does; latency counts from then.", ""]
+    lines += table(["arrivals", "p50", "p95"], _open_loop(results, single))
+    lines += ["## Other servers", "", *_peers(results, titles)]
+    lines += [
+        "## Absolute figures",
+        "",
+        "Seconds, bytes, images per second, shares of one core.",
+        "",
     ]
+    lines += _absolute(results)
     if failures := results.failures():
-        rows = [
-            (str(e.repetition + 1), e.subject, e.cell, e.error.replace("|", "/").replace("\n", " "))
-            for e in failures
-        ]
-        sections += ["## What does not count\n", table(["repetition", "what", "cell", "why"], rows)]
-    return "\n".join(sections)
+        rows = [(e.repetition + 1, e.subject, e.cell, e.error.replace("\n", " ")) for e in failures]
+        lines += ["## Invalid", "", *table(["repetition", "what", "cell", "reason"], rows)]
+    return "\n".join(lines)
 
 
 def targets(results: Results, peers: Sequence[str]) -> list[Target]:
-    """All of them, for two cores without a GPU; ``peers`` are the names of the servers to compare with."""
-    limit, single = results.limit("600x450"), results.of("limit", "600x450", "single")
+    """The targets for two cores without a GPU; ``peers`` are the names of the servers to compare with."""
+    limit, single = results.limit(), results.of("limit", "600x450", "single")
 
     def ours(cell: str, value: str = "throughput") -> dict[int, float]:
         return results.of(OURS, cell, value)
@@ -99,23 +101,30 @@ def targets(results: Results, peers: Sequence[str]) -> list[Target]:
     ]
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def shown(values: Sequence[float], digits: int = 2) -> str:
-    """Median, least and most; a dash for nothing."""
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median, smallest and largest; a dash for no values."""
     if not values:
         return "–"
-    middle, low, high = (f"{value:.{digits}f}" for value in spread(values)[:3])
-    return f"{middle} ({low}–{high})"
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def plot(results: Results, titles: Mapping[str, str], path: Path) -> None:
+    """Throughput and latency by number of clients, as a PNG: medians, with bars over all repetitions."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _lines(left, results, titles, "throughput", results.limit())
+    left.axhline(1, color="grey", linewidth=0.8, linestyle=":")
+    left.set(title="throughput, share of the limit", xlabel="clients", ylim=(0, None))
+    _lines(right, results, titles, "p50", results.of("limit", "600x450", "single"))
+    right.set(title="p50, multiples of the single-image time", xlabel="clients", yscale="log")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
 
 
 def _row(target: Target) -> tuple[str, str, str, str]:
     bound = f"{target.sense} {target.bound:g} {target.unit}".strip()
-    return target.title, bound, shown(target.measured), target.verdict
+    return target.title, bound, spread(target.measured), target.verdict
 
 
 def _times(factor: float, series: Mapping[int, float]) -> list[float]:
@@ -123,65 +132,92 @@ def _times(factor: float, series: Mapping[int, float]) -> list[float]:
 
 
 def _against(results: Results, peers: Sequence[str]) -> list[float]:
-    """Our throughput over the best peer's, by repetition, at the number of clients with the worst median."""
+    """Throughput over the best peer's, by repetition, at the number of clients with the worst median."""
     by_clients = []
     for clients in CLIENTS:
         theirs = [results.of(peer, f"multipart {clients}", "throughput") for peer in peers]
         best = {at: max(one[at] for one in theirs if at in one) for at in set().union(*theirs)}
         by_clients.append(ratio(results.of(OURS, f"multipart {clients}", "throughput"), best))
-    # Where one failed it may be the worst.
-    whole = all(len(ratios) == results.settings.get("repetitions") for ratios in by_clients)
-    return min(by_clients, key=median) if whole else []
+    # A number of clients that failed may be the worst.
+    complete = all(len(ratios) == results.settings.get("repetitions") for ratios in by_clients)
+    return min(by_clients, key=median) if complete else []
 
 
-def _by_clients(results: Results, titles: Mapping[str, str], value: str, unit: Mapping[int, float]) -> str:
-    """``value`` by form and number of clients, in multiples of ``unit``."""
+def _series(
+    results: Results, titles: Mapping[str, str], value: str, unit: Mapping[int, float]
+) -> dict[tuple[str, str], dict[int, list[float]]]:
+    """``value`` in multiples of ``unit``: by subject and title, then by number of clients."""
     named = [(OURS, form, f"this service, {title}") for form, title in _FORMS.items()]
     named += [(peer, "multipart", title) for peer, title in titles.items()]
-    rows = [
-        [title, *(shown(ratio(results.of(who, f"{form} {n}", value), unit)) for n in CLIENTS)]
+    return {
+        (who, title): {n: ratio(results.of(who, f"{form} {n}", value), unit) for n in CLIENTS}
         for who, form, title in named
-    ]
-    return table(["clients", *map(str, CLIENTS)], rows)
+    }
 
 
-def _open_loop(results: Results, single: Mapping[int, float]) -> str:
-    rows = [
-        [kind, *(shown(ratio(results.of(OURS, f"half {kind}", name), single)) for name in ("p50", "p95"))]
+def _by_clients(
+    results: Results, titles: Mapping[str, str], value: str, unit: Mapping[int, float]
+) -> list[list[str]]:
+    series = _series(results, titles, value, unit)
+    return [[title, *map(spread, found.values())] for (_, title), found in series.items()]
+
+
+def _lines(
+    axes: Axes, results: Results, titles: Mapping[str, str], value: str, unit: Mapping[int, float]
+) -> None:
+    for (who, title), by_clients in _series(results, titles, value, unit).items():
+        found = {n: values for n, values in by_clients.items() if values}
+        if found:
+            middle = {n: median(values) for n, values in found.items()}
+            bars = [
+                [middle[n] - min(values) for n, values in found.items()],
+                [max(values) - middle[n] for n, values in found.items()],
+            ]
+            style = "-" if who == OURS else "--"
+            points = list(middle), list(middle.values())
+            axes.errorbar(*points, yerr=bars, label=title, linestyle=style, marker="o", capsize=2)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(CLIENTS, [str(n) for n in CLIENTS])
+
+
+def _open_loop(results: Results, single: Mapping[int, float]) -> list[list[str]]:
+    return [
+        [kind, *(spread(ratio(results.of(OURS, f"half {kind}", name), single)) for name in ("p50", "p95"))]
         for kind in ("even", "poisson")
     ]
-    return table(["arrivals", "p50", "p95"], rows)
 
 
-def _peers(results: Results, titles: Mapping[str, str]) -> str:
+def _peers(results: Results, titles: Mapping[str, str]) -> list[str]:
     of = results.of
-    limit_cpu = of("limit", "600x450", CPU + results.best_shape("600x450"))
+
+    def process(who: str, value: str) -> dict[int, float]:
+        return of(who, "process", value)
+
+    def throughput(who: str) -> dict[int, float]:
+        return of(who, "multipart 16", "throughput")
+
     columns: dict[str, Callable[[str], list[float]]] = {
-        "this service's throughput over its": lambda who: ratio(
-            of(OURS, "multipart 16", "throughput"), of(who, "multipart 16", "throughput")
-        ),
+        "this service's throughput over its": lambda who: ratio(throughput(OURS), throughput(who)),
         "processor time of an image, of the limit's": lambda who: ratio(
-            of(who, "multipart 16", "server_cpu"), limit_cpu
+            of(who, "multipart 16", "server_cpu"), results.limit("cpu")
         ),
-        "memory, of this service's": lambda who: ratio(of(who, "process", "pss"), of(OURS, "process", "pss")),
-        "start to ready, of this service's": lambda who: ratio(
-            of(who, "process", "ready"), of(OURS, "process", "ready")
-        ),
-        "idle, % of a core": lambda who: _times(100, of(who, "process", "idle")),
+        "memory, of this service's": lambda who: ratio(process(who, "pss"), process(OURS, "pss")),
+        "start to ready, of this service's": lambda who: ratio(process(who, "ready"), process(OURS, "ready")),
+        "idle, % of a core": lambda who: _times(100, process(who, "idle")),
     }
     rows = [
-        [title, *(shown(column(who)) for column in columns.values())]
+        [title, *(spread(column(who)) for column in columns.values())]
         for who, title in {OURS: "this service", **titles}.items()
     ]
     return table(["16 clients, multipart", *columns], rows)
 
 
-def _absolute(results: Results) -> str:
+def _absolute(results: Results) -> list[str]:
     seen = dict.fromkeys(
         (e.subject, e.cell, value) for e in results.entries if not e.error for value in e.values
     )
     rows = []
     for key in seen:
-        found = spread(list(results.of(*key).values()))
-        rows.append([*key, *(f"{figure:.4g}" for figure in found[:3]), str(found.repetitions)])
-    return table(["what", "cell", "figure", "median", "least", "most", "repetitions"], rows)
+        found = list(results.of(*key).values())
+        rows.append([*key, *(f"{of(found):.4g}" for of in (statistics.median, min, max)), len(found)])
+    return table(["what", "cell", "figure", "median", "smallest", "largest", "repetitions"], rows)

@@ -1,33 +1,41 @@
-"""The order of things: every repetition goes through the limit, our service, each peer and the parts.
+"""The order of the measurements: each repetition takes the limit, this service and every peer in turn.
 
-Ratios are formed within a repetition, so a machine that slows down in the course slows all of them. The
-servers take turns in who comes first, and the limit is measured before, between and after them.
+Ratios are formed within a repetition, so a machine that slows down slows both sides. The servers take turns
+in going first. The limit is measured before, between and after them.
 
 Cells are named ``FORM CLIENTS``, such as ``multipart 16``: closed loop, forms ``raw``, ``multipart``,
-``gradcam`` (multipart with ``gradcam=true``) and ``12mp`` (raw); ``half even`` and ``half poisson``: open
-loop at half of what 16 clients got in the same repetition; ``process``: start, idling and memory;
-``memory``: after many requests.
+``gradcam`` (multipart with ``gradcam=true``) and ``12mp`` (raw). ``half even`` and ``half poisson``: open
+loop at half the throughput of 16 clients in the same repetition. ``process``: start, idling and memory.
+``memory``: after many requests. A server that does not start or answers wrongly is an entry with the
+reason; the run goes on.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.limit import Shape
-from bench.peers import Peer
-from bench.recorder import Recorder
-from bench.results import CPU, RATE
-from bench.servers import Server, free_port, our_service
-from service.system.cpus import usable_cpus
+import httpx
+
+from bench.images import read_images
+from bench.load import Load, fault
+from bench.peers import ROOT, Options, Peer
+from bench.peers.common import Classifier
+from bench.results import Results
+from bench.servers import Server, ServerError, our_service, peer_server
+from models.errors import DermaserveError
 
 OURS = "dermaserve"
 CLIENTS = (1, 4, 16, 64)
-BATCH_CAP, BATCH_WAIT = 1, 0.0  # images and seconds, of the peers: as our service on a CPU
-_AT = 16  # clients of what is measured once
-_BEST_SHAPES = 3  # that are tried again in each repetition
-_OPEN_LOOP = 5  # times as long as a closed loop: at half load few requests come, and p95 needs many
+_AT = 16  # clients of what is measured with one number of clients
+_OPEN_LOOP = 5  # times the seconds of a closed loop, for the 200 answers that a p95 needs
+_IDLE_SECONDS = 5.0  # at least: Linux counts processor time in hundredths
+_CHILD_TIMEOUT = 1800  # seconds
+_TOLERANCE = 1e-4  # of a probability
 _OVERLAY = "/predict?gradcam=true"
 
 
@@ -37,12 +45,12 @@ class Plan:
 
     Attributes:
         model: the shipped ONNX file.
-        bundle: of our service, if not the shipped one.
-        python: of the environment of our service.
+        bundle: of this service, if not the shipped one.
+        python: of the environment of this service.
         images: folders by size.
         parts: some of ``limit``, ``service``, ``peers``, ``memory``.
         seconds: of each closed-loop cell; an open loop takes five times as long.
-        requests: before memory is looked at.
+        requests: before memory is measured.
         logs: folder for the output of servers.
     """
 
@@ -60,12 +68,11 @@ class Plan:
 
 
 class Rounds:
-    """Measures a ``Plan``."""
+    """Measures a ``Plan`` and adds the entries to ``results``."""
 
-    def __init__(self, plan: Plan, recorder: Recorder, *, save: Callable[[], None]) -> None:
-        """Prepare; ``save`` is called after each part, so that an interrupted run is not lost."""
-        self._plan, self._recorder, self._save = plan, recorder, save
-        self._shapes: list[Shape] = []
+    def __init__(self, plan: Plan, results: Results, *, save: Callable[[], None]) -> None:
+        """Prepare; ``save`` is called after each part, so that an interrupted run keeps its figures."""
+        self._plan, self._results, self._save = plan, results, save
 
     def run(self) -> None:
         """Measure everything."""
@@ -76,8 +83,7 @@ class Rounds:
             first = repetition % len(servers)
             servers = [*servers[first:], *servers[:first]]
             limit, half = ("limit", self._limit), len(servers) // 2
-            steps = [limit, *servers[:half], limit, *servers[half:], limit]
-            for part, step in steps:
+            for part, step in [limit, *servers[:half], limit, *servers[half:], limit]:
                 if part in plan.parts:
                     step(repetition)
                     self._save()
@@ -86,92 +92,144 @@ class Rounds:
             self._save()
 
     def _limit(self, repetition: int) -> None:
-        """All shapes at first, later those that were best."""
         for size, folder in self._plan.images.items():
-            shapes = self._shapes
             arguments = ["--model", self._plan.model, "--images", folder, "--seconds", self._plan.seconds / 2]
-            if shapes:
-                arguments += ["--shapes", *shapes]
-            found = self._recorder.child(
-                repetition, "limit", size, self._plan.python, "bench.limit", *arguments
-            )
-            if found is None:
+            try:
+                found = run_module(self._plan.python, "bench.limit", *arguments)
+            except ChildError as error:
+                self._add(repetition, "limit", size, {}, str(error))
                 continue
-            rates = sorted(found["rates"], key=lambda rate: rate["images_per_second"], reverse=True)
-            if not self._shapes:
-                self._shapes = [Shape.parse(rate["shape"]) for rate in rates[:_BEST_SHAPES]]
-            single = found["single_seconds"]
-            values = {"single": min(single.values())}
-            for rate in rates:
-                values[RATE + rate["shape"]] = rate["images_per_second"]
-                values[CPU + rate["shape"]] = rate["cpu_per_image"]
-            self._recorder.results.add(repetition, "limit", size, values)
+            self._add(repetition, "limit", size, {"single": found["single"]})
+            for batch, values in found["batches"].items():
+                self._add(repetition, "limit", f"{size}, batch {batch}", values)
 
     def _service(self, repetition: int) -> None:
         def cells(server: Server) -> None:
-            def closed(name: str, clients: int, **changes: Any) -> float | None:
-                cell = f"{name} {clients}"
-                return self._recorder.load(repetition, OURS, cell, server, clients=clients, **changes)
-
+            load = partial(self._load, repetition, OURS, server)
             capacity = None
             for clients in sorted(self._plan.clients):
-                rate = closed("raw", clients)
+                rate = load(f"raw {clients}", clients=clients)
                 capacity = rate if clients <= _AT else capacity
-                closed("multipart", clients, form="multipart")
-                closed("gradcam", clients, form="multipart", path=_OVERLAY)
-            closed("12mp", _AT, images=str(self._plan.images["12mp"]))
-            for arrivals in ("even", "poisson"):
-                if capacity:
-                    self._recorder.load(
-                        *(repetition, OURS, f"half {arrivals}", server),
-                        rate=capacity / 2,
-                        arrivals=arrivals,
-                        seconds=_OPEN_LOOP * self._plan.seconds,
-                        seed=repetition,
-                    )
+                load(f"multipart {clients}", clients=clients, form="multipart")
+                load(f"gradcam {clients}", clients=clients, form="multipart", path=_OVERLAY)
+            load(f"12mp {_AT}", clients=_AT, images=str(self._plan.images["12mp"]))
+            if capacity:
+                seconds = _OPEN_LOOP * self._plan.seconds
+                for arrivals in ("even", "poisson"):
+                    open_loop = {"rate": capacity / 2, "arrivals": arrivals, "seed": repetition}
+                    load(f"half {arrivals}", seconds=seconds, **open_loop)
 
-        self._recorder.serve(repetition, OURS, self._ours(), cells)
+        self._serve(repetition, OURS, self._ours(), cells)
 
     def _peer(self, peer: Peer, repetition: int) -> None:
-        """All client counts."""
-
         def cells(server: Server) -> None:
+            if peer.onnx:
+                check_answer(server, self._plan.model, read_images(self._plan.images["600x450"])[0])
             for clients in self._plan.clients:
                 cell = f"multipart {clients}"
-                self._recorder.load(repetition, peer.name, cell, server, clients=clients, form="multipart")
+                self._load(repetition, peer.name, server, cell, clients=clients, form="multipart")
 
-        self._recorder.serve(repetition, peer.name, self._server(peer), cells)
+        log = self._plan.logs / f"{peer.name}.log"
+        server = peer_server(peer, model=self._plan.model, log=log)
+        self._serve(repetition, peer.name, server, cells)
 
     def _memory(self) -> None:
-        """Raw and multipart with overlay, half of the requests each, on a server of its own."""
+        """Send half of the requests raw, half multipart with an overlay, to a server of its own."""
 
         def cells(server: Server) -> None:
-            half = {"clients": _AT, "requests": self._plan.requests // 2}
-            first = self._recorder.load(0, OURS, "memory, raw", server, **half)
-            second = self._recorder.load(
-                0, OURS, "memory, gradcam", server, **half, form="multipart", path=_OVERLAY
-            )
-            found = server.vitals()
+            load = partial(self._load, 0, OURS, server, clients=_AT, requests=self._plan.requests // 2)
+            first, second = load("memory, raw"), load("memory, gradcam", form="multipart", path=_OVERLAY)
             error = "" if first and second else "requests failed"
-            values = {"rss": found.rss, "peak": found.peak, "requests": 2 * half["requests"]}
-            self._recorder.results.add(0, OURS, "memory", values, error)
+            values = {"rss": server.usage().rss, "requests": 2 * (self._plan.requests // 2)}
+            self._add(0, OURS, "memory", values, error)
 
-        self._recorder.serve(0, OURS, self._ours(), cells, process="process, memory")
+        self._serve(0, OURS, self._ours(), cells, process="process, memory")
 
     def _ours(self) -> Server:
-        return our_service(
-            self._plan.python, log=self._plan.logs / "dermaserve.log", bundle=self._plan.bundle
-        )
+        log = self._plan.logs / "dermaserve.log"
+        return our_service(self._plan.python, log=log, bundle=self._plan.bundle)
 
-    def _server(self, peer: Peer) -> Server:
-        port = free_port()
-        command = peer.command(
-            peer.python,
-            model=self._plan.model.absolute(),
-            port=port,
-            shape=peer.best(usable_cpus()),
-            max_batch_size=BATCH_CAP,
-            batch_timeout=BATCH_WAIT,
-        )
-        log = self._plan.logs / f"{peer.name}.log"
-        return Server(command, port=port, ready_path=peer.ready_path, log=log, environment=peer.environment)
+    def _serve(
+        self,
+        repetition: int,
+        subject: str,
+        server: Server,
+        cells: Callable[[Server], None],
+        *,
+        process: str = "process",
+    ) -> None:
+        """Start the server, measure ``cells``, let it idle, stop it; its own figures are ``process``."""
+        try:
+            with server:
+                cells(server)
+                idle = server.idle_cpu(max(self._plan.seconds, _IDLE_SECONDS))
+                values = {"ready": server.ready_after, "idle": idle, **server.usage()._asdict()}
+        except ServerError as error:
+            self._add(repetition, subject, process, {}, str(error))
+        else:
+            self._add(repetition, subject, process, values)
+
+    def _load(self, repetition: int, subject: str, server: Server, cell: str, **changes: Any) -> float | None:
+        """Measure one cell, with ``changes`` to the fields of ``Load``; its throughput, None if invalid."""
+        seconds = self._plan.seconds
+        common: dict[str, Any] = {
+            "images": str(self._plan.images["600x450"]),
+            "seconds": seconds,
+            "warm_up": seconds / 4,
+        }
+        load = Load(port=server.port, leader=server.leader, **(common | changes))
+        try:
+            found = run_module(Path(sys.executable), "bench.load", json.dumps(asdict(load)))
+        except ChildError as failure:
+            self._add(repetition, subject, cell, {}, str(failure))
+            return None
+        reasons = "; ".join(f"{count} x {why}" for why, count in found.pop("reasons").items())
+        error = f"{found['failed']} of {found['requests']} requests failed: {reasons}" if reasons else ""
+        self._add(repetition, subject, cell, found, error)
+        return None if error else float(found["throughput"])
+
+    def _add(
+        self, repetition: int, subject: str, cell: str, values: Mapping[str, float], error: str = ""
+    ) -> None:
+        self._results.add(repetition, subject, cell, values, error)
+        rate = f"{values['throughput']:.1f} images/s" if "throughput" in values else "done"
+        print(f"[{repetition + 1}] {subject}, {cell}: {error or rate}", flush=True)
+
+
+def check_answer(server: Server, model: Path, image: bytes) -> None:
+    """Compare the probabilities that a peer answers with those of the graph in ``model``.
+
+    Raises:
+        ServerError: they differ, or there are none.
+    """
+    try:
+        answer = httpx.post(f"http://127.0.0.1:{server.port}/predict", files={"file": image}, timeout=60)
+    except httpx.HTTPError as error:
+        raise ServerError(f"{type(error).__name__}: {error}") from error
+    if problem := fault(answer.status_code, answer.content):
+        raise ServerError(problem)
+    expected = Classifier(Options(str(model), port=0, workers=1, threads=1))(image)["probabilities"]
+    found = answer.json()["probabilities"]
+    if (difference := max(abs(found[code] - p) for code, p in expected.items())) > _TOLERANCE:
+        raise ServerError(f"differs from the graph by up to {difference:.2g}")
+
+
+class ChildError(DermaserveError):
+    """A measuring process ended with an error."""
+
+
+def run_module(python: Path, module: str, *arguments: object) -> dict[str, Any]:
+    """The JSON object that a measuring process prints.
+
+    Raises:
+        ChildError: it failed.
+    """
+    command = [str(python), "-m", module, *map(str, arguments)]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_CHILD_TIMEOUT)
+        if done.returncode:
+            raise ChildError(f"{module} ended with {done.returncode}: {done.stderr.strip()[-400:]}")
+        found: dict[str, Any] = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise ChildError(f"{module}: {type(error).__name__}: {error}") from error
+    return found

@@ -1,4 +1,4 @@
-"""A server as a child process: started, waited for, looked at, stopped."""
+"""A server as a child process."""
 
 import contextlib
 import http.client
@@ -12,10 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bench.vitals import Vitals, cpu_seconds, family, started, vitals
-from models.errors import DermaserveError
+import psutil
 
-ROOT = Path(__file__).parents[1]
+from bench.peers import ROOT, Peer
+from bench.processes import Usage, cpu_seconds, family, usage
+from models.errors import DermaserveError
+from service.system.cpus import usable_cpus
 
 _GRACE = 20.0  # seconds to stop
 
@@ -29,7 +31,7 @@ class Server:
 
     Attributes:
         port: where it listens, on 127.0.0.1.
-        ready_after: seconds from its start to its first 200 on the path that says it is ready.
+        ready_after: seconds from its start to its first 200 on ``ready_path``.
     """
 
     def __init__(
@@ -46,10 +48,10 @@ class Server:
 
         Args:
             command: its arguments, the program first; run in the repository's root.
-            port: that it is told to listen on.
+            port: that the command names.
             ready_path: answers 200 to GET once the server can predict.
-            log: its output; the end of it is in the error where it does not start.
-            environment: added to this process's, less what sets our service.
+            log: its output; errors quote the end of it.
+            environment: added to the variables of this process, without those that set this service.
             timeout: seconds to get ready.
         """
         self.port = port
@@ -76,16 +78,16 @@ class Server:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,  # so that all its processes are found, and stopped
+                    start_new_session=True,  # by which its processes are found and stopped
                 )
             except OSError as error:
                 raise ServerError(f"cannot be started: {error}") from error
         try:
             while not self._ready():
                 if self._process.poll() is not None:
-                    raise ServerError(f"ended with {self._process.returncode}: {self._last_words()}")
+                    raise ServerError(f"ended with {self._process.returncode}: {self._last_lines()}")
                 if time.perf_counter() - start > self._timeout:
-                    raise ServerError(f"not ready after {self._timeout:.0f} s: {self._last_words()}")
+                    raise ServerError(f"not ready after {self._timeout:.0f} s: {self._last_lines()}")
                 time.sleep(0.01)
         except BaseException:
             self.stop()
@@ -99,48 +101,44 @@ class Server:
 
     @property
     def leader(self) -> int:
-        """Id of its first process."""
+        """Id of its first process.
+
+        Raises:
+            ServerError: it has not been started.
+        """
         if self._process is None:
             raise ServerError("has not been started")
         return self._process.pid
 
-    def vitals(self) -> Vitals:
-        """What all its processes take.
+    def usage(self) -> Usage:
+        """Memory of all its processes.
 
         Raises:
             ServerError: it has ended.
         """
-        found = vitals(self.leader)
+        found = usage(self.leader)
         if self._process is None or self._process.poll() is not None:
-            raise ServerError(f"has ended: {self._last_words()}")
+            raise ServerError(f"has ended: {self._last_lines()}")
         return found
 
-    def settle(self, bound: float = 20.0) -> None:
-        """Wait until it takes less than a fifth of a core, at most ``bound`` seconds: it is done starting."""
-        end = time.perf_counter() + bound
-        while self.idle_cpu(1.0) > 0.2 and time.perf_counter() < end:
-            pass
-
     def idle_cpu(self, seconds: float) -> float:
-        """Share of one core, 0..., that it takes while nobody asks, over so many seconds."""
+        """Share of one core that it uses in the next ``seconds``."""
         before, start = cpu_seconds(self.leader), time.perf_counter()
         time.sleep(seconds)
         return (cpu_seconds(self.leader) - before) / (time.perf_counter() - start)
 
     def stop(self) -> None:
-        """SIGTERM to its process group; SIGKILL to what is left of it after a while."""
+        """Send SIGTERM to its process group, and SIGKILL to every process left after a while."""
         if self._process is None:
             return
-        members = {pid: started(pid) for pid in family(self._process.pid)}
+        members = family(self._process.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE)
-        for pid, since in members.items():
-            # Looked up again: the id of one that ended may be another process's now.
-            if since is not None and started(pid) == since:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        for process in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.wait()
         self._process = None
 
@@ -154,9 +152,9 @@ class Server:
         finally:
             connection.close()
 
-    def _last_words(self) -> str:
+    def _last_lines(self) -> str:
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return " | ".join(lines[-3:])[-600:] or "it said nothing"
+        return " | ".join(lines[-3:])[-600:] or "without output"
 
 
 def free_port() -> int:
@@ -171,10 +169,10 @@ def our_service(python: Path, *, log: Path, bundle: Path | None = None, device: 
     """This service as ``make serve`` starts it, on a free port.
 
     Args:
-        python: of the environment that serving is installed in.
+        python: of the environment of this service.
         log: for its output.
         bundle: in place of the shipped one.
-        device: ``cpu``, which is what is compared, or ``cuda``.
+        device: ``cpu`` or ``cuda``.
     """
     port = free_port()
     settings = {
@@ -183,10 +181,18 @@ def our_service(python: Path, *, log: Path, bundle: Path | None = None, device: 
         "DEVICE": device,
         "LOG_FORMAT": "text",
         "DRAIN_PAUSE": "0",
-        "MAX_QUEUE_SIZE": "512",  # more than the clients: how fast it refuses is not the question
+        "MAX_QUEUE_SIZE": "512",  # above the number of clients, so that it refuses none
     }
     if bundle is not None:
         settings["BUNDLE"] = str(bundle)
     environment = {f"DERMASERVE_{name}": value for name, value in settings.items()}
     command = [str(python), "-m", "service"]
     return Server(command, port=port, ready_path="/readyz", log=log, environment=environment)
+
+
+def peer_server(peer: Peer, *, model: Path, log: Path) -> Server:
+    """A peer on a free port, using all cores."""
+    port = free_port()
+    variables = peer.variables(model=model.absolute(), port=port, cores=usable_cpus())
+    command = [str(peer.python), "-m", peer.module]
+    return Server(command, port=port, ready_path=peer.ready_path, log=log, environment=variables)

@@ -1,13 +1,10 @@
-"""``python -m bench.train`` (``make bench-train``): what training costs, by Keras backend.
+"""Training speed by Keras backend: ``python -m bench.train``, or ``make bench-train``.
 
-Of each member of a recipe and each kind of phase: images per second, the share of time spent waiting
-for input, the time from the start of the process to its first finished step, and what an epoch costs.
-The loop, the batches and the cache of decoded images are the project's own
-(``bench.train_once``). Backends take turns within every repetition, so that a machine that slows down
-slows all of them. Images are those of ``DERMASERVE_HAM10000``, or drawn where that is not set; they
-are decoded before the clock starts, as a run that goes on finds them.
-
-A device that Keras' backend finds is used, a GPU too.
+For each member of a recipe and each kind of phase: images per second, the share of time that training waits
+for input, and the minutes of an epoch. The project's own loop trains two short epochs of each kind, from
+random weights; the first compiles, the second counts. Backends take turns within every repetition, so a
+machine that slows down slows all of them. The images are those of ``DERMASERVE_HAM10000``, or drawn ones if
+that is not set. They are decoded in advance, as in a run that is resumed. Keras uses a GPU if it finds one.
 """
 
 import argparse
@@ -16,57 +13,68 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from bench.machine import describe_machine
-from bench.train_once import distinct_phases, short_recipe
-from bench.train_report import markdown, summary
+from bench.peers import ROOT
+from bench.report import spread
 from models.errors import DermaserveError
 from training.catalogue import load_recipe
 from training.data.dataset import read_dataset
 from training.data.split import make_split, rows_of, write_split
+from training.fit.curves import read_history
+from training.markdown import table
+from training.recipe import MemberRecipe, Phase, Recipe, adjust
 from training.run import Run
 
 BACKENDS = ("tensorflow", "jax", "torch")
-ROOT = Path(__file__).parents[1]
+TRAINING_IMAGES, VALIDATION_IMAGES = 7009, 1498
+"""Of the shipped split of HAM10000, for the minutes of an epoch."""
 
-_SHARE = 0.02
-"""Of the images in validation and in test each: as few as still hold every class."""
+_EPOCHS = 2  # of each kind of phase
+_SHARE = 0.02  # of the images in validation and in test: few, but some of every class
 
 _ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000"}
-"""As the README advises for a CPU; the environment's own values win."""
+"""As the training guide advises for a CPU; values in the environment win."""
+
+_TRAIN = """
+import sys
+from pathlib import Path
+from training.fit.loop import train_member
+from training.run import Run
+run = Run.open(Path(sys.argv[1]))
+train_member(run, run.recipe.member(sys.argv[2]))
+"""
 
 
 class TrainingBenchmarkError(DermaserveError):
-    """A measurement ended with an error; the message is the end of what it printed."""
+    """A measurement failed; the message is the end of what it printed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print Markdown, write JSON and Markdown; 0 on success, 2 on an error that is explained."""
+    """Measure, print Markdown, write JSON and Markdown; returns 0, or 2 after printing an error."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.train",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--recipe", default="ham10000_ensemble", help="default %(default)s")
-    parser.add_argument(
-        "--backend", action="append", choices=BACKENDS, help="default: all that are installed"
-    )
+    parser.add_argument("--backend", action="append", choices=BACKENDS, help="default: every installed one")
     parser.add_argument("--repetitions", type=int, default=3, help="default %(default)s")
-    parser.add_argument("--steps", type=int, default=4, help="of an epoch, at least 3 (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=4, help="of an epoch (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/train"), help="default %(default)s.*")
     given = parser.parse_args(arguments)
     try:
-        if given.steps < 3 or given.repetitions < 1:
-            raise TrainingBenchmarkError("--steps must be at least 3 and --repetitions at least 1")
+        if given.steps < 1 or given.repetitions < 1:
+            raise TrainingBenchmarkError("--steps and --repetitions must be at least 1")
         installed = {name: installed_version(name) for name in given.backend or BACKENDS}
         with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
-            # Written after each repetition: a run that is cut off keeps what it found.
+            # Written after each repetition, so that an interrupted run keeps its figures.
             for found in measure(Path(folder), given.recipe, installed, given.repetitions, given.steps):
                 text = markdown(found)
                 given.out.parent.mkdir(parents=True, exist_ok=True)
@@ -90,12 +98,12 @@ def installed_version(package: str) -> str | None:
 def measure(
     folder: Path, name: str, installed: dict[str, str | None], repetitions: int, steps: int
 ) -> Iterator[dict[str, Any]]:
-    """After each repetition, all figures of the recipe ``name`` so far, as ``bench.train_report`` reads them.
+    """Yields, after each repetition, all figures so far, as ``markdown`` reads them.
 
     Args:
-        folder: for everything that is written on the way.
+        folder: for runs and decoded images.
         name: of the recipe.
-        installed: version by backend; one that has none is left out.
+        installed: version by backend; None leaves a backend out.
         repetitions: of everything.
         steps: of an epoch.
 
@@ -103,41 +111,119 @@ def measure(
         TrainingBenchmarkError: a training failed.
         DermaserveError: the data set or the recipe cannot be used.
     """
+    present = [backend for backend, number in installed.items() if number]
+    if not present:
+        raise TrainingBenchmarkError(f"none of {', '.join(installed)} is installed: `make train-env`")
     data = _dataset(folder)
     rows = read_dataset(data)
     split = make_split(rows, seed=0, validation=_SHARE, test=_SHARE)
     write_split(folder / "split.csv", rows, split)
     images = len(rows_of(rows, split, "train"))
-    recipe = short_recipe(name, steps, images)
+    shipped, recipe = load_recipe(name), short_recipe(name, steps, images)
     places = {"data": data, "split": folder / "split.csv", "cache": folder / "cache"}
-    common = places | {"recipe": name, "steps": steps, "images": images}
-    decoded = _decode(Run.create(folder / "decode", recipe, seed=0, **places))
-    present = [backend for backend, number in installed.items() if number]
-    if not present:
-        raise TrainingBenchmarkError(f"none of {', '.join(installed)} is installed: `make train-env`")
-    runs: list[dict[str, Any]] = []
+    figures: list[dict[str, Any]] = []
     for repetition in range(repetitions):
         for member, backend in product(recipe.members, present):
             print(f"{repetition + 1}/{repetitions} {member.name} with {backend}", file=sys.stderr, flush=True)
-            out = folder / f"{backend}-{member.name}-{repetition}"
-            found = _train_once(backend, common | {"member": member.name, "out": out})
-            runs.append({"backend": backend, "member": member.name, "repetition": repetition} | found)
+            run = Run.create(folder / f"{backend}-{member.name}-{repetition}", recipe, seed=0, **places)
+            for part, (_, size) in product(("train", "validation"), kinds(member, recipe)):
+                run.pixels(part, size)  # decodes them
+            _train(run, member, backend)
+            figures += [
+                {"backend": backend, "member": member.name, "repetition": repetition} | figure
+                for figure in phase_figures(run, member.name, shipped)
+            ]
         yield {
             "machine": describe_machine(),
             "recipe": name,
             "backends": installed,
-            "real_images": data.parent != folder,
             "training_images": images,
             "batch_size": recipe.batch_size,
-            "steps": steps,
-            "decoded_images_per_second": decoded,
-            "figures": summary(load_recipe(name), runs),
-            "runs": runs,
+            "repetitions": repetition + 1,
+            "figures": figures,
         }
 
 
+def kinds(member: MemberRecipe, recipe: Recipe) -> dict[tuple[str, tuple[int, int]], list[Phase]]:
+    """The phases of ``member`` by cost: which layers train, and height and width of the images."""
+    found: dict[tuple[str, tuple[int, int]], list[Phase]] = {}
+    for phase in member.phases:
+        found.setdefault((str(phase.trainable), recipe.phase_size(member, phase)), []).append(phase)
+    return found
+
+
+def short_recipe(name: str, steps: int, images: int) -> Recipe:
+    """The recipe ``name`` with one phase of each kind, for two epochs of ``steps``.
+
+    It starts from random weights, which cost the same and need no download. ``images`` is the size of the
+    training part.
+    """
+    recipe = load_recipe(name)
+    random = {member.name: "none" for member in recipe.members}
+    recipe = adjust(recipe, starting_weights=random, epoch_size=steps * recipe.batch_size / images)
+    members = []
+    for member in recipe.members:
+        phases = tuple(replace(same[0], epochs=_EPOCHS) for same in kinds(member, recipe).values())
+        members.append(replace(member, phases=phases))
+    return replace(recipe, members=tuple(members))
+
+
+def phase_figures(run: Run, member: str, shipped: Recipe) -> Iterator[dict[str, Any]]:
+    """The figures of each kind of phase, from its last epoch in ``history.csv``.
+
+    Args:
+        run: of a recipe from ``short_recipe``, with ``member`` trained.
+        member: name of one of its members.
+        shipped: the recipe that was shortened.
+    """
+    history = {row["phase"]: row for row in read_history(run.folder / member / "history.csv")}
+    draws = len(run.part("train")) * run.recipe.epoch_size
+    for index, (kind, phases) in enumerate(kinds(shipped.member(member), shipped).items()):
+        row = history[index]
+        training = row["seconds"] - row["validation_seconds"]
+        validation = row["validation_seconds"] / len(run.part("validation"))
+        epoch = TRAINING_IMAGES * shipped.epoch_size * training / draws + VALIDATION_IMAGES * validation
+        yield {
+            "trainable": kind[0],
+            "size": kind[1],
+            "epochs": sum(phase.epochs for phase in phases),
+            "images_per_second": draws / training,
+            "waiting": row["input_wait"] / training,
+            "epoch_minutes": epoch / 60,
+        }
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """What ``measure`` found: medians, with the smallest and the largest in brackets."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for figure in found["figures"]:
+        kind = (figure["member"], figure["trainable"], " × ".join(map(str, figure["size"])))
+        groups.setdefault((*kind, figure["backend"]), []).append(figure)
+    first = next(iter(groups))[-1]
+    rows = []
+    for key, figures in groups.items():
+        rates = [figure["images_per_second"] for figure in figures]
+        pairs = zip(rates, groups[(*key[:-1], first)], strict=True)
+        minutes = [figure["epoch_minutes"] for figure in figures]
+        waiting = [100 * figure["waiting"] for figure in figures]
+        relative = [rate / other["images_per_second"] for rate, other in pairs]
+        rows.append([*key, spread(rates, 1), spread(relative), spread(waiting), spread(minutes, 1)])
+    head = ("member", "trained", "pixels", "backend", "images/s", f"{first} = 1", "waiting for input, %")
+    versions = [f"{name} {number or '(not installed)'}" for name, number in found["backends"].items()]
+    machine = found["machine"]
+    return "\n".join(
+        [
+            f"Recipe `{found['recipe']}`, batches of {found['batch_size']}, {found['training_images']:,} "
+            f"images ({machine['images']}); {', '.join(versions)}; {machine['usable cores']} cores of "
+            f"{machine['processor']}. Medians of {found['repetitions']} interleaved repetitions with the "
+            "smallest and the largest.",
+            "",
+            *table((*head, "minutes of an epoch"), rows),
+        ]
+    )
+
+
 def _dataset(folder: Path) -> Path:
-    """The real data set, or a drawn one."""
     real = os.environ.get("DERMASERVE_HAM10000")
     if real:
         return Path(real)
@@ -146,25 +232,13 @@ def _dataset(folder: Path) -> Path:
     return write_dataset(folder / "drawn", lesions=16)
 
 
-def _decode(run: Run) -> float:
-    """Decode everything that the trainings will read; images per second."""
-    sizes = {size for member in run.recipe.members for _, size in distinct_phases(member, run.recipe)}
-    started, count = time.monotonic(), 0
-    for part, size in product(("train", "validation"), sizes):
-        count += len(run.pixels(part, size))
-    return count / (time.monotonic() - started)
-
-
-def _train_once(backend: str, options: dict[str, Any]) -> dict[str, Any]:
-    """``bench.train_once`` in a process of its own."""
+def _train(run: Run, member: MemberRecipe, backend: str) -> None:
+    """Train in a process of its own: ``KERAS_BACKEND`` holds for a whole process."""
     environment = _ALLOCATOR | os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    given = (text for name, value in options.items() for text in (f"--{name}", str(value)))
-    command = [sys.executable, "-m", "bench.train_once", *given, "--started", str(time.monotonic())]
+    command = [sys.executable, "-c", _TRAIN, str(run.folder), member.name]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise TrainingBenchmarkError(f"training with {backend} failed: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads((options["out"] / "measured.json").read_text(encoding="utf-8"))
-    return found
 
 
 if __name__ == "__main__":

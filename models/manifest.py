@@ -129,7 +129,11 @@ class Manifest(Strict):
     out_of_distribution: OutOfDistribution
     disagreement: Disagreement
     quality: QualityLimits
-    metrics: dict[str, Interval] = Field(description="Measured once, on the test part.")
+    metrics: dict[str, Interval] = Field(
+        description="Measured on the test part, which earlier versions of the model may have been scored on, "
+        "too. Of the label that the answers give, except those named `argmax`; in bundles up to 1.2.1 "
+        "`accuracy` is of the most probable class, too."
+    )
     subgroups: tuple[Subgroup, ...] = Field(
         description="Metrics of subgroups of the test images; empty if the data defines no subgroups."
     )

@@ -22,7 +22,8 @@ class PredictionSets(Strict):
     conditional on the class (Vovk, "Conditional validity of inductive conformal predictors", ACML 2012;
     Sadinle, Lei and Wasserman, "Least ambiguous set-valued classifiers with bounded error levels", JASA
     114, 2019): for each class, at least the share ``coverage`` of its images has it in the set. This holds
-    for new images that are exchangeable with the validation images.
+    for new images that are exchangeable with the validation images, provided that these chose nothing else. Where
+    they also chose the epochs, the coverage is an aim, and ``measured`` says what was reached.
     """
 
     coverage: float = Field(

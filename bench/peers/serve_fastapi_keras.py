@@ -1,7 +1,6 @@
-"""FastAPI and Keras as most tutorials have it: ``model.predict`` in a plain ``def`` endpoint, no batching."""
+"""FastAPI and Keras as in most tutorials: ``model.predict`` in a plain ``def`` endpoint."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,18 +9,18 @@ import tensorflow
 import uvicorn
 from fastapi import FastAPI, UploadFile
 
-from bench.peers.common import CODES, Answer, Options, answers, decode
+from bench.peers import Options
+from bench.peers.common import CODES, Answer, answer
+from models.preprocess import decode
 from training.catalogue import load_recipe
 from training.network.build import build_network
 
 
-def load_model(path: Path) -> Any:
-    """The Keras model saved in ``path``; for any file but ``.keras`` the recipe's with random weights.
+def build_model() -> Any:
+    """The recipe's networks with random weights, which cost the same as trained ones.
 
-    It reads float32 ``[N, 224, 224, 3]`` in [0, 255] and gives probabilities ``[N, 7]``.
+    The model reads float32 ``[N, 224, 224, 3]`` in [0, 255] and returns probabilities ``[N, 7]``.
     """
-    if path.suffix == ".keras":
-        return keras.saving.load_model(path)
     recipe = load_recipe("ham10000_ensemble")
     image = keras.Input((*recipe.size, recipe.channels), name="image")
     shares = []
@@ -38,10 +37,10 @@ def load_model(path: Path) -> Any:
 
 def create_app() -> FastAPI:
     """The application of one worker, with the model loaded."""
-    options = Options.from_environment()
+    options = Options.read()
     tensorflow.config.threading.set_intra_op_parallelism_threads(options.threads)
-    model = load_model(options.model)
-    # Compiles it: else the first requests, at once, would each do so.
+    model = build_model()
+    # Compiles it, or each of the first concurrent requests would.
     model.predict(np.zeros((1, *model.input_shape[1:]), np.float32), verbose=0)
     app = FastAPI()
 
@@ -51,15 +50,14 @@ def create_app() -> FastAPI:
 
     @app.post("/predict")
     def predict(file: UploadFile) -> Answer:
-        image = decode(file.file.read()).astype(np.float32)
-        return answers(model.predict(image[np.newaxis], verbose=0))[0]
+        image = decode(file.file.read()).pixels.astype(np.float32)
+        return answer(model.predict(image[np.newaxis], verbose=0))
 
     return app
 
 
 if __name__ == "__main__":
-    options = Options.from_arguments()
-    options.to_environment()
+    options = Options.read()
     uvicorn.run(
         f"{__spec__.name}:create_app",
         factory=True,

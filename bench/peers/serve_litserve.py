@@ -1,40 +1,35 @@
-"""LitServe: a LitAPI with batching in each of ``workers_per_device`` worker processes."""
+"""LitServe: a LitAPI in each of ``workers_per_device`` worker processes."""
 
 import litserve
-import numpy as np
 from starlette.requests import Request
 
-from bench.peers.common import Answer, Classifier, Options, decode
+from bench.peers import Options
+from bench.peers.common import Answer, Classifier
 
 
 class Lesions(litserve.LitAPI):
-    """Decodes and classifies in the worker, as LitServe's guide to its speed does."""
+    """Decodes and classifies in the worker, as LitServe's guide to speed recommends."""
 
     def __init__(self, options: Options) -> None:
-        super().__init__(max_batch_size=options.max_batch_size, batch_timeout=options.batch_timeout)
+        super().__init__()
         self._options = options
 
     def setup(self, device: str) -> None:
         """Load the model, once in each worker."""
         self._classify = Classifier(self._options)
 
-    def decode_request(self, request: Request) -> np.ndarray:
-        """The image of a request, uint8 ``[224, 224, 3]``."""
-        # Of a multipart request LitServe gives the form; it wants this annotation all the same.
-        return decode(request["file"].file.read())
+    def decode_request(self, request: Request) -> bytes:
+        """The file of a request."""
+        # LitServe passes the form of a multipart request, but requires this annotation.
+        data: bytes = request["file"].file.read()
+        return data
 
-    def batch(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        """The images as they are: the classifier makes a batch of them."""
-        return inputs
-
-    def predict(self, inputs: list[np.ndarray] | np.ndarray) -> list[Answer] | Answer:
-        """The answers of a batch; with a batch size of 1, LitServe gives and wants no list."""
-        if isinstance(inputs, np.ndarray):
-            return self._classify([inputs])[0]
-        return self._classify(inputs)
+    def predict(self, data: bytes) -> Answer:
+        """The answer for one file."""
+        return self._classify(data)
 
 
 if __name__ == "__main__":
-    options = Options.from_arguments()
+    options = Options.read()
     server = litserve.LitServer(Lesions(options), accelerator="cpu", workers_per_device=options.workers)
     server.run(host="127.0.0.1", port=options.port, generate_client_file=False, log_level="warning")

@@ -55,7 +55,7 @@ def _seconds_for_one(loaded: LoadedModel) -> float:
     times = []
     for _ in range(_RUNS):
         start = time.monotonic()
-        loaded.predictor.run(image)
+        loaded.session.run(image)
         times.append(time.monotonic() - start)
     return sorted(times)[_RUNS // 2]
 
@@ -70,7 +70,7 @@ def _facts(loaded: LoadedModel) -> dict[str, str]:
         "created": f"{manifest.created}, by revision {manifest.git_revision}",
         "manifest": f"sha256 {loaded.bundle.digest}",
         "files": f"{len(manifest.files)}, each with the sha256 that the manifest states",
-        "provider": loaded.predictor.provider,
+        "provider": loaded.session.provider,
         "input": f"{spec.height} x {spec.width}, {spec.color}",
         "classes": f"{' '.join(classes)}  (* malignant)",
         "threshold": f"{point.threshold:g} for malignant: on validation sensitivity "

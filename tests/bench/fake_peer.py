@@ -1,9 +1,9 @@
-"""A server that answers every image alike: ``python -m tests.bench.fake_peer --port 1``."""
+"""A peer that answers every image alike."""
 
-import argparse
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from bench.peers import Options
 from models.labels import HAM10000_LABELS
 
 ANSWER = json.dumps({"probabilities": {label.code: 1 / 7 for label in HAM10000_LABELS}}).encode()
@@ -29,7 +29,4 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int)
-    options, _ = parser.parse_known_args()
-    ThreadingHTTPServer(("127.0.0.1", options.port), Handler).serve_forever()
+    ThreadingHTTPServer(("127.0.0.1", Options.read().port), Handler).serve_forever()

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.images import draw_lesion, prepare_images, read_images, real_originals
-from tests.synthetic import draw_lesion as draw_other
+from bench.images import drawn_jpeg, prepare_images, read_images, real_originals
+from tests.synthetic import draw_lesion
 
 
 def test_a_drawn_lesion_has_the_size_and_about_the_bytes_of_a_real_one() -> None:
-    data = draw_lesion(np.random.default_rng(1))
+    data = drawn_jpeg(np.random.default_rng(1))
     assert Image.open(io.BytesIO(data)).size == (600, 450)
     assert 60_000 < len(data) < 400_000
 
@@ -22,7 +22,7 @@ def test_real_originals_are_taken_where_they_are_and_enlarged_to_photographs(
     assert real_originals() == []
     original = tmp_path / "originals" / "ISIC_1.jpg"
     original.parent.mkdir()
-    draw_other(np.random.default_rng(1)).save(original, quality=95)
+    draw_lesion(np.random.default_rng(1)).save(original, quality=95)
     monkeypatch.setenv("DERMASERVE_HAM10000", str(tmp_path))
     folders = prepare_images(tmp_path / "made")
     assert read_images(folders["600x450"]) == [original.read_bytes()]

@@ -1,13 +1,12 @@
 import os
 import sys
-import threading
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from bench.processes import cpu_seconds, family, is_alive, usage
 from bench.servers import Server, ServerError, free_port
-from bench.vitals import family, started, vitals
 
 # Two processes, one in a session of its own; the second listens.
 PROGRAM = """
@@ -30,30 +29,17 @@ def server(folder: Path, program: str, *, ready_path: str = "/ready", timeout: f
 def test_a_server_is_seen_with_all_its_processes_and_stopped_with_them(tmp_path: Path) -> None:
     with server(tmp_path, PROGRAM) as running:
         assert running.ready_after > 0
-        found = running.vitals()
+        found = running.usage()
         members = family(running.leader)
         assert found.processes == len(members) == 2
         assert found.rss >= found.pss > 1_000_000
-        assert found.peak >= found.rss // 2
-        assert found.cpu > 0
+        assert cpu_seconds(running.leader) > 0
         assert 0 <= running.idle_cpu(0.1) < 2
-    end = time.monotonic() + 10
-    while time.monotonic() < end and any(started(pid) for pid in members):
-        time.sleep(0.02)
-    assert [started(pid) for pid in members] == [None, None]
+    psutil.wait_procs(members, timeout=10)
+    assert not any(is_alive(process) for process in members)
 
 
-def test_a_server_that_goes_on_starting_is_waited_for(tmp_path: Path) -> None:
-    started_up = tmp_path / "started"
-    spin = f"while not os.path.exists({str(started_up)!r}): pass"
-    busy = f"import os, threading\nthreading.Thread(target=lambda: exec({spin!r}), daemon=True).start()\n"
-    with server(tmp_path, busy + PROGRAM) as running:
-        threading.Timer(2.5, started_up.touch).start()
-        running.settle()
-        assert started_up.exists()
-
-
-def test_a_server_that_ends_says_its_last_words(tmp_path: Path) -> None:
+def test_the_error_of_a_server_that_ends_quotes_its_output(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match=r"ended with 3: .*no model here"):
         server(tmp_path, "import sys; print('no model here'); sys.exit(3)").__enter__()
 
@@ -63,7 +49,7 @@ def test_a_server_that_never_gets_ready_is_stopped(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match="not ready after"):
         never.__enter__()
     with pytest.raises(ServerError, match="has not been started"):
-        never.vitals()
+        never.usage()
 
 
 def test_a_program_that_is_not_there_is_an_error_of_the_server(tmp_path: Path) -> None:
@@ -72,8 +58,9 @@ def test_a_program_that_is_not_there_is_an_error_of_the_server(tmp_path: Path) -
         missing.__enter__()
 
 
-def test_this_process_has_vitals_and_one_that_is_gone_has_none() -> None:
-    assert os.getpid() in family(os.getpid())
-    assert started(os.getpid())
-    assert vitals(os.getpid()).rss > 1_000_000
-    assert vitals(2**22 + 1).processes == 0
+def test_this_process_uses_memory_and_one_that_is_gone_uses_none() -> None:
+    own = psutil.Process()
+    assert own in family(os.getpid())
+    assert is_alive(own)
+    assert usage(os.getpid()).rss > 1_000_000
+    assert usage(2**22 + 1).processes == 0

@@ -110,7 +110,7 @@ def test_a_hanging_inference_fails_both_probes_until_it_ends(tiny: Path, slow: S
     ("path", "call", "error"),
     [
         ("/predict", "service.decoding.fork_server.socket.socketpair", OSError(24, "Too many open files")),
-        ("/predict", "service.api.images.read_image", MemoryError()),
+        ("/predict", "service.api.job.read_image", MemoryError()),
         ("/gradcam", "service.system.threads.threading.Thread.start", RuntimeError("can't start new thread")),
     ],
 )

@@ -119,7 +119,7 @@ def test_a_demanded_gpu_that_is_not_there_ends_the_process(tmp_path: Path, tiny:
         if server.process.poll() is None:
             pytest.skip("there is a GPU here")
         assert server.process.returncode == 1
-        assert "cuda was demanded" in server.output()
+        assert "cuda is required" in server.output()
 
 
 def test_a_taken_port_ends_the_process(tmp_path: Path, tiny: Path) -> None:

@@ -92,6 +92,53 @@ def write_report(
     (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
 
 
+def write_external_report(folder: Path, metrics: Mapping[str, Any], test: Predictions) -> None:
+    """Write ``report.md`` and its plots on images from outside the bundle's data set into ``folder``.
+
+    Args:
+        folder: exists.
+        metrics: as ``training.export.external.score_external`` writes them.
+        test: the bundle's predictions.
+    """
+    found = {name: interval["value"] for name, interval in metrics["test"].items()}
+    plot_confusion(folder / "confusion_matrix.png", test)
+    plot_roc(folder / "roc.png", test, found)
+    plot_reliability(folder / "reliability.png", test, found["ece"])
+    bundle, excluded = metrics["bundle"], metrics["excluded"]
+    looked_for = (
+        "Near-duplicates of its training and validation images were looked for."
+        if metrics["near_duplicates_looked_for"]
+        else "**Near-duplicates of its training images were not looked for** (`--data` does)."
+    )
+    lines = [
+        f"# {bundle['name']} {bundle['version']} on other images",
+        "",
+        f"{metrics['images']} images that the bundle was not fitted on. {len(excluded)} were not scored. "
+        f"{looked_for} {_INTERVALS}",
+        "",
+        "Figures are of the label that the API returns, which the decision rule picks, but for those called "
+        "arg-max.",
+        "",
+        *table(
+            ("figure", "value"),
+            [(t, figure(metrics["test"][n])) for n, t in _HEADLINES.items() if n in found],
+        ),
+        *_classes(metrics, test),
+        *prediction_set_section(metrics["prediction_sets"], test.codes),
+        *(["## Not scored", ""] if excluded else []),
+        *table(("image", "reason"), sorted(excluded.items())),
+        "## Plots",
+        "",
+        "![Confusion matrix](confusion_matrix.png)",
+        "",
+        "![ROC](roc.png)",
+        "",
+        "![Reliability](reliability.png)",
+        "",
+    ]
+    (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
+
+
 def _plot(folder: Path, metrics: Mapping[str, Any], test: Predictions) -> None:
     figures = {name: interval["value"] for name, interval in metrics["test"].items()}
     models = metrics["members"] | {"ensemble": figures}

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,17 @@ def predictions_of(bundle: Bundle, data: Path, part: str) -> Predictions:
         BundleError: the bundle holds no split, or its classes are of no known task.
         DataError: the data set lacks some of the images.
     """
+    return predict_rows(bundle, _rows(bundle, data, part))
+
+
+def predict_rows(bundle: Bundle, rows: Sequence[Row]) -> Predictions:
+    """The answers of the bundle's graph to the images of ``rows``, decoded as the service does.
+
+    Raises:
+        BundleError: the bundle's classes are of no known task.
+        ImageError: an image cannot be decoded.
+    """
     manifest = bundle.manifest
-    rows = _rows(bundle, data, part)
     task = next((task for task in TASKS if classes_of(task).codes == manifest.codes), None)
     if task is None:
         raise BundleError(f"{bundle.path}: its classes {', '.join(manifest.codes)} belong to no known task")
@@ -89,7 +99,7 @@ def _rows(bundle: Bundle, data: Path, part: str) -> list[Row]:
     return rows
 
 
-def _decode(bundle: Bundle, rows: list[Row]) -> np.ndarray:
+def _decode(bundle: Bundle, rows: Sequence[Row]) -> np.ndarray:
     spec = bundle.manifest.input
 
     def pixels(row: Row) -> np.ndarray:

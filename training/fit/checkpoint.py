@@ -12,6 +12,7 @@ _HISTORY = (
     "phase",
     "epoch",
     "seconds",
+    "validation_seconds",  # of ``seconds``
     "input_wait",
     "learning_rate",
     "train_loss",

@@ -147,7 +147,7 @@ class _PhaseTraining:
             member.classes,
             self._run.seed + index,
         )
-        # The network that is validated and saved: the moving average of the weights, if the recipe sets `ema`.
+        # The network that is validated and saved: the moving average of the weights if the recipe sets `ema`.
         self._candidate = member.build() if self._recipe.ema else self._network
         self._restore()
 
@@ -191,10 +191,12 @@ class _PhaseTraining:
         train_loss, waited = _train_batches(
             self._trainer, self._batches(epoch_id), steps, self._update_average if self._recipe.ema else None
         )
+        validation_started = time.monotonic()
         record = self._validate(self._candidate) | {
             "phase": self._index,
             "epoch": state.epoch,
             "seconds": time.monotonic() - started,
+            "validation_seconds": time.monotonic() - validation_started,
             "input_wait": waited,
             "learning_rate": float(keras.ops.convert_to_tensor(self._trainer.optimizer.learning_rate)),
             "train_loss": train_loss,

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.bundle import Manifest
-from service.api.schemas import card_of
+from service.api.schemas import model_card_json
 from service.http.middleware import new_request_id
 from tests.service.app_client import Client, running
 from tests.service.conftest import JPEG
@@ -111,7 +111,7 @@ def test_an_unforeseen_failure_is_a_500_whose_details_are_only_in_the_log(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the secret is in /etc/secret")
 
-    monkeypatch.setattr("service.api.images.read_image", broken)
+    monkeypatch.setattr("service.api.job.read_image", broken)
     with caplog.at_level(logging.ERROR):
         response = client.post("/predict", content=jpeg, headers=JPEG)
     assert response.status_code == 500
@@ -158,9 +158,9 @@ def test_the_model_card_is_written_once_for_a_model(tiny: Path, monkeypatch: pyt
 
     def counted(manifest: Manifest, provider: str) -> bytes:
         written.append(provider)
-        return card_of(manifest, provider)
+        return model_card_json(manifest, provider)
 
-    monkeypatch.setattr("service.api.images.card_of", counted)
+    monkeypatch.setattr("service.api.images.model_card_json", counted)
     with running(tiny) as client:
         assert len({client.get("/model").text for _ in range(3)}) == 1
     assert len(written) == 1

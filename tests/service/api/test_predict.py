@@ -204,7 +204,7 @@ def test_an_empty_part_of_a_batch_is_its_own_problem(client: Client, jpeg: bytes
     assert response.status_code == 200, response.text
     results = response.json()["results"]
     assert [r.get("status", 200) for r in results] == [200, 422, 200]
-    detail = "The part is empty; expected an image."
+    detail = "The part is empty. Expected an image."
     assert results[1]["detail"] == detail
     assert results[1]["errors"] == [{"detail": detail, "pointer": "#/files/1"}]
     alone = client.post("/predict/batch", files=[("files", b"")]).json()["results"]

@@ -20,9 +20,8 @@ def test_help_names_every_command_and_every_setting(capsys: pytest.CaptureFixtur
         main(["--help"])
     assert left.value.code == 0
     text = capsys.readouterr().out
-    assert [
-        name for name in ("serve", "openapi", "check", "predict", "key") if f"    {name} " not in text
-    ] == []
+    commands = ("serve", "check", "predict", "key", "settings", "openapi")
+    assert [name for name in commands if f"    {name} " not in text] == []
     assert [name for name in Settings.model_fields if PREFIX + name.upper() not in text] == []
 
 
@@ -117,4 +116,4 @@ def test_a_graph_that_opens_but_does_not_run_is_said(
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
 def test_a_gpu_that_is_demanded_and_not_there_is_said(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert "cuda was demanded" in refused(tiny, capfd, "--device", "cuda")
+    assert "cuda is required" in refused(tiny, capfd, "--device", "cuda")

@@ -96,7 +96,7 @@ def columns() -> onnx.ModelProto:
         (columns, "disagreement: expected shape ['any'], found ['N', 1]"),
         (lambda: shifted("disagreement", "half", -0.5), "disagreement: not between 0 and 1"),
         (lambda: shifted("disagreement", "half", 1.5), "disagreement: not between 0 and 1"),
-        (lambda: shifted("ood_score", "skin", math.nan), "ood_score: holds values that are no numbers"),
+        (lambda: shifted("ood_score", "skin", math.nan), "ood_score: holds values that are not finite"),
     ],
 )
 def test_a_graph_that_differs_from_the_manifest_is_refused_naming_the_field(

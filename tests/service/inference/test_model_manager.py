@@ -181,11 +181,11 @@ def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_goes_on(
         response = door.post("/admin/reload", headers=KEY)
     assert response.status_code == 409
     assert response.json()["type"] == "urn:dermaserve:problem:bundle-refused"
-    assert response.json()["detail"].startswith("The old model goes on. " + detail)
+    assert response.json()["detail"].startswith("The old model stays in service. " + detail)
     for leak in (str(bundles.folder), "Traceback", "Error", "ONNX Runtime", "Input should"):
         assert leak not in response.text
     (record,) = [r for r in caplog.records if r.name.startswith("service")]
-    assert "The bundle is refused, the old model goes on" in record.getMessage()
+    assert "The bundle is refused, and the old model stays in service" in record.getMessage()
     assert predict(door, jpeg)["probabilities"] == before["probabilities"]
     assert door.get("/readyz").status_code == 200
     assert samples(door, KEY)["dermaserve_reloads_total outcome=refused"] == 1
@@ -196,9 +196,12 @@ def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_goes_on(
 @pytest.mark.parametrize(
     ("failure", "detail"),
     [
-        (DeviceError("cuda"), "The GPU that the settings demand does not work."),
-        (MemoryError(), "There is no memory for a second model beside the one being served."),
-        (RuntimeError("the secret is in /etc/secret"), "It could not be loaded; the log says why."),
+        (DeviceError("cuda"), "The GPU that the settings require does not work."),
+        (MemoryError(), "There is not enough memory to load a second model."),
+        (
+            RuntimeError("the secret is in /etc/secret"),
+            "The bundle could not be loaded. The log has the reason.",
+        ),
     ],
 )
 def test_whatever_else_keeps_a_bundle_from_loading_is_a_refusal_too(
@@ -217,7 +220,7 @@ def test_whatever_else_keeps_a_bundle_from_loading_is_a_refusal_too(
         patch.setattr(OnnxSession, "warm_up", fail)
         response = door.post("/admin/reload", headers=KEY)
     assert_problem(response, 409, "bundle-refused")
-    assert response.json()["detail"] == "The old model goes on. " + detail
+    assert response.json()["detail"] == "The old model stays in service. " + detail
     assert predict(door, jpeg)["model"]["version"] == OLD
     assert door.post("/admin/reload", headers=KEY).status_code == 200
     assert predict(door, jpeg)["model"]["version"] == NEW

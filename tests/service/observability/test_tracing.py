@@ -101,7 +101,7 @@ def test_a_refusal_is_no_error_of_the_server_and_a_failure_is(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr("service.api.images.read_image", broken)
+    monkeypatch.setattr("service.api.job.read_image", broken)
     traced.post("/predict", content=jpeg, headers=JPEG)
     failed, _ = one_trace(memory)
     assert failed.status.status_code is StatusCode.ERROR
