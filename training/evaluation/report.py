@@ -121,7 +121,7 @@ def write_external_report(folder: Path, metrics: Mapping[str, Any], test: Predic
         "",
         *table(
             ("figure", "value"),
-            [(t, figure(metrics["test"][n])) for n, t in _HEADLINES.items() if n in found],
+            [(t, format_metric(metrics["test"][n])) for n, t in _HEADLINES.items() if n in found],
         ),
         *_classes(metrics, test),
         *prediction_set_section(metrics["prediction_sets"], test.codes),
