@@ -240,7 +240,8 @@ class _PhaseTraining:
 
     def _batches(self, epoch_id: int) -> Iterator[Any]:
         """Return the batches of one epoch, with random crops if the recipe crops whole pictures."""
-        member, recipe, pixels = self._member.member, self._recipe, self._training
+        member, recipe = self._member.member, self._recipe
+        pixels: Subset | Crops = self._training
         if recipe.picture_size:
             rng = np.random.default_rng([self._run.seed, epoch_id, 1])
             pixels = Crops(pixels, self._size, member.augmentation or recipe.augmentation, rng)
