@@ -4,7 +4,7 @@ from pathlib import Path
 
 from models.bundle import Manifest
 from models.predictive import predictive_values_of
-from training.evaluation.report import reading_of_intervals, subgroup_section
+from training.evaluation.report import explain_intervals, subgroup_section
 from training.export.graph import Parity
 from training.markdown import NONE, format_metric, table
 from training.metrics.scores import FORMER_ACCURACY_ARGMAX
@@ -171,7 +171,7 @@ def _metrics(manifest: Manifest) -> list[str]:
         "",
         "Figures are of the label that the API returns, which the decision rule picks, but for those called "
         "arg-max. Nothing was fitted on the test part; earlier versions of the model may have been scored on "
-        f"it, too. {reading_of_intervals(manifest.metrics)} Details in `report/report.md`.",
+        f"it, too. {explain_intervals(manifest.metrics)} Details in `report/report.md`.",
         "",
         *table(
             ("figure", "value"),
