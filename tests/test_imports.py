@@ -45,7 +45,7 @@ HOMES = {
 
 FLOORS = {
     "service": (
-        {"errors", "origins", "service_links"},
+        {"errors", "fairness", "origins", "service_links"},
         {"system"},
         {"settings"},
         {"observability"},
