@@ -171,8 +171,8 @@ def _decode_file(
         raise  # the first says nothing of the file
     except Exception as error:
         # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError …
-        # on damaged files, without a common base: every one of them means the same here. But the JPEG
-        # and WebP codecs say so of a lack of memory, too: this is a MemoryError where there is none.
+        # on damaged files, without a common base: every one of them means the same here. But libjpeg
+        # reports a failed allocation in the same way. This allocation then raises MemoryError.
         np.empty(BYTES_PER_PIXEL * columns * rows, np.uint8)
         raise CorruptImage(f"The {format_} image is truncated or damaged and cannot be decoded.") from error
     return Decoded(pixels, format_, full_width, full_height, several_frames, profile_ignored=ignored)

@@ -1,6 +1,6 @@
 """Collect single items into batches for a function that works best on many at once.
 
-Generic: it knows neither images nor HTTP. A few threads take from one queue, each one batch at a
+It knows neither images nor HTTP. A few threads take from one queue, each one batch at a
 time. The first item starts the clock; a batch goes when it is full or when the wait is over.
 """
 
@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 from weakref import ref
 
 from service.errors import DeadlinePassed, ShuttingDown, Stuck
+from service.observability.metrics import Metrics
 from service.system.threads import show_name
 
 Item = TypeVar("Item")
@@ -24,25 +25,6 @@ Result = TypeVar("Result")
 _NOT_RUNNING = float("inf")
 
 logger = logging.getLogger(__name__)
-
-
-class Observer(Protocol):
-    """What a batcher reports, from its own threads or a submitting one."""
-
-    def queue_depth(self, depth: int) -> None:
-        """``depth`` items are waiting."""
-
-    def batch_started(self, waits: Sequence[float]) -> None:
-        """A batch of ``len(waits)`` items goes; each waited that many seconds."""
-
-    def batch_finished(self, seconds: float) -> None:
-        """A batch, or a part of one that failed as a whole, took ``seconds``."""
-
-
-class _Silent:
-    def queue_depth(self, depth: int) -> None: ...
-    def batch_started(self, waits: Sequence[float]) -> None: ...
-    def batch_finished(self, seconds: float) -> None: ...
 
 
 class _Waiting(Generic[Item, Result]):
@@ -86,8 +68,8 @@ class Batcher(Generic[Item, Result]):
         workers: int,
         max_batch_size: int,
         batch_timeout: float,
+        metrics: Metrics,
         stuck_after: float = float("inf"),
-        observer: Observer | None = None,
     ) -> None:
         """Start the threads.
 
@@ -97,14 +79,14 @@ class Batcher(Generic[Item, Result]):
             workers: most calls of ``run`` at one time.
             max_batch_size: most items per call of ``run``.
             batch_timeout: seconds that the first item of a batch waits for others.
+            metrics: records the length of the queue, the waits and the batches.
             stuck_after: seconds of one call of ``run`` after which the batcher is not ``alive``.
-            observer: is told of queue and batches; must be thread-safe.
         """
         self._run = run
         self._stuck_after = stuck_after
         self._max_batch_size = max_batch_size
         self._batch_timeout = batch_timeout
-        self._observer: Observer = observer or _Silent()
+        self._metrics = metrics
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -140,7 +122,7 @@ class Batcher(Generic[Item, Result]):
             if not self.alive:
                 raise Stuck
             self._queue.append(waiting)
-            self._observer.queue_depth(len(self._queue))
+            self._metrics.queue_depth(len(self._queue))
             self._changed.notify()
         waiting.future.add_done_callback(partial(self._forget, ref(waiting)))
         return waiting.future
@@ -172,7 +154,7 @@ class Batcher(Generic[Item, Result]):
             return
         with self._changed, suppress(ValueError):  # it may be in a batch already
             self._queue.remove(cancelled)
-            self._observer.queue_depth(len(self._queue))
+            self._metrics.queue_depth(len(self._queue))
 
     def _loop(self) -> None:
         show_name()
@@ -193,7 +175,7 @@ class Batcher(Generic[Item, Result]):
                     waiting = self._queue.popleft()
                     if waiting.wanted():
                         batch.append(waiting)
-                self._observer.queue_depth(len(self._queue))
+                self._metrics.queue_depth(len(self._queue))
         return batch
 
     def _seconds_to_go(self) -> float | None:
@@ -206,7 +188,7 @@ class Batcher(Generic[Item, Result]):
 
     def _execute(self, batch: list[_Waiting[Item, Result]]) -> None:
         now = time.monotonic()
-        self._observer.batch_started([now - w.since for w in batch])
+        self._metrics.batch_started([now - w.since for w in batch])
         parts = self._answer(batch)
         while parts:
             if wanted := [waiting for waiting in parts.pop(0) if waiting.wanted()]:
@@ -226,7 +208,7 @@ class Batcher(Generic[Item, Result]):
             size = (len(batch) + 1) // 2 if isinstance(error, MemoryError) else 1
             logger.warning("A batch of %d failed; trying %d at a time.", len(batch), size, exc_info=True)
             return [batch[at : at + size] for at in range(0, len(batch), size)]
-        self._observer.batch_finished(time.monotonic() - start)
+        self._metrics.batch_finished(time.monotonic() - start)
         for waiting, result in zip(batch, results, strict=True):
             waiting.answer(result)
         return []

@@ -124,7 +124,7 @@ class Classifier:
             max_batch_size=loaded.max_batch_size,
             batch_timeout=loaded.batch_timeout,
             stuck_after=stuck_after,
-            observer=metrics,
+            metrics=metrics,
         )
 
     @property

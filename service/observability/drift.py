@@ -5,7 +5,6 @@ window.
 """
 
 import math
-import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Literal
@@ -46,7 +45,10 @@ def population_stability_index(counts: Sequence[float], reference: Sequence[floa
 
 
 class Drift:
-    """The last images answered by one model, against its reference. Thread-safe; an image costs O(1)."""
+    """The last images answered by one model, against its reference. An image costs O(1).
+
+    Only the event loop adds images; another thread that reads may miss the last of them.
+    """
 
     def __init__(self, reference: DriftReference, *, window: int) -> None:
         """Begin with no image; at most the last ``window`` are counted."""
@@ -58,16 +60,14 @@ class Drift:
         self._counts = {of: [0] * len(bins) for of, bins in self._reference.items()}
         self._window: deque[tuple[int, int]] = deque()
         self._size = window
-        self._lock = threading.Lock()
 
     def add(self, label: str, confidence: float) -> None:
         """Count one answer: its predicted class' code, and its largest probability, 0..1."""
         cell = self._codes[label], min(int(confidence * CONFIDENCE_BINS), CONFIDENCE_BINS - 1)
-        with self._lock:
-            if len(self._window) == self._size:
-                self._count(self._window.popleft(), -1)
-            self._window.append(cell)
-            self._count(cell, 1)
+        self._window.append(cell)
+        self._count(cell, 1)
+        if len(self._window) > self._size:
+            self._count(self._window.popleft(), -1)
 
     @property
     def images(self) -> int:
@@ -76,8 +76,7 @@ class Drift:
 
     def index(self, of: Literal["label", "confidence"]) -> float:
         """The population stability index; NaN while there are fewer than ``MIN_IMAGES`` images."""
-        with self._lock:
-            counts = list(self._counts[of])
+        counts = list(self._counts[of])
         if sum(counts) < MIN_IMAGES:
             return math.nan
         return population_stability_index(counts, self._reference[of])

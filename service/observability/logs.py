@@ -60,7 +60,11 @@ class TextFormatter(logging.Formatter):
 
 
 class LineHandler(logging.Handler):
-    """Writes lines to a stream from a thread of its own; never blocks, never raises."""
+    """Writes lines to a stream from a thread of its own; never blocks, never raises.
+
+    Not ``QueueHandler`` and ``QueueListener``: with a full queue the first writes to standard error from the
+    thread that logs, and ``stop`` of the second waits without end for a reader that stalls.
+    """
 
     def __init__(self, stream: io.RawIOBase, max_waiting: int = 10_000) -> None:
         """Start the thread.

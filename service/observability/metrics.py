@@ -24,7 +24,7 @@ _BATCH = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """Every measure of one server; also the observer of its batcher.
+    """Every measure of one server.
 
     Client objects of prometheus_client are thread-safe, so any thread may call any method.
     """

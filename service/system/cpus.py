@@ -37,7 +37,7 @@ def _quotas_v2(root: Path) -> list[float]:
 
 
 def _quotas_v1(root: Path) -> list[float]:
-    """The same for cgroup v1, where -1 stands for "no quota"."""
+    """The same for cgroup v1, the default of RHEL 8 and its kin; -1 stands for "no quota"."""
     own = _own_cgroup(root, controller="cpu")
     quotas = []
     for name in ("cpu", "cpu,cpuacct"):

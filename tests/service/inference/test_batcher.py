@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from service.errors import DeadlinePassed, NotReady
-from service.inference.batcher import Batcher, Observer
+from service.inference.batcher import Batcher
+from service.observability.metrics import Metrics
 from tests.service.app_client import wait_for
 
 
@@ -38,10 +39,11 @@ def work() -> Iterator[Work]:
     work.go.set()
 
 
-class Seen:
-    """An observer that keeps what it is told."""
+class Seen(Metrics):
+    """Metrics that keep what they are told."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.depths: list[int] = []
         self.sizes: list[int] = []
 
@@ -51,13 +53,12 @@ class Seen:
     def batch_started(self, waits: Sequence[float]) -> None:
         self.sizes.append(len(waits))
 
-    def batch_finished(self, seconds: float) -> None: ...
-
 
 def batcher(
-    work: Work, *, workers: int = 1, size: int = 4, timeout: float = 0.0, observer: Observer | None = None
+    work: Work, *, workers: int = 1, size: int = 4, timeout: float = 0.0, metrics: Metrics | None = None
 ) -> Batcher[int, int]:
-    return Batcher(work, workers=workers, max_batch_size=size, batch_timeout=timeout, observer=observer)
+    metrics = metrics or Metrics()
+    return Batcher(work, workers=workers, max_batch_size=size, batch_timeout=timeout, metrics=metrics)
 
 
 def test_each_item_gets_its_own_result(work: Work) -> None:
@@ -112,7 +113,7 @@ def test_cancelled_and_expired_items_are_never_run(work: Work) -> None:
 
 def test_abandoned_items_leave_the_queue_at_once(work: Work) -> None:
     seen = Seen()
-    b = batcher(work, observer=seen)
+    b = batcher(work, metrics=seen)
     b.submit(0)
     assert work.started.acquire(timeout=20)
     abandoned, wanted = b.submit(1), b.submit(2)
@@ -128,7 +129,7 @@ def test_single_tries_after_a_failed_batch_heed_deadlines_and_cancelling(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = Seen()
-    b = batcher(work, observer=seen)
+    b = batcher(work, metrics=seen)
     b.submit(0)
     assert work.started.acquire(timeout=20)
     until = time.monotonic() + 600
@@ -196,7 +197,9 @@ def test_for_lack_of_memory_what_nobody_waits_for_is_not_tried_again(work: Work)
 
 
 def test_a_batch_that_hangs_is_not_alive_and_takes_nothing_until_it_ends(work: Work) -> None:
-    b: Batcher[int, int] = Batcher(work, workers=1, max_batch_size=4, batch_timeout=0, stuck_after=0.1)
+    b: Batcher[int, int] = Batcher(
+        work, workers=1, max_batch_size=4, batch_timeout=0, stuck_after=0.1, metrics=Metrics()
+    )
     hanging = b.submit(1)
     assert b.alive
     wait_for(lambda: not b.alive)
@@ -211,7 +214,9 @@ def test_a_batch_that_hangs_is_not_alive_and_takes_nothing_until_it_ends(work: W
 
 
 def test_too_few_results_are_an_error_not_a_mix_up() -> None:
-    b: Batcher[int, int] = Batcher(lambda _: [], workers=1, max_batch_size=4, batch_timeout=0)
+    b: Batcher[int, int] = Batcher(
+        lambda _: [], workers=1, max_batch_size=4, batch_timeout=0, metrics=Metrics()
+    )
     with pytest.raises(RuntimeError, match="1 items gave 0 results"):
         b.submit(1).result(20)
     b.close()
@@ -240,7 +245,7 @@ def test_closing_in_vain_fails_what_is_left(work: Work) -> None:
 
 def test_as_many_batches_run_at_a_time_as_there_are_workers(work: Work) -> None:
     seen = Seen()
-    b = batcher(work, workers=3, size=1, observer=seen)
+    b = batcher(work, workers=3, size=1, metrics=seen)
     futures = [b.submit(i) for i in range(8)]
     for _ in range(3):
         assert work.started.acquire(timeout=20)
@@ -280,7 +285,9 @@ def test_one_worker_that_hangs_is_enough_not_to_be_alive() -> None:
         assert items[0] >= 0 or go.wait(20)
         return items
 
-    b: Batcher[int, int] = Batcher(run, workers=2, max_batch_size=1, batch_timeout=0, stuck_after=0.1)
+    b: Batcher[int, int] = Batcher(
+        run, workers=2, max_batch_size=1, batch_timeout=0, stuck_after=0.1, metrics=Metrics()
+    )
     hanging, others = b.submit(-1), [b.submit(i) for i in range(10)]
     assert [f.result(20) for f in others] == list(range(10))
     wait_for(lambda: not b.alive)
