@@ -39,7 +39,7 @@ _INTERVALS = (
     f"{_BOOTSTRAP} {_WILSON} The interval of the calibration error is corrected for bias, so it may lie "
     "below the measured value."
 )
-_LABELS = (
+LABELS = (
     "Metrics evaluate the label that the API returns, which the decision rule selects. Those marked arg-max "
     "evaluate the most probable class."
 )
@@ -73,7 +73,7 @@ def write_report(
         _SPLIT_BY[run.split_by],
         "",
         *_parts(run),
-        _LABELS,
+        LABELS,
         "",
         *_headlines(metrics),
         *_classes(metrics, test),
@@ -120,7 +120,7 @@ def write_external_report(folder: Path, metrics: Mapping[str, Any], test: Predic
         f"{metrics['images']} images that the bundle was not fitted on. {len(excluded)} were not scored. "
         f"{near_duplicates} {_INTERVALS}",
         "",
-        _LABELS,
+        LABELS,
         "",
         *table(
             ("metric", "value"),
