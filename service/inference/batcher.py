@@ -2,7 +2,7 @@
 
 The module knows neither images nor HTTP. A few threads share one queue, and each runs one batch at a
 time. The first item starts the clock. A batch runs when it is full or when the wait is over.
-``service.fairness`` decides which items come first.
+``service.system.fair_queue`` decides which items come first.
 """
 
 import logging
@@ -16,8 +16,8 @@ from typing import Generic, TypeVar
 from weakref import ref
 
 from service.errors import DeadlinePassed, ShuttingDown, Stuck
-from service.fairness import DEFAULT_RANK, FairQueue, Rank
 from service.observability.metrics import Metrics
+from service.system.fair_queue import DEFAULT_RANK, FairQueue, Rank
 from service.system.threads import show_name
 
 Item = TypeVar("Item")
