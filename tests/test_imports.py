@@ -45,7 +45,7 @@ HOMES = {
 
 FLOORS = {
     "service": (
-        {"errors", "fairness", "origins", "service_links"},
+        {"errors", "origins", "service_links"},
         {"system"},
         {"settings"},
         {"observability"},

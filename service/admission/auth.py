@@ -15,9 +15,9 @@ from starlette.requests import Request
 from service.admission.api_keys import Key, KeyRing
 from service.admission.client import Client
 from service.errors import Forbidden, Unauthorized
-from service.fairness import DEFAULT_RANK
 from service.observability.metrics import Metrics
 from service.settings import Settings, is_loopback
+from service.system.fair_queue import DEFAULT_RANK
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from service.admission.admission import Reservation
 from service.admission.client import Client
 from service.api.upload import Upload, UploadLimits, read_image, read_images
 from service.errors import DeadlinePassed, InvalidRequest, NoMemory, kind_of
-from service.fairness import DEFAULT_RANK, Rank
 from service.inference.classifier import Classification, Classifier
 from service.inference.overlay import Overlay
 from service.lifecycle import Runtime
 from service.observability.request_record import LoggedPrediction, RequestRecord, Stage
+from service.system.fair_queue import DEFAULT_RANK, Rank
 from service.system.threads import cancelled_by_disconnect
 
 

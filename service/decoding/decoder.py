@@ -9,7 +9,7 @@ photo of 12 megapixels is decoded at a reduced scale). One that takes longer is 
 time that an image may take; such images leave one process to the others. One that needs more memory is
 decoded again, one such at a time, with the memory that the largest image takes. Both wait for their turn
 on the event loop, where they hold up no ordinary image. So no header has to be trusted, nor to be read here.
-Those who wait take turns by client, see ``service.fairness``.
+Those who wait take turns by client, see ``service.system.fair_queue``.
 
 The file and the pixels go through a socket pair, straight from and to the event loop: a thread between
 would be woken twice for each image. It costs an image 0.25 ms of processor time more than a thread. The
@@ -31,8 +31,8 @@ from models.preprocess import BYTES_PER_PIXEL, Color, Decoded
 from models.quality import Quality
 from service.decoding.fork_server import Answer, ForkServer, Order, Process
 from service.errors import DeadlinePassed
-from service.fairness import FairSemaphore, Rank
 from service.observability.metrics import Metrics
+from service.system.fair_queue import FairSemaphore, Rank
 from service.system.threads import in_thread
 
 SMALL = 64_000_000

@@ -34,7 +34,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from models.errors import DermaserveError
 from service.admission.admission import upload_rate
 from service.errors import HeadersTooLarge, HeadersTooSlow, MalformedRequest, Overloaded
-from service.fairness import client_of, rank_of
 from service.http.cors import cors_headers
 from service.http.middleware import complete_headers, new_request_id
 from service.http.problems import problem_response
@@ -45,6 +44,7 @@ from service.observability.logs import log_request
 from service.observability.metrics import Metrics
 from service.observability.request_record import UNMATCHED, RequestRecord
 from service.settings import Settings
+from service.system.fair_queue import client_of, rank_of
 
 _PIECE = 4096  # bytes fed to the parser at a time, except for a body: few pipelined requests fit
 _FRAMING = 32_768  # bytes of chunk sizes, extensions and trailers that a body may have beyond its own length

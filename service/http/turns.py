@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable
 
-from service.fairness import FairQueue, Rank
+from service.system.fair_queue import FairQueue, Rank
 
 
 class Turns:
-    """Starts one request in each iteration of the event loop, in the order of ``service.fairness``.
+    """Starts one request in each iteration of the event loop, in the order of ``service.system.fair_queue``.
 
     Without it, a client with many connections has a request answered on each of them in every iteration, and
     a single request of someone else needs some ten iterations.

@@ -2,7 +2,7 @@
 
 The module knows neither images nor HTTP. A few threads share one queue, and each runs one batch at a
 time. The first item starts the clock. A batch runs when it is full or when the wait is over.
-``service.fairness`` decides which items come first.
+``service.system.fair_queue`` decides which items come first.
 """
 
 import logging
@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 from weakref import ref
 
 from service.errors import DeadlinePassed, ShuttingDown, Stuck
-from service.fairness import DEFAULT_RANK, FairQueue, Rank
+from service.observability.metrics import Metrics
+from service.system.fair_queue import DEFAULT_RANK, FairQueue, Rank
 from service.system.threads import show_name
 
 Item = TypeVar("Item")
@@ -25,19 +26,6 @@ Result = TypeVar("Result")
 _NOT_RUNNING = float("inf")
 
 logger = logging.getLogger(__name__)
-
-
-class Observer(Protocol):
-    """Receives the events of a batcher, from any of its threads or a submitting one."""
-
-    def queue_depth(self, depth: int) -> None:
-        """``depth`` items are waiting."""
-
-    def batch_started(self, waits: Sequence[float]) -> None:
-        """A batch of ``len(waits)`` items starts. Each item waited that many seconds."""
-
-    def batch_finished(self, seconds: float) -> None:
-        """A call of ``run`` succeeded and took ``seconds``."""
 
 
 class _Entry(Generic[Item, Result]):
@@ -82,7 +70,7 @@ class Batcher(Generic[Item, Result]):
         workers: int,
         max_batch_size: int,
         batch_timeout: float,
-        observer: Observer,
+        metrics: Metrics,
         stuck_after: float = float("inf"),
     ) -> None:
         """Start the threads.
@@ -93,14 +81,14 @@ class Batcher(Generic[Item, Result]):
             workers: number of threads, each of which calls ``run``.
             max_batch_size: largest number of items in one call of ``run``.
             batch_timeout: seconds that the first item of a batch waits for others.
-            observer: receives queue and batch events. Must be thread-safe.
+            metrics: records the length of the queue, the waits and the batches.
             stuck_after: seconds in one call of ``run`` after which ``alive`` is false.
         """
         self._run = run
         self._stuck_after = stuck_after
         self._max_batch_size = max_batch_size
         self._batch_timeout = batch_timeout
-        self._observer = observer
+        self._metrics = metrics
         self._queue: FairQueue[_Entry[Item, Result]] = FairQueue()
         self._changed = threading.Condition()
         self._closed = False
@@ -139,7 +127,7 @@ class Batcher(Generic[Item, Result]):
             if not self.alive:
                 raise Stuck
             self._queue.push(entry, rank)
-            self._observer.queue_depth(len(self._queue))
+            self._metrics.queue_depth(len(self._queue))
             self._changed.notify()
         entry.future.add_done_callback(partial(self._remove_cancelled, ref(entry)))
         return entry.future
@@ -171,13 +159,13 @@ class Batcher(Generic[Item, Result]):
             return
         with self._changed, suppress(ValueError):  # the item may be in a batch already
             self._queue.remove(cancelled, cancelled.rank)
-            self._observer.queue_depth(len(self._queue))
+            self._metrics.queue_depth(len(self._queue))
 
     def _loop(self) -> None:
         show_name()
         while batch := self._next_batch():
             now = time.monotonic()
-            self._observer.batch_started([now - entry.submitted for entry in batch])
+            self._metrics.batch_started([now - entry.submitted for entry in batch])
             parts = [batch]
             while parts:
                 if part := [entry for entry in parts.pop(0) if entry.pending()]:
@@ -197,7 +185,7 @@ class Batcher(Generic[Item, Result]):
                     entry = self._queue.pop()
                     if entry.pending():
                         batch.append(entry)
-                self._observer.queue_depth(len(self._queue))
+                self._metrics.queue_depth(len(self._queue))
         return batch
 
     def _seconds_to_start(self) -> float | None:
@@ -222,7 +210,7 @@ class Batcher(Generic[Item, Result]):
             size = (len(batch) + 1) // 2 if isinstance(error, MemoryError) else 1
             logger.warning("A batch of %d failed; trying %d at a time.", len(batch), size, exc_info=True)
             return [batch[at : at + size] for at in range(0, len(batch), size)]
-        self._observer.batch_finished(time.monotonic() - start)
+        self._metrics.batch_finished(time.monotonic() - start)
         for entry, result in zip(batch, results, strict=True):
             entry.succeed(result)
         return []

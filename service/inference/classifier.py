@@ -14,7 +14,6 @@ from models.preprocess import Decoded
 from models.quality import Quality
 from service.decoding.decoder import ImageDecoder
 from service.errors import InferenceFailed, NoMemory
-from service.fairness import DEFAULT_RANK, FairSemaphore, Rank
 from service.inference.batcher import Batcher
 from service.inference.decision import Decision, Uncertainty, decide, measure_uncertainty
 from service.inference.loader import LoadedModel
@@ -23,6 +22,7 @@ from service.inference.warnings import EMPTY_HEATMAP, PredictionWarning, warning
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.system.fair_queue import DEFAULT_RANK, FairSemaphore, Rank
 from service.system.threads import Workers
 
 if TYPE_CHECKING:  # imports ONNX Runtime, which is loaded only with a bundle
@@ -130,7 +130,7 @@ class Classifier:
             max_batch_size=loaded.max_batch_size,
             batch_timeout=loaded.batch_timeout,
             stuck_after=stuck_after,
-            observer=metrics,
+            metrics=metrics,
         )
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from service.fairness import DEFAULT_RANK
+from service.system.fair_queue import DEFAULT_RANK
 from tests.service.app_client import running, wait_for
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.decoders import Decoders

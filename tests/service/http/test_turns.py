@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from service.fairness import rank_of
 from service.http.turns import Turns
+from service.system.fair_queue import rank_of
 
 NEVER = float("-inf")
 
@@ -14,7 +14,7 @@ NEVER = float("-inf")
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("service.fairness.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("service.system.fair_queue.time.monotonic", lambda: self.now)
 
 
 def order_of(work: Callable[[Turns, Callable[[str], Callable[[], None]]], None]) -> list[str]:

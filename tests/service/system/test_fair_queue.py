@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from service.fairness import DEFAULT_RANK, FairQueue, FairSemaphore, Rank, client_of
+from service.system.fair_queue import DEFAULT_RANK, FairQueue, FairSemaphore, Rank, client_of
 
 
 def queue_of(*items: tuple[str, float]) -> FairQueue[str]:
