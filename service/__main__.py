@@ -1,4 +1,4 @@
-"""The command line: ``python -m service [COMMAND]``; without a command it serves."""
+"""The command line: ``python -m service [COMMAND]``. The default command is ``serve``."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ _COMMANDS = (serve, check, predict, key, settings, openapi)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit status: 2 for wrong settings or options, and others that stop it."""
+    """Run one command and return its exit status: 2 for wrong settings, options, bundles or outputs."""
     fill_standard_streams()
     options = _parser().parse_args(arguments)
     try:

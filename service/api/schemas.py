@@ -56,8 +56,7 @@ class PredictionSet(BaseModel):
     coverage: float = Field(
         gt=0,
         lt=1,
-        description="Target share of images, like those of the validation data, whose set contains their true "
-        "class.",
+        description="Target share of images like the validation images whose set contains their true class.",
     )
     labels: list[str] = Field(
         min_length=1,
@@ -205,9 +204,9 @@ class ModelCard(BaseModel):
     disagreement: Disagreement
     quality: QualityLimits
     metrics: dict[str, Interval] = Field(
-        description="Measured on the test part, which earlier versions of the model may have been scored on, "
-        "too. Of the label that the answers give, except those named `argmax`; in bundles up to 1.2.1 "
-        "`accuracy` is of the most probable class, too."
+        description="Measured on the test part, which may also have scored earlier versions of the model. "
+        "They apply to the predicted label, except those named `argmax`. In bundles up to 1.2.1, `accuracy` "
+        "applies to the most probable class."
     )
     subgroups: list[Subgroup] = Field(
         description="The same metrics for groups of test images. Empty if the data defines no groups."

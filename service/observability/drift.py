@@ -5,7 +5,6 @@ confidence.
 """
 
 import math
-import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Literal
@@ -46,7 +45,10 @@ def population_stability_index(counts: Sequence[float], reference: Sequence[floa
 
 
 class Drift:
-    """The recent predictions of one model and their drift from its reference. Thread-safe."""
+    """The recent predictions of one model and their drift from its reference.
+
+    Only the event loop adds images. Other threads may read, and may miss the last image.
+    """
 
     def __init__(self, reference: DriftReference, *, window: int) -> None:
         """Start without images. ``window`` is the largest number of recent images that count."""
@@ -58,16 +60,14 @@ class Drift:
         self._counts = {of: [0] * len(bins) for of, bins in self._reference.items()}
         self._window: deque[tuple[int, int]] = deque()
         self._size = window
-        self._lock = threading.Lock()
 
     def add(self, label: str, confidence: float) -> None:
         """Count one prediction: the code of its class, and its largest probability, 0..1. Takes O(1)."""
         bins = self._codes[label], min(int(confidence * CONFIDENCE_BINS), CONFIDENCE_BINS - 1)
-        with self._lock:
-            if len(self._window) == self._size:
-                self._count(self._window.popleft(), -1)
-            self._window.append(bins)
-            self._count(bins, 1)
+        self._window.append(bins)
+        self._count(bins, 1)
+        if len(self._window) > self._size:
+            self._count(self._window.popleft(), -1)
 
     @property
     def images(self) -> int:
@@ -76,8 +76,7 @@ class Drift:
 
     def index(self, of: Literal["label", "confidence"]) -> float:
         """Return the population stability index of the window, or NaN below ``MIN_IMAGES`` images."""
-        with self._lock:
-            counts = list(self._counts[of])
+        counts = list(self._counts[of])
         if sum(counts) < MIN_IMAGES:
             return math.nan
         return population_stability_index(counts, self._reference[of])

@@ -62,8 +62,8 @@ class TextFormatter(logging.Formatter):
 class LineHandler(logging.Handler):
     """Writes lines to a stream in a thread. ``emit`` never blocks and never raises.
 
-    ``logging.handlers.QueueListener`` neither counts lost lines nor stops in bounded time when the
-    stream stalls.
+    The standard library's ``QueueHandler`` writes to standard error from the logging thread when its queue is
+    full, and ``QueueListener.stop`` waits forever for a stalled reader.
     """
 
     def __init__(self, stream: io.RawIOBase, max_waiting: int = 10_000) -> None:

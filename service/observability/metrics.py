@@ -24,7 +24,7 @@ _BATCH = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """All metrics of one server, which is also the observer of its batchers. Thread-safe."""
+    """All metrics of one server. Thread-safe."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()

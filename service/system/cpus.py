@@ -37,7 +37,10 @@ def _quotas_v2(root: Path) -> list[float]:
 
 
 def _quotas_v1(root: Path) -> list[float]:
-    """Return the quotas, in cores, of this process's cgroup (cgroup v1). A quota of -1 means none."""
+    """Return the quotas, in cores, of this process's cgroup (cgroup v1).
+
+    Cgroup v1 is the default of RHEL 8 and its derivatives. A quota of -1 means none.
+    """
     own = _own_cgroup(root, controller="cpu")
     quotas = []
     for name in ("cpu", "cpu,cpuacct"):

@@ -53,7 +53,8 @@ def return_large_blocks() -> None:
 def total_memory() -> int:
     """Return the resident bytes of this process and its descendants, with shared pages counted once.
 
-    Takes some milliseconds. Returns 0 where ``/proc`` is missing.
+    Takes some milliseconds. Returns 0 where ``/proc`` is missing. Reads ``/proc`` itself, because psutil
+    would add a compiled package to the image for these few lines.
     """
     return sum(_proportional_set_size(process) for process in _process_tree(os.getpid()))
 

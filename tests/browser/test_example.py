@@ -17,7 +17,7 @@ const console = { lines: [], log(...values) { this.lines.push(values.join(" "));
 _AFTER = "})().then(() => done(console.lines), (error) => done([String(error)]));"
 
 
-def test_the_client_of_the_api_page_runs_in_a_page(visitor: Visitor, server: Process, lesion: Path) -> None:
+def test_the_example_client_runs_in_a_page(visitor: Visitor, server: Process, lesion: Path) -> None:
     lines = block("docs/clinic-api.md", "Clients", "javascript").splitlines()
     kept = [line for line in lines if "import " not in line and "writeFile" not in line]
     assert len(kept) == len(lines) - 2

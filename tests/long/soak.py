@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
@@ -173,7 +172,7 @@ def main() -> int:
     print(text)
     for fault in [asked.wrong for asked in failed][:20] + faults[:20]:
         print("  " + fault, file=sys.stderr)
-    figures = {"figures": dict(rows), "looks": [{"seconds": at} | asdict(look) for at, look in looks]}
+    figures = {"figures": dict(rows), "looks": [{"seconds": at} | look._asdict() for at, look in looks]}
     save(options.out / "soak.json", figures)
     (options.out / "soak.md").write_text(text + "\n")
     return 1 if failed or faults else 0

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from service.errors import DeadlinePassed, NotReady
-from service.inference.batcher import Batcher, Observer
+from service.inference.batcher import Batcher
+from service.observability.metrics import Metrics
 from tests.service.app_client import wait_for
 
 
@@ -38,10 +39,11 @@ def work() -> Iterator[Work]:
     work.go.set()
 
 
-class EventLog:
-    """An observer that records its events."""
+class MetricsLog(Metrics):
+    """Metrics that record the lengths of the queue and the sizes of batches."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.depths: list[int] = []
         self.sizes: list[int] = []
 
@@ -51,8 +53,6 @@ class EventLog:
     def batch_started(self, waits: Sequence[float]) -> None:
         self.sizes.append(len(waits))
 
-    def batch_finished(self, seconds: float) -> None: ...
-
 
 def batcher(
     run: Callable[[Sequence[int]], Sequence[int]],
@@ -61,14 +61,14 @@ def batcher(
     size: int = 4,
     timeout: float = 0.0,
     stuck_after: float = float("inf"),
-    observer: Observer | None = None,
+    metrics: Metrics | None = None,
 ) -> Batcher[int, int]:
     return Batcher(
         run,
         workers=workers,
         max_batch_size=size,
         batch_timeout=timeout,
-        observer=observer or EventLog(),
+        metrics=metrics or Metrics(),
         stuck_after=stuck_after,
     )
 
@@ -124,8 +124,8 @@ def test_cancelled_and_expired_items_are_never_run(work: Work) -> None:
 
 
 def test_cancelled_items_leave_the_queue_at_once(work: Work) -> None:
-    log = EventLog()
-    b = batcher(work, observer=log)
+    log = MetricsLog()
+    b = batcher(work, metrics=log)
     b.submit(0)
     assert work.started.acquire(timeout=20)
     abandoned, wanted = b.submit(1), b.submit(2)
@@ -140,8 +140,8 @@ def test_cancelled_items_leave_the_queue_at_once(work: Work) -> None:
 def test_retries_after_a_failed_batch_skip_expired_and_cancelled_items(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = EventLog()
-    b = batcher(work, observer=log)
+    log = MetricsLog()
+    b = batcher(work, metrics=log)
     b.submit(0)
     assert work.started.acquire(timeout=20)
     until = time.monotonic() + 600
@@ -252,8 +252,8 @@ def test_closing_fails_the_items_still_queued_after_its_timeout(work: Work) -> N
 
 
 def test_as_many_batches_run_at_a_time_as_there_are_workers(work: Work) -> None:
-    log = EventLog()
-    b = batcher(work, workers=3, size=1, observer=log)
+    log = MetricsLog()
+    b = batcher(work, workers=3, size=1, metrics=log)
     futures = [b.submit(i) for i in range(8)]
     for _ in range(3):
         assert work.started.acquire(timeout=20)

@@ -1,4 +1,4 @@
-"""A new bundle takes the place of the old one while requests are answered; a bad one does not."""
+"""A reload replaces the model while requests run, and refuses a bad bundle."""
 
 import gc
 import logging
@@ -29,7 +29,7 @@ KEY = {"x-api-key": TOKEN}
 
 @pytest.fixture
 def no_garbage_collection() -> Iterator[None]:
-    """Only what no cycle of references holds is let go."""
+    """Disable the garbage collector: the model must be freed by reference counts alone."""
     gc.collect()
     gc.disable()
     yield
@@ -81,7 +81,7 @@ def test_a_reload_serves_what_the_folder_holds_now(door: Client, bundles: Bundle
 
 
 @pytest.mark.usefixtures("no_garbage_collection")
-def test_requests_end_with_the_model_they_began_with_and_then_it_is_let_go(
+def test_requests_finish_with_their_model_and_then_it_is_freed(
     door: Client, bundles: Bundles, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict(door, jpeg)
@@ -114,7 +114,7 @@ def test_requests_end_with_the_model_they_began_with_and_then_it_is_let_go(
     wait_for(lambda: classifier() is None and predictor() is None and session() is None)
 
 
-def test_a_bundle_that_is_being_served_already_is_verified_but_not_loaded_again(
+def test_a_bundle_already_being_served_is_verified_but_not_loaded_again(
     door: Client, bundles: Bundles
 ) -> None:
     served = door.runtime.classifier
@@ -166,7 +166,7 @@ def edited(old: str, new: str) -> Callable[[Path], None]:
         (wrong_outputs, "model.onnx: probabilities: expected shape"),
     ],
 )  # fmt: skip
-def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_goes_on(
+def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_stays(
     door: Client,
     bundles: Bundles,
     jpeg: bytes,
@@ -204,7 +204,7 @@ def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_goes_on(
         ),
     ],
 )
-def test_whatever_else_keeps_a_bundle_from_loading_is_a_refusal_too(
+def test_other_errors_while_loading_are_refusals_too(
     door: Client,
     bundles: Bundles,
     jpeg: bytes,
@@ -227,7 +227,7 @@ def test_whatever_else_keeps_a_bundle_from_loading_is_a_refusal_too(
 
 
 @pytest.mark.usefixtures("no_garbage_collection")
-def test_a_refused_model_is_let_go(door: Client, bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_model_is_freed(door: Client, bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
     refused: list[weakref.ref[OnnxSession]] = []
 
     def fail(predictor: OnnxSession, _: int) -> None:
@@ -282,7 +282,7 @@ def test_one_reload_runs_at_a_time_and_none_while_starting_or_draining(
         door.stop()
 
 
-def test_nobody_reloads_without_a_key_of_the_role_admin(bundles: Bundles, tmp_path: Path) -> None:
+def test_a_reload_requires_a_key_with_the_role_admin(bundles: Bundles, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(line_of("clinic", TOKEN))
     with running(bundles.current, api_keys_file=keys) as door:
@@ -292,9 +292,7 @@ def test_nobody_reloads_without_a_key_of_the_role_admin(bundles: Bundles, tmp_pa
         assert_problem(door.post("/admin/reload"), 403, "forbidden")
 
 
-def test_a_model_with_other_classes_leaves_no_label_of_the_old_one_behind(
-    tmp_path: Path, jpeg: bytes
-) -> None:
+def test_metrics_of_the_old_classes_disappear_with_the_old_model(tmp_path: Path, jpeg: bytes) -> None:
     bundles = Bundles(tmp_path, classes=HAM10000_LABELS[3:5])
     with running(bundles.current) as door:
         assert door.post("/predict", content=jpeg, headers=JPEG).status_code == 200
@@ -307,7 +305,7 @@ def test_a_model_with_other_classes_leaves_no_label_of_the_old_one_behind(
         assert metrics["dermaserve_drift_images"] == 0
 
 
-def test_a_reload_says_why_it_failed_to_whoever_calls_it(door: Client, bundles: Bundles) -> None:
+def test_a_reload_in_process_raises_the_reason_of_its_failure(door: Client, bundles: Bundles) -> None:
     (bundles.folder / "new" / MODEL_NAME).unlink()
     bundles.switch("new")
     with pytest.raises(BundleRefused, match=r"model\.onnx: cannot be read"):
