@@ -178,7 +178,7 @@ def test_a_member_is_taken_from_another_run_of_the_same_split(
     assert taken.read_bytes() == original.read_bytes()
     done = _training(*arguments, "--out", tmp_path / "third", "--color", "grey", *member)
     assert done.returncode == 2
-    assert "its mobilenet_v2 cannot be taken: it differs in color" in done.stderr
+    assert "mobilenet_v2 cannot be used, it differs in color" in done.stderr
 
 
 def test_jax_trains_on_two_devices_and_tensorflow_evaluates(dataset: Path, tmp_path: Path) -> None:
