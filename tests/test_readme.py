@@ -21,9 +21,8 @@ from service.admission.api_keys import line_of, new_token
 from service.api.schemas import Prediction
 from service.http.problems import Problem
 from tests.service.app_client import wait_for
-from tests.service.conftest import encoded
 from tests.service.process import ROOT, Process, process
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
 from tests.tiny_bundle import write_tiny_bundle
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
