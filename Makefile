@@ -6,6 +6,7 @@ PYTHON = python3
 SERVE_ENV = .venv-serve
 DEV_ENV = .venv
 AUDIT_ENV = .venv-audit
+DOCS_ENV = .venv-docs
 # An NVIDIA GPU whose driver answers gets onnxruntime-gpu, anything else onnxruntime; never both.
 DEVICE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 EXTRAS =
@@ -15,7 +16,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast lint fuzz hostile rolling soak bench bench-train bench-gpu train-env openapi lock bench-lock docker-test sbom audit clean
+.PHONY: help serve test test-fast test-integration lint fuzz hostile rolling soak bench bench-train bench-gpu train-env openapi pages docs lock bench-lock docker-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,6 +33,8 @@ test-fast: $(DEV_ENV)/.installed ## ruff, and the tests without training, browse
 	$(DEV_ENV)/bin/ruff check .
 	$(DEV_ENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile \
 		-m "not bench and not browser and not deploy and not process and not training"
+
+test-integration: docker-test ## what needs more than this machine's Python: the containers (needs Docker)
 
 lint: $(DEV_ENV)/.installed ## ruff and mypy
 	$(DEV_ENV)/bin/ruff check .
@@ -73,6 +76,20 @@ train-env: $(DEV_ENV)/.installed ## install what training and tests need into .v
 openapi: $(DEV_ENV)/.installed ## write openapi/openapi.json from the code
 	$(DEV_ENV)/bin/python -m service openapi > openapi/openapi.json
 
+pages: $(DEV_ENV)/.installed ## write the pages that the code generates: settings and recipes
+	$(DEV_ENV)/bin/python -m service settings > docs/settings.md
+	$(DEV_ENV)/bin/python -m training recipes --markdown > docs/recipes.md
+
+# The documents and the files that they link to, in their own folders, so that links work as they do on a forge.
+DOCUMENTS = '*.md' 'docs/*' 'models/*/report/*' LICENSE 'models/*/LICENSE' CITATION.cff openapi deploy/prometheus/rules.yml \
+	deploy/grafana/dashboards tests/deploy/rules_test.yml tests/test_imports.py training/export/graph.py
+docs: $(DOCS_ENV)/.installed ## build the documents as a site in build/site, strictly
+	rm -rf build/docs build/site
+	mkdir -p build/docs
+	git ls-files -z -- $(DOCUMENTS) ':!.github' | tar -c --null -T - | tar -x -C build/docs
+	NO_MKDOCS_2_WARNING=1 $(DOCS_ENV)/bin/mkdocs build --quiet --strict
+	@echo "build/site/index.html"
+
 lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 	$(DEV_ENV)/bin/python -m pip install -q uv
 	$(LOCK) --extra cpu --extra dicom --extra otel --extra train --extra dev -o requirements/dev.txt
@@ -81,6 +98,7 @@ lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 	$(LOCK) --extra dicom -c requirements/dev.txt -o requirements/dicom.txt
 	$(LOCK) --extra otel -c requirements/dev.txt -o requirements/otel.txt
 	$(COMPILE) --group audit -o requirements/audit.txt
+	$(COMPILE) --group docs -c requirements/dev.txt -o requirements/docs.txt
 	$(LOCK) bench/gpu-requirements.in --extra gpu -c requirements/dev.txt -o bench/gpu-requirements.txt
 
 # What decides the cost of an image is of our version, the rest of each peer's own choice.
@@ -109,7 +127,7 @@ audit: $(AUDIT_ENV)/.installed ## look all locked packages up among the known vu
 		$(addprefix -r ,$(wildcard requirements/*.txt))
 
 clean: ## remove the environments and caches
-	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) .venv-bench-* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) $(DOCS_ENV) .venv-bench-* build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 NEW_ENV = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	"Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.13 ..." % v)' && $(PYTHON) -m venv
@@ -131,6 +149,12 @@ $(AUDIT_ENV)/.installed: requirements/audit.txt
 	rm -rf $(AUDIT_ENV)
 	$(NEW_ENV) $(AUDIT_ENV)
 	$(AUDIT_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+$(DOCS_ENV)/.installed: requirements/docs.txt
+	rm -rf $(DOCS_ENV)
+	$(NEW_ENV) $(DOCS_ENV)
+	$(DOCS_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
 .venv-bench-gpu/.installed: bench/gpu-requirements.txt

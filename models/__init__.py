@@ -1,5 +1,5 @@
 """The contract between training and serving: labels, preprocessing and the bundle format.
 
-``training`` writes bundles, ``service`` reads them, and neither imports the other.
-This package therefore needs nothing heavier than pydantic, Pillow and NumPy.
+``training`` writes bundles and ``service`` reads them; neither imports the other.
+This package depends only on pydantic, Pillow and NumPy (and optionally on pydicom).
 """

@@ -1,15 +1,15 @@
-"""The bundle: one exported model with everything needed to serve it honestly.
+"""The bundle: an exported model, its decision rule and its measured performance, in one folder.
 
-A bundle is a folder::
+A bundle holds::
 
-    model.onnx       the graph: uint8 images in, calibrated probabilities and maps out
-    manifest.json    what the graph is, how to decide with it, and how good it was measured to be
-    MODEL_CARD.md    the same for people
-    report/          the evaluation that the manifest's figures come from
+    model.onnx       the graph: uint8 images in, calibrated probabilities and class activation maps out
+    manifest.json    the graph's interface, the decision rule and the measured metrics
+    MODEL_CARD.md    the same information as text
+    report/          the evaluation from which the manifest's metrics come
 
-``save_bundle`` writes the manifest with the sha256 of every other file; ``load_bundle`` checks
-all of them, so that a service never answers from an altered or half-copied model. The parts of
-the manifest are importable from here, whichever file of the contract defines them.
+``save_bundle`` writes the manifest with the sha256 of every other file. ``load_bundle`` checks every
+sha256, so a service never loads an altered or incomplete model. This module re-exports all parts of
+the manifest.
 """
 
 import hashlib
@@ -77,7 +77,10 @@ class Bundle(Strict):
     """A verified bundle on disk.
 
     Attributes:
-        digest: sha256 of the manifest, and so of the whole bundle: the manifest has those of its files.
+        path: the bundle's folder.
+        manifest: its verified manifest.
+        digest: sha256 of ``manifest.json``. It identifies the whole bundle, because the manifest holds the
+            sha256 of every other file.
     """
 
     path: Path
@@ -93,11 +96,11 @@ class Bundle(Strict):
 def load_bundle(path: Path) -> Bundle:
     """Read and verify the bundle in the folder ``path``.
 
-    Verifies the manifest against its schema and every listed file against its sha256. The graph's
-    own inputs and outputs are compared with the manifest where it is loaded, by the predictor.
+    Verifies the manifest against its schema and every listed file against its sha256. It does not open
+    the graph: whoever loads the graph compares its inputs and outputs with the manifest.
 
     Raises:
-        BundleError: naming the file or field that is wrong, and why.
+        BundleError: a file or a field is wrong; the message names it and the reason.
     """
     manifest_path = path / MANIFEST_NAME
     try:
@@ -107,7 +110,7 @@ def load_bundle(path: Path) -> Bundle:
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
-        raise _not_as_expected(manifest_path, error) from error
+        raise _schema_error(manifest_path, error) from error
     if MODEL_NAME not in manifest.files:
         raise _wrong(manifest_path, MANIFEST_NAME, f"files: {MODEL_NAME} missing")
     root = path.resolve()
@@ -116,24 +119,27 @@ def load_bundle(path: Path) -> Bundle:
         if not file.is_relative_to(root):
             raise _wrong(manifest_path, MANIFEST_NAME, f"files: {name} lies outside the bundle")
         if file.exists() and not file.is_file():
-            raise _wrong(file, name, "is no regular file")  # reading a pipe would wait for ever
+            raise _wrong(file, name, "not a regular file")  # reading a pipe would block forever
         try:
             actual = _sha256(file)
         except OSError as error:
             raise _unreadable(file, name, error) from error
         if actual != expected:
-            raise _wrong(file, name, f"sha256 is {actual}, the manifest says {expected}")
+            raise _wrong(file, name, f"sha256 is {actual}, but the manifest lists {expected}")
     return Bundle(path=path, manifest=manifest, digest=hashlib.sha256(text).hexdigest())
 
 
 def save_bundle(path: Path, manifest: Manifest) -> Bundle:
     """Write ``manifest.json`` with the sha256 of every file already in the folder ``path``.
 
+    Returns:
+        The bundle, as ``load_bundle`` reads it back.
+
     Raises:
-        BundleError: ``model.onnx`` is not there.
+        BundleError: ``model.onnx`` is missing, or the bundle fails verification.
     """
     if not (path / MODEL_NAME).is_file():
-        raise BundleError(f"{path / MODEL_NAME}: missing; export the graph before the manifest")
+        raise BundleError(f"{path / MODEL_NAME}: missing; export the graph before writing the manifest")
     files = {
         file.relative_to(path).as_posix(): _sha256(file)
         for file in sorted(path.rglob("*"))
@@ -155,8 +161,8 @@ def _unreadable(file: Path, name: str, error: OSError) -> BundleError:
     )
 
 
-def _not_as_expected(file: Path, error: ValidationError) -> BundleError:
-    """What is wrong with a manifest; of a manifest of another schema, only that."""
+def _schema_error(file: Path, error: ValidationError) -> BundleError:
+    """Report a wrong schema version if there is one, otherwise the first wrong field."""
     errors = error.errors()
     for found in errors:
         if found["loc"] == ("schema_version",):
@@ -164,12 +170,12 @@ def _not_as_expected(file: Path, error: ValidationError) -> BundleError:
                 file,
                 MANIFEST_NAME,
                 f"schema_version: expected {SCHEMA_VERSION}, got {found['input']!r}; "
-                "export the bundle again, with `python -m training export` of this revision",
+                "export the bundle again with `python -m training export` of this revision",
             )
     field = ".".join(str(part) for part in errors[0]["loc"]) or "manifest"
     return BundleError(
         f"{file}: {field}: {errors[0]['msg']}",
-        public=f"{MANIFEST_NAME}: {field}: not as schema {SCHEMA_VERSION} demands",
+        public=f"{MANIFEST_NAME}: {field}: does not match schema {SCHEMA_VERSION}",
     )
 
 

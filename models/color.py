@@ -1,8 +1,8 @@
-"""Colours by an embedded ICC profile to sRGB, in which the training data is.
+"""Converts colours from an embedded ICC profile to sRGB, the colour space of the training data.
 
-A picture is scaled down before, so that the size of the file does not matter.
+The caller scales the image down first, so the cost does not depend on the size of the file.
 
-Reference: ICC.1:2022, section 7.2 (the header of a profile).
+Reference: ICC.1:2022, section 7.2 (profile header).
 """
 
 import io
@@ -12,34 +12,34 @@ import numpy as np
 from PIL import Image, ImageCms
 
 _MODES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}
-"""Colour space in the header of a profile, to Pillow's mode."""
+"""Maps the colour space in a profile's header to Pillow's mode."""
 
-_LARGEST = 4_000_000
-"""Bytes of a profile that is used. Those of printing presses have up to 3 MB, those of cameras a few KB."""
+_MAX_PROFILE_BYTES = 4_000_000
+"""Larger profiles are ignored. Profiles of printing presses have up to 3 MB, those of cameras a few kB."""
 
-_LARGEST_KEPT = 100_000
-"""Bytes of a profile whose conversion is kept. Those of cameras take 0.5 to 10 kB."""
+_MAX_CACHED_PROFILE_BYTES = 100_000
+"""Conversions of larger profiles are not cached. Profiles of cameras have 0.5 to 10 kB."""
 
-_UNSEEN = 2
-"""A profile that moves no sample by more than this, of 255, is sRGB under whatever name."""
+_SRGB_TOLERANCE = 2
+"""A profile that changes no sample by more than this (of 255) counts as sRGB."""
 
 
 def to_srgb(image: Image.Image, profile: object, *, grey: bool) -> Image.Image | None:
-    """Convert a small picture from the colours of ``profile`` to sRGB.
+    """Convert a small image from the colours of ``profile`` to sRGB.
 
     Args:
-        image: ``RGB``, ``RGBA``, ``L`` or ``CMYK``.
-        profile: what the file holds: the bytes of an ICC profile, or anything else where it is damaged.
+        image: an image of mode ``RGB``, ``RGBA``, ``L`` or ``CMYK``.
+        profile: the bytes of an ICC profile; any other value counts as a broken profile.
         grey: whether the file has one channel besides transparency.
 
     Returns:
-        ``image`` itself where the profile is sRGB; else a new one, ``RGB`` or ``RGBA``. None where the
-        profile is broken, or of another colour space than the picture's.
+        ``image`` itself if the profile is sRGB, otherwise a new image of mode ``RGB`` or ``RGBA``.
+        None if the profile is broken, too large, or does not match the image's colour space.
     """
-    if not isinstance(profile, bytes) or len(profile) > _LARGEST:
+    if not isinstance(profile, bytes) or len(profile) > _MAX_PROFILE_BYTES:
         return None
     mode = _MODES.get(profile[16:20])
-    # Grey may have a profile of RGB: it then means equal red, green and blue.
+    # A grey image may have an RGB profile: its samples then stand for equal red, green and blue.
     fits = {"RGB": image.mode != "CMYK", "L": grey, "CMYK": image.mode == "CMYK"}
     if mode is None or not fits[mode]:
         return None
@@ -47,7 +47,7 @@ def to_srgb(image: Image.Image, profile: object, *, grey: bool) -> Image.Image |
     try:
         transform = _transform(profile, mode)
         converted = image if transform is None else transform.apply(colors)
-    except (OSError, ValueError, ImportError):  # of Little CMS; the last where Pillow was built without it
+    except (OSError, ValueError, ImportError):  # ImportError: Pillow was built without Little CMS
         return None
     if image.mode == "RGBA" and converted is not image:
         converted.putalpha(image.getchannel("A"))
@@ -55,22 +55,23 @@ def to_srgb(image: Image.Image, profile: object, *, grey: bool) -> Image.Image |
 
 
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """As ``_new_transform``, kept for profiles of a camera's size: memory is not for a client to fill."""
-    return (_kept_transform if len(profile) <= _LARGEST_KEPT else _new_transform)(profile, mode)
+    """Return ``_new_transform(…)``, cached for small profiles only, so that clients cannot fill memory."""
+    cached = len(profile) <= _MAX_CACHED_PROFILE_BYTES
+    return (_cached_transform if cached else _new_transform)(profile, mode)
 
 
 def _new_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The conversion of ``mode`` to RGB in sRGB; None where it would change nothing."""
+    """Build the conversion from ``mode`` to sRGB; None if the profile already is sRGB."""
     source, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
     transform = ImageCms.ImageCmsTransform(source, ImageCms.ImageCmsProfile(srgb), mode, "RGB")
     if mode == "RGB":
         levels = np.arange(0, 256, 15, dtype=np.uint8)
         probe = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)
         moved = np.asarray(transform.apply(Image.fromarray(probe))).astype(int) - probe
-        if np.abs(moved).max() <= _UNSEEN:
+        if np.abs(moved).max() <= _SRGB_TOLERANCE:
             return None
     return transform
 
 
-# Making one takes 2 to 5 ms, converting a picture 1 ms: a clinic has few kinds of camera.
-_kept_transform = lru_cache(maxsize=4)(_new_transform)
+# Building a transform takes 2 to 5 ms and applying it 1 ms. Four entries suffice: a clinic has few cameras.
+_cached_transform = lru_cache(maxsize=4)(_new_transform)

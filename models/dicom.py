@@ -1,9 +1,9 @@
-"""The first frame of a DICOM photograph; needs the optional extra ``dicom`` (pydicom).
+"""Reads the first frame of a DICOM photograph; needs the optional extra ``dicom`` (pydicom).
 
-Read are the tags that say how the pixels lie, and no other: patients, dates and institutions are
-skipped unread. Photographs only: of 8 bits a sample, uncompressed or as JPEG, the two ways in which
-cameras and dermatoscopes store them. What else DICOM allows (wider samples, palettes, deflate, JPEG
-2000 …) is refused in words. Nothing is decoded here: a JPEG goes through the one decoder of all JPEGs.
+Only the tags that describe the pixels are read; names of patients, dates and institutions are skipped.
+Supported are photographs with 8 bits per sample, uncompressed or as JPEG, because cameras and
+dermatoscopes store them in these two ways. Other encodings (wider samples, palettes, deflate, JPEG 2000 …)
+are rejected with a message that names the reason. This module does not decode a JPEG frame; the caller does.
 
 References: DICOM PS3.3 C.7.6.3 (image pixel module), PS3.5 section 8 and A.4 (encoding of pixel data).
 """
@@ -23,7 +23,7 @@ from pydicom.filereader import read_dataset
 
 from models.errors import CorruptImage, UnsupportedImage
 
-# pydicom quotes odd values, which may be of a patient, in its log and in warnings.
+# pydicom quotes invalid values in its log and its warnings; these may contain data of a patient.
 logging.getLogger("pydicom").disabled = True
 warnings.filterwarnings("ignore", category=UserWarning, module="pydicom")
 
@@ -34,14 +34,15 @@ PHOTOGRAPHS = {
     uid.VLPhotographicImageStorage: "VL Photographic Image",
     uid.DermoscopicPhotographyImageStorage: "Dermoscopic Photography Image",
 }
-"""SOP classes that may hold a picture of skin. Endoscopes, microscopes and slides do not show any."""
+"""SOP classes that may hold a photograph of skin; endoscopy, microscopy and slides cannot."""
 
 _PREFIX = 132  # bytes before the first element: the preamble and "DICM"
 _MAX_META_BYTES = 65_536
 _MAX_READS = 10_000
-"""Headers and values that are read before the pixels are reached, nested ones and fragments included.
+"""Limit on the number of headers and values read, including nested ones and fragments.
 
-Photographs have a few hundred; a body full of nested empty items would keep pydicom busy for minutes.
+Photographs have a few hundred. Without the limit, a file full of nested empty items keeps pydicom busy for
+minutes.
 """
 
 _TRANSFER_SYNTAX = 0x0002_0010
@@ -58,8 +59,8 @@ _UNDEFINED = 0xFFFF_FFFF
 
 _SAMPLES_OF = {"MONOCHROME1": 1, "MONOCHROME2": 1, "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3}
 
-# Tells a JPEG decoder that the three components are RGB (Adobe's APP14, transform 0). Without one it
-# takes them for YCbCr. A mark of the stream's own comes later, and wins.
+# Adobe's APP14 marker with transform 0: the three components are RGB. Without it, a decoder assumes YCbCr.
+# A marker of the stream itself comes later and takes precedence.
 _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 
 
@@ -67,14 +68,14 @@ class Frame(NamedTuple):
     """The first frame, not yet decoded.
 
     Attributes:
-        columns, rows: size in pixels, as the file states it.
-        photometric: a key of ``_SAMPLES_OF``.
-        planar: whether the colours lie one after the other.
-        jpeg: the frame as a JPEG file; None where it is uncompressed.
-        raw: the frame's samples; empty where it is a JPEG.
-        several_frames: whether there are more.
-        burned_in: whether the file says that text is burnt into its pixels.
-        profile: the ICC profile of its colours, None where there is none.
+        columns, rows: size in pixels, as stated in the header.
+        photometric: photometric interpretation, a key of ``_SAMPLES_OF``.
+        planar: whether each colour is stored as a plane of its own.
+        jpeg: the frame as a JPEG file; None if it is uncompressed.
+        raw: the frame's samples; empty if it is a JPEG.
+        several_frames: whether the file holds more frames.
+        burned_in: whether the file declares that its pixels contain burnt-in text.
+        profile: the embedded ICC profile, None if there is none.
     """
 
     columns: int
@@ -93,9 +94,9 @@ class Frame(NamedTuple):
         return self.photometric == "MONOCHROME1"
 
     def samples(self) -> tuple[str, NDArray[np.uint8]]:
-        """The uncompressed samples: Pillow's mode, and uint8 ``[rows, columns]`` or with 3 channels."""
+        """Return Pillow's mode and the samples, uint8 ``[rows, columns]`` or ``[rows, columns, 3]``."""
         values = np.frombuffer(self.raw, np.uint8)
-        if self.photometric == "YBR_FULL_422":  # two luma samples, then the two of colour that they share
+        if self.photometric == "YBR_FULL_422":  # two luma samples, then the Cb and Cr that they share
             quads = values.reshape(self.rows, self.columns // 2, 4)
             luma = quads[..., :2].reshape(self.rows, self.columns)
             blue, red = (np.repeat(quads[..., channel], 2, axis=1) for channel in (2, 3))
@@ -110,20 +111,19 @@ class Frame(NamedTuple):
 
 
 def read_frame(data: bytes) -> Frame:
-    """Find the first frame of the DICOM file ``data``; decodes nothing.
+    """Find the first frame of the DICOM file ``data``, without decoding it.
 
     Raises:
-        UnsupportedImage: no photograph, or pixels stored in a way that is not read.
-        CorruptImage: truncated or damaged.
+        UnsupportedImage: the file holds no photograph, or its encoding is not supported.
+        CorruptImage: the file is truncated or damaged.
+        MemoryError: memory ran out; this does not mean that the file is damaged.
     """
     try:
         return _read_frame(data)
-    except MemoryError:
-        raise  # says nothing of the file
-    except (UnsupportedImage, CorruptImage):
+    except (MemoryError, UnsupportedImage, CorruptImage):
         raise
     except Exception:
-        # pydicom raises errors of any kind on damaged files, RecursionError among them. Their texts hold
+        # On damaged files, pydicom raises errors of any type, including RecursionError. Their texts quote
         # values of the file, hence `from None`.
         raise CorruptImage("The DICOM file is truncated or damaged.") from None
 
@@ -135,7 +135,8 @@ def _read_frame(data: bytes) -> Frame:
     dataset, length = _read_header(stream, implicit=syntax == uid.ImplicitVRLittleEndian)
     if _text(dataset, _SOP_CLASS) not in PHOTOGRAPHS:
         raise UnsupportedImage(
-            f"The DICOM file holds no photograph: its SOP class is none of {', '.join(PHOTOGRAPHS.values())}."
+            "The DICOM file does not hold a photograph; expected the SOP class "
+            f"{', '.join(PHOTOGRAPHS.values())}."
         )
     if length is None:
         raise CorruptImage("The DICOM file is truncated or damaged: it has no pixel data.")
@@ -143,15 +144,17 @@ def _read_frame(data: bytes) -> Frame:
     columns, rows = _number(dataset, _COLUMNS), _number(dataset, _ROWS)
     frames = int(_text(dataset, _FRAMES) or 1)
     if min(columns, rows, frames) < 1:
-        raise CorruptImage("The DICOM file is damaged: its size makes no picture.")
+        raise CorruptImage("The DICOM file is damaged: its columns, rows or frames are less than 1.")
     jpeg, raw = None, memoryview(b"")
     if syntax == uid.JPEGBaseline8Bit:
         if length != _UNDEFINED:
             raise CorruptImage("The DICOM file is damaged: its JPEG is not encapsulated.")
         jpeg = _jpeg(stream, photometric, several=frames > 1)
     else:
-        if photometric == "YBR_FULL_422" and columns % 2:  # of a JPEG, any number will do
-            raise CorruptImage("The DICOM file is damaged: its pixels come in pairs, its columns do not.")
+        if photometric == "YBR_FULL_422" and columns % 2:  # a JPEG may have an odd number of columns
+            raise CorruptImage(
+                "The DICOM file is damaged: its pixels come in pairs, but its columns are odd."
+            )
         size = columns * rows * (2 if photometric == "YBR_FULL_422" else _SAMPLES_OF[photometric])
         end = stream.tell() + length
         if length == _UNDEFINED or length < size * frames or end > len(data):
@@ -171,7 +174,7 @@ def _read_frame(data: bytes) -> Frame:
 
 
 class _Stream(BytesIO):
-    """Bytes in memory that may be asked for only so often."""
+    """Bytes in memory with a limit on the number of reads."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -180,35 +183,39 @@ class _Stream(BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         self._reads += 1
         if self._reads > _MAX_READS:
-            raise CorruptImage("The DICOM file has more elements than a photograph's.")
+            raise CorruptImage("The DICOM file has more elements than any photograph.")
         return super().read(size)
 
 
 def _transfer_syntax(data: bytes) -> tuple[str, int]:
-    """How the rest is encoded, and where it starts: after group 2, whose stated length some files lack.
+    """Return the transfer syntax, and the offset at which the data set starts (after group 2).
 
-    pydicom would inflate a deflated file whole, to whatever it swells to: so this is read first.
+    It is checked before anything else, because pydicom inflates a deflated file without a size limit. Some
+    files do not state the length of group 2, so it is read to its end.
     """
     meta = _Stream(data[_PREFIX : _PREFIX + _MAX_META_BYTES])
 
-    def behind_group_2(tag: int, vr: str | None, length: int) -> bool:
+    def after_group_2(tag: int, vr: str | None, length: int) -> bool:
         return tag >> 16 != 2
 
-    found = read_dataset(meta, False, True, stop_when=behind_group_2, specific_tags=[_TRANSFER_SYNTAX])
+    found = read_dataset(meta, False, True, stop_when=after_group_2, specific_tags=[_TRANSFER_SYNTAX])
     syntax = _text(found, _TRANSFER_SYNTAX)
     if syntax not in (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.JPEGBaseline8Bit):
         raise UnsupportedImage(
-            "The DICOM file's transfer syntax is not read; expected uncompressed little endian or "
+            "The DICOM file's transfer syntax is not supported; expected uncompressed little endian or "
             "JPEG baseline."
         )
     return syntax, _PREFIX + meta.tell()
 
 
 def _read_header(stream: _Stream, *, implicit: bool) -> tuple[Dataset, int | None]:
-    """The wanted elements, and the length of the pixel data, if any, at which ``stream`` then stands.
+    """Read the wanted elements, and leave ``stream`` at the pixel data.
 
-    Some software encodes elements otherwise than its transfer syntax says. pydicom then goes by the first
-    element, and so does this.
+    Some software encodes elements differently from its transfer syntax. pydicom then follows the encoding of
+    the first element, and so does this function.
+
+    Returns:
+        The elements, and the length of the pixel data in bytes, None if there is none.
     """
     found: list[tuple[str | None, int]] = []
 
@@ -223,44 +230,47 @@ def _read_header(stream: _Stream, *, implicit: bool) -> tuple[Dataset, int | Non
     if not found:
         return dataset, None
     vr, length = found[0]
-    stream.seek(8 if vr is None else 12, 1)  # it was rewound to the element's tag
+    stream.seek(8 if vr is None else 12, 1)  # read_dataset() rewinds to the element's tag
     return dataset, length
 
 
 def _photometric(dataset: Dataset) -> str:
-    """What the samples mean, after a check that they are such as are read."""
+    """Return the photometric interpretation, after a check that the samples are supported."""
     found = _text(dataset, _PHOTOMETRIC)
     if found not in _SAMPLES_OF:
         raise UnsupportedImage(
-            f"The DICOM file's photometric interpretation is not read; expected {', '.join(_SAMPLES_OF)}."
+            "The DICOM file's photometric interpretation is not supported; expected "
+            f"{', '.join(_SAMPLES_OF)}."
         )
     bits = [_number(dataset, tag) for tag in (_ALLOCATED, _STORED)]
     if bits != [8, 8] or _number(dataset, _SIGNED, default=0) != 0:
-        # A wider grey picture needs a window, and which one is a matter of taste.
-        raise UnsupportedImage("The DICOM file's samples are not read; expected 8 bits, unsigned.")
+        # Displaying wider grey samples needs a window, and no window is right for all images.
+        raise UnsupportedImage("The DICOM file's samples are not supported; expected 8 bits, unsigned.")
     if _number(dataset, _SAMPLES) != _SAMPLES_OF[found]:
-        raise CorruptImage("The DICOM file is damaged: its number of samples fits no picture of its kind.")
+        raise CorruptImage(
+            "The DICOM file is damaged: its samples per pixel do not match its photometric interpretation."
+        )
     return found
 
 
 def _jpeg(stream: _Stream, photometric: str, *, several: bool) -> bytes:
-    """The first of the encapsulated frames, as a JPEG file."""
+    """Return the first of the encapsulated frames as a JPEG file."""
     fragments = generate_fragments(stream)
-    next(fragments, None)  # the table of offsets, which need not be filled in
+    next(fragments, None)  # skip the offset table, which may be empty
     frame = bytearray()
     for fragment in fragments:
         frame += fragment
-        if several and b"\xff\xd9" in fragment[-10:]:  # end of image, and padding
+        if several and b"\xff\xd9" in fragment[-10:]:  # the end-of-image marker, possibly padded
             break
     if not frame.startswith(b"\xff\xd8\xff"):
-        raise CorruptImage("The DICOM file is damaged: its frame is no JPEG.")
+        raise CorruptImage("The DICOM file is damaged: its frame is not a JPEG.")
     if photometric == "RGB":
         frame[2:2] = _ADOBE_RGB
     return bytes(frame)
 
 
 def _value(dataset: Dataset, tag: int) -> bytes:
-    """The bytes of an element as they are: pydicom converts, and complains of, nothing."""
+    """Return the raw bytes of an element, without conversion or warning by pydicom."""
     value = dataset.get_item(tag).value if tag in dataset else b""
     return value if isinstance(value, bytes) else b""
 

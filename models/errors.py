@@ -1,51 +1,51 @@
-"""One exception tree for everything the contract can refuse.
+"""The exception tree of the contract.
 
 DermaserveError
 ├── ImageError              an uploaded or training image cannot be used
-│   ├── UnsupportedImage    the bytes are no image of an accepted format
-│   ├── ImageTooLarge       more pixels than the limit, decided before decoding
-│   ├── ImageTooCostly      decoding takes more time or memory than an image may
-│   └── CorruptImage        an accepted format, but truncated or damaged
+│   ├── UnsupportedImage    not an image of a supported format
+│   ├── ImageTooLarge       more pixels than the limit; found before decoding
+│   ├── ImageTooCostly      decoding exceeds the time or memory limit
+│   └── CorruptImage        a supported format, but truncated or damaged
 └── BundleError             a model bundle is incomplete, altered or inconsistent
 
-Messages are written for the person who sent the input: they never hold a path of the server or
-the text of a library's exception (that stays in ``__cause__``, for logs). Those of BundleError are for
-the operator and name the file; its ``public`` is for others.
+The message of an ImageError is written for the sender of the image. It never contains a path of the
+server or the text of a library's exception, which stays in ``__cause__`` for the logs. The message of a
+BundleError is written for the operator and names the file; clients get its attribute ``public``.
 """
 
 
 class DermaserveError(Exception):
-    """Base of every error that dermaserve raises on purpose."""
+    """Base class of all errors that dermaserve raises itself."""
 
 
 class ImageError(DermaserveError):
-    """An image cannot be used; the message says why in words for its sender."""
+    """An image cannot be used; the message tells its sender why."""
 
 
 class UnsupportedImage(ImageError):
-    """The bytes are not an image of an accepted format, whatever their name or type claims."""
+    """The content is not an image of a supported format, whatever the file name or media type."""
 
 
 class ImageTooLarge(ImageError):
-    """The image has more pixels than the limit; nothing of it was decoded."""
+    """The image has more pixels than the limit; it was not decoded."""
 
 
 class ImageTooCostly(ImageError):
-    """Decoding the image takes more time or memory than an image may."""
+    """Decoding the image exceeds the limit on time or memory."""
 
 
 class CorruptImage(ImageError):
-    """The format is accepted, but the content is truncated or damaged."""
+    """The format is supported, but the content is truncated or damaged."""
 
 
 class BundleError(DermaserveError):
-    """A bundle fails verification; the message names the file or field and why.
+    """A bundle fails verification; the message names the file or field and the reason.
 
     Attributes:
-        public: the same for those who may read neither paths of the server nor a library's words.
+        public: the message without paths of the server and without the text of a library's exception.
     """
 
     def __init__(self, message: str, *, public: str | None = None) -> None:
-        """Refuse with ``message``, and ``public`` where that has to say less."""
+        """Store ``message`` for the operator, and ``public`` (default: the same) for clients."""
         super().__init__(message)
         self.public = public or message

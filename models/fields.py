@@ -1,4 +1,4 @@
-"""What every part of the manifest is made of: strict models, shares, measured figures."""
+"""Building blocks of the manifest: strict models, shares, metrics with intervals."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -7,21 +7,21 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
-"""A share or probability."""
+"""A share or probability, from 0 to 1."""
 
-_SUM_TOLERANCE = 1e-3  # shares may be written with four digits
+_SUM_TOLERANCE = 1e-3  # shares may be rounded to four digits
 
 
 class Strict(BaseModel):
-    """No unknown fields, no changes after loading, no NaN or infinity."""
+    """A model that rejects unknown fields, changes after loading, NaN and infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Interval(Strict):
-    """A measured figure with its 95 % bootstrap interval."""
+    """A metric with its 95 % bootstrap interval."""
 
-    # The value may lie outside: percentiles of a biased figure's bootstrap, such as ECE's, leave it there.
+    # The value may lie outside the interval: bootstrap percentiles of a biased metric, such as ECE, allow it.
     value: float
     low: float
     high: float

@@ -1,18 +1,18 @@
-"""The seven diagnostic classes of HAM10000, stated once.
+"""The seven diagnostic classes of HAM10000.
 
 Codes, names and order follow Tschandl et al., "The HAM10000 dataset", Sci. Data 5, 180161 (2018),
-table 1. ``malignant`` groups what needs treatment as a cancer or its direct precursor: akiec
-(actinic keratosis and intraepithelial carcinoma), bcc and mel, as the API contract defines
-the malignancy probability.
+table 1. The malignant classes are those treated as a cancer or as its direct precursor: akiec (actinic
+keratosis and intraepithelial carcinoma), bcc and mel. The API's malignancy probability is the sum of
+their probabilities.
 
-Training reads this list; the service does not: it reads the classes of the bundle it serves.
+Training uses this list. The service uses the classes in the manifest of its bundle.
 """
 
 from typing import NamedTuple
 
 
 class Label(NamedTuple):
-    """One diagnostic class: the ``dx`` code of the dataset, a name for people, and its group."""
+    """A diagnostic class: its ``dx`` code in the dataset, its display name, and whether it is malignant."""
 
     code: str
     name: str

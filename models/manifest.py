@@ -1,4 +1,4 @@
-"""The manifest of a bundle: what the graph is, how to decide with it, how good it was measured to be."""
+"""The manifest of a bundle: the graph's interface, the decision rule and the measured metrics."""
 
 from typing import Literal, Self
 
@@ -18,28 +18,27 @@ from models.safeguards import (
 SCHEMA_VERSION: Literal[2] = 2
 
 REQUIRED_OUTPUTS = ("probabilities", "cams", "disagreement", "ood_score")
-"""What every graph gives, see ``Manifest.outputs``."""
+"""The outputs that every graph has; ``Manifest`` describes them."""
 
 MIN_SIDE = 3
-"""Pixels: sharpness is measured with a 3 x 3 kernel."""
-
+"""Smallest height and width of the input in pixels: sharpness is measured with a 3 × 3 kernel."""
 
 Combination = Literal["mean", "vote", "specialists"]
-"""How the members become one answer: the weighted mean of their probabilities, a majority vote, or
-specialists that decide again between the classes that the first member confuses."""
+"""How the members' outputs are combined: by the weighted mean of their probabilities, by a majority vote, or
+by specialists, which decide between the classes that the first member confuses."""
 
 
 class ClassInfo(Strict):
-    """One output class, in the order of the graph's columns."""
+    """A class that the model distinguishes. The order of the classes is that of the graph's columns."""
 
-    # It stands in headers, in query strings and, with others, in one cell of a table.
+    # The pattern keeps a code valid in headers and query strings, and in a list within a cell of a table.
     code: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", examples=["mel"])
     name: str = Field(min_length=1, examples=["Melanoma"])
     malignant: bool = Field(description="Whether its probability counts towards malignancy.")
 
 
 class InputSpec(Strict):
-    """What the graph reads: uint8 ``[N, height, width, channels]``, N free."""
+    """The graph's input: uint8 ``[N, height, width, channels]``, with any N."""
 
     name: str = "image"
     height: int = Field(ge=MIN_SIDE, le=4096)
@@ -63,7 +62,8 @@ class Member(Strict):
     temperature: float = Field(gt=0, description="Divides the logits before the softmax.")
     parameters: int = Field(gt=0)
     classes: tuple[str, ...] = Field(
-        default=(), description="Codes that a specialist decides between; empty where it answers all."
+        default=(),
+        description="Codes between which a specialist decides; empty if the member predicts all classes.",
     )
 
 
@@ -80,7 +80,7 @@ class DecisionRule(Strict):
 
 
 class OperatingPoint(Strict):
-    """The malignancy threshold, chosen on validation data, and what it gave there."""
+    """The malignancy threshold, chosen on validation data, with its sensitivity and specificity there."""
 
     threshold: Unit
     target_sensitivity: Unit
@@ -89,7 +89,7 @@ class OperatingPoint(Strict):
 
 
 class DataSummary(Strict):
-    """What the model was trained and measured on."""
+    """The data on which the model was trained and evaluated."""
 
     name: str
     images: dict[str, int] = Field(description="Number of images in each part of the split.")
@@ -101,9 +101,12 @@ class DataSummary(Strict):
 class Manifest(Strict):
     """The contents of ``manifest.json``.
 
-    The graph's outputs, float32: ``probabilities`` ``[N, K]``; ``cams`` ``[N, K, h, w]``, one class
-    activation map per class; ``disagreement`` ``[N]`` in 0..1, see ``Disagreement``; ``ood_score``
-    ``[N]``, see ``OutOfDistribution``.
+    The graph's outputs are float32, for N images and K classes:
+
+    - ``probabilities`` ``[N, K]``: calibrated, each row sums to 1;
+    - ``cams`` ``[N, K, h, w]``: one class activation map for each class;
+    - ``disagreement`` ``[N]``: from 0 to 1, see ``Disagreement``;
+    - ``ood_score`` ``[N]``: see ``OutOfDistribution``.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -112,7 +115,7 @@ class Manifest(Strict):
     created: str = Field(description="UTC date of the export, ISO 8601.")
     git_revision: str = Field(description="Revision of the code that exported it.")
     training_git_revisions: tuple[str, ...] = Field(
-        description="Revisions of the code that trained it; several where the training was resumed."
+        description="Revisions of the code that trained it; several if the training was resumed."
     )
     recipe: str = Field(description="Name of the training recipe.")
     classes: tuple[ClassInfo, ...] = Field(min_length=2)
@@ -126,9 +129,13 @@ class Manifest(Strict):
     out_of_distribution: OutOfDistribution
     disagreement: Disagreement
     quality: QualityLimits
-    metrics: dict[str, Interval] = Field(description="Measured once, on the test part.")
+    metrics: dict[str, Interval] = Field(
+        description="Measured on the test part, which earlier versions of the model may have been scored on, "
+        "too. Of the label that the answers give, except those named `argmax`; in bundles up to 1.2.1 "
+        "`accuracy` is of the most probable class, too."
+    )
     subgroups: tuple[Subgroup, ...] = Field(
-        description="The same for groups of the test images; empty where the data names none."
+        description="Metrics of subgroups of the test images; empty if the data defines no subgroups."
     )
     drift_reference: DriftReference
     data: DataSummary
@@ -156,7 +163,7 @@ class Manifest(Strict):
         if len(set(codes)) != len(codes):
             raise ValueError(f"classes: codes must differ, got {', '.join(codes)}")
         if not self.malignant or len(self.malignant) == len(codes):
-            raise ValueError("classes: some, and not all, must be malignant")
+            raise ValueError("classes: expected both malignant and benign classes")
         prior = self.decision_rule.prior
         check_keys("decision_rule.prior", prior, codes)
         check_shares("decision_rule.prior", prior)
@@ -168,12 +175,11 @@ class Manifest(Strict):
         for index, member in enumerate(self.members):
             if bool(member.classes) != (self.combination == "specialists" and index > 0):
                 raise ValueError(
-                    f"members.{index}.classes: with specialists all members but the first name theirs, "
-                    "else none does"
+                    f"members.{index}.classes: only specialists list classes, and the first member is none"
                 )
             if unknown := set(member.classes) - set(codes):
                 raise ValueError(
-                    f"members.{index}.classes: {', '.join(sorted(unknown))} not among the classes"
+                    f"members.{index}.classes: {', '.join(sorted(unknown))} missing from classes"
                 )
         weight = sum(m.weight for m in self.members)
         if abs(weight - 1.0) > 1e-6:
@@ -190,8 +196,7 @@ class Manifest(Strict):
         check_keys("prediction_sets.measured", sets.measured, ("overall", *codes))
         if not 1 <= sets.mean_size.value <= len(codes):
             raise ValueError(
-                "prediction_sets.mean_size: the predicted label always belongs, so expected 1 to "
-                f"{len(codes)}, got {sets.mean_size.value:g}"
+                f"prediction_sets.mean_size: expected 1 to {len(codes)}, got {sets.mean_size.value:g}"
             )
         check_keys("drift_reference.labels", self.drift_reference.labels, codes)
         groups = [(group.factor, group.value) for group in self.subgroups]

@@ -1,22 +1,23 @@
-"""What a flag is worth: how many of the flagged lesions are malignant, at a given prevalence."""
+"""Positive and negative predictive value of the malignancy flag at a given prevalence."""
 
 from typing import NamedTuple
 
 from models.manifest import Manifest
 
 LOW_PREVALENCE = 0.05
-"""Share of malignant lesions where most are seen to be safe, as in screening."""
+"""Assumed share of malignant lesions in screening."""
 
 PREVALENCE = "malignancy_prevalence"
-"""The manifest's metric: the share of malignant images in the test part."""
+"""Name of the manifest's metric that holds the share of malignant images in the test part."""
 
 
 class PredictiveValues(NamedTuple):
-    """What a flag is worth where the share ``prevalence`` of all lesions is malignant.
+    """Predictive values at one prevalence; all are shares from 0 to 1.
 
     Attributes:
-        positive: share of the flagged lesions that are malignant; None where none is flagged.
-        negative: share of the others that are benign; None where all are flagged.
+        prevalence: share of all lesions that are malignant.
+        positive: share of the flagged lesions that are malignant; None if no lesion is flagged.
+        negative: share of the unflagged lesions that are benign; None if all lesions are flagged.
     """
 
     prevalence: float
@@ -25,15 +26,14 @@ class PredictiveValues(NamedTuple):
 
     @property
     def missed(self) -> float | None:
-        """Share of the lesions that are not flagged and malignant all the same; ``1 - negative``."""
+        """Share of the unflagged lesions that are malignant: ``1 - negative``."""
         return None if self.negative is None else 1 - self.negative
 
 
 def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> PredictiveValues:
-    """Bayes' theorem for a flag, all figures as shares of 0 to 1.
+    """Compute predictive values by Bayes' theorem; all arguments are shares from 0 to 1.
 
-    With sensitivity s, specificity t and prevalence p, the share s·p + (1 − t)·(1 − p) of all lesions is
-    flagged, and s·p is flagged and malignant::
+    With sensitivity s, specificity t and prevalence p::
 
         positive = s·p / (s·p + (1 − t)·(1 − p))
         negative = t·(1 − p) / (t·(1 − p) + (1 − s)·p)
@@ -44,10 +44,10 @@ def predictive_values(sensitivity: float, specificity: float, prevalence: float)
 
 
 def predictive_values_of(manifest: Manifest) -> tuple[PredictiveValues, ...]:
-    """At the prevalence of the test part, where the bundle states it, and at ``LOW_PREVALENCE``.
+    """Return the predictive values at the test part's prevalence (if given) and at ``LOW_PREVALENCE``.
 
-    From the sensitivity and specificity on the test part, or, where the bundle does not state them, of
-    the operating point on the validation part.
+    Uses sensitivity and specificity of the test part. If the manifest lacks them, it uses those of the
+    operating point, which were measured on the validation part.
     """
     metrics, point = manifest.metrics, manifest.operating_point
     sensitivity = metrics.get("malignancy_sensitivity", point.sensitivity).value

@@ -1,7 +1,7 @@
-"""What a manifest says so that one answer can be doubted: sets, limits and references.
+"""The safeguards of a manifest: prediction sets, thresholds for warnings, and the drift reference.
 
-Training fitted all of it, the limits of picture quality on training images and the rest on validation
-images, and measured the sets on the test part. The service only compares: it invents no threshold.
+Training fits the limits of image quality on training images and everything else on validation images. It
+measures the prediction sets on the test part. The service only compares values with these thresholds.
 """
 
 from typing import Self
@@ -11,27 +11,31 @@ from pydantic import Field, model_validator
 from models.fields import Interval, Strict, Unit, check_shares
 
 CONFIDENCE_BINS = 10
-"""Equal bins of [0, 1] that ``DriftReference.confidence`` counts in; the last one holds 1."""
+"""Number of equal bins of [0, 1] in ``DriftReference.confidence``; the last bin includes 1."""
 
 
 class PredictionSets(Strict):
-    """Which classes are kept in an answer, so that the true one is among them at a stated rate.
+    """Thresholds of prediction sets, and their measured coverage and size.
 
-    A class belongs to an image's set when its probability reaches the class's threshold; the
-    predicted label and the most probable class always belong. Thresholds are those of split conformal
-    prediction, conditional on the class and fitted for these sets: of each class's own images, at least
-    the share ``coverage`` has it in its set (Vovk, "Conditional validity of inductive conformal
-    predictors", ACML 2012; Sadinle, Lei and Wasserman, "Least ambiguous set-valued classifiers with
-    bounded error levels", JASA 114, 2019). That holds for new images that are exchangeable with the
-    validation images.
+    A class belongs to an image's set if its probability reaches the class's threshold. The predicted label
+    and the most probable class always belong. The thresholds are fitted by split conformal prediction
+    conditional on the class (Vovk, "Conditional validity of inductive conformal predictors", ACML 2012;
+    Sadinle, Lei and Wasserman, "Least ambiguous set-valued classifiers with bounded error levels", JASA
+    114, 2019): for each class, at least the share ``coverage`` of its images has it in the set. This holds
+    for new images that are exchangeable with the validation images, if nothing else was fitted on these. If
+    they also selected the epochs, the coverage is only a target; ``measured`` states what was reached.
     """
 
     coverage: float = Field(
-        gt=0, lt=1, examples=[0.9], description="Share of images whose set is meant to hold their true class."
+        gt=0,
+        lt=1,
+        examples=[0.9],
+        description="Target share of images whose set contains their true class.",
     )
     thresholds: dict[str, Unit] = Field(
         examples=[{"mel": 0.08, "nv": 0.31}],
-        description="By class code: the class belongs to the set when its probability reaches this.",
+        description="Threshold of each class, by code: the class belongs to the set if its probability "
+        "reaches the threshold.",
     )
     measured: dict[str, Interval] = Field(
         examples=[{"overall": {"value": 0.9, "low": 0.88, "high": 0.92}}],
@@ -41,47 +45,41 @@ class PredictionSets(Strict):
 
 
 class OutOfDistribution(Strict):
-    """When an image counts as unlike the training data: its ``ood_score`` is over the threshold."""
+    """An image counts as unlike the training data if its ``ood_score`` exceeds the threshold."""
 
     method: str = Field(
         min_length=1,
         examples=["energy"],
-        description="How the graph computes `ood_score`, where higher is stranger.",
+        description="How the graph computes `ood_score`; higher means less like the training data.",
     )
-    threshold: float = Field(examples=[-3.1], description="Over it: `out_of_distribution`.")
+    threshold: float = Field(examples=[-3.1], description="Above it: `out_of_distribution`.")
     quantile: Unit = Field(
-        examples=[0.99], description="Share of the validation images at or under the threshold."
+        examples=[0.99], description="Share of the validation images at or below the threshold."
     )
 
 
 class Disagreement(Strict):
-    """When the members count as disagreeing: their disagreement is over the threshold.
+    """The members count as disagreeing if the graph's ``disagreement`` exceeds the threshold.
 
-    The graph's ``disagreement`` is the weighted mean, over the members, of the total variation
-    distance between the member's probabilities and the ensemble's: 0 when all agree (or there is
-    one), 1 at most.
+    ``disagreement`` is the weighted mean, over the members, of the total variation distance between the
+    member's probabilities and the ensemble's. It ranges from 0 (all agree, or there is one member) to 1.
     """
 
-    threshold: Unit = Field(examples=[0.21], description="Over it: `members_disagree`.")
+    threshold: Unit = Field(examples=[0.21], description="Above it: `members_disagree`.")
     quantile: Unit = Field(
-        examples=[0.99], description="Share of the validation images at or under the threshold."
+        examples=[0.99], description="Share of the validation images at or below the threshold."
     )
 
 
 class QualityLimits(Strict):
-    """Between which figures the quality of a picture is usual; see ``models.quality`` for the figures.
-
-    They are quantiles of the training images, because none of these figures means anything by itself.
-    """
+    """Limits of the image quality that ``models.quality`` measures: quantiles of the training images."""
 
     sharpness_min: float = Field(ge=0, description="Below it: `blurred`.")
     brightness_min: float = Field(ge=0, le=255, description="Below it: `under_exposed`.")
     brightness_max: float = Field(ge=0, le=255, description="Above it: `over_exposed`.")
     contrast_min: float = Field(ge=0, description="Below it: `low_contrast`.")
     clipped_max: Unit = Field(description="Above it: `over_exposed`.")
-    quantile: Unit = Field(
-        examples=[0.99], description="Share of the training images on the good side of each limit."
-    )
+    quantile: Unit = Field(examples=[0.99], description="Share of the training images within each limit.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -94,7 +92,7 @@ class QualityLimits(Strict):
 
 
 class DriftReference(Strict):
-    """What the model said of its validation images, to compare a clinic's images with."""
+    """Predictions on the validation images, with which the service compares those on new images."""
 
     images: int = Field(gt=0, description="Number of images counted.")
     labels: dict[str, Unit] = Field(
@@ -103,8 +101,8 @@ class DriftReference(Strict):
     confidence: tuple[Unit, ...] = Field(
         min_length=CONFIDENCE_BINS,
         max_length=CONFIDENCE_BINS,
-        description=f"Shares of the images by their largest probability, in {CONFIDENCE_BINS} equal bins of "
-        "0 to 1.",
+        description=f"Shares of the images by their largest probability, in {CONFIDENCE_BINS} equal bins "
+        "from 0 to 1.",
     )
 
     @model_validator(mode="after")
@@ -115,9 +113,11 @@ class DriftReference(Strict):
 
 
 class Subgroup(Strict):
-    """How good the model was measured to be on one group of the test images."""
+    """Metrics on one subgroup of the test images."""
 
-    factor: str = Field(min_length=1, examples=["sex"], description="What the groups differ in.")
-    value: str = Field(min_length=1, examples=["female"], description="Which group this is.")
-    images: int = Field(gt=0, description="Number of test images in it.")
+    factor: str = Field(
+        min_length=1, examples=["sex"], description="The attribute that defines the subgroups."
+    )
+    value: str = Field(min_length=1, examples=["female"], description="The attribute's value.")
+    images: int = Field(gt=0, description="Number of test images in the subgroup.")
     metrics: dict[str, Interval]

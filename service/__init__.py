@@ -1,28 +1,28 @@
-"""The HTTP service: reads a bundle, answers images with probabilities and overlays.
+"""The HTTP service: serves a bundle, and returns probabilities and overlays for images.
 
-Importing it loads neither TensorFlow nor Keras, and loads ONNX Runtime only with a bundle.
+It never imports TensorFlow or Keras, and imports ONNX Runtime only to load a bundle.
 
-Its rooms, from the command line down; each imports only rooms below it::
+Its packages and modules, from the command line down. Each imports only those below it::
 
     cli             the commands of ``python -m service``
-    server, app     the process: listeners, signals, draining; the ASGI application
-    bulk            files without a server
-    api             what a client may ask
-    lifecycle       loading, reloading, draining and closing the model
-    http            what holds for every request
-    admission       who may send how much
-    inference       pixels to what the model says of them
+    server, app     the process (listeners, signals, draining) and the ASGI application
+    bulk            scoring files without a server
+    api             routes, request bodies and response schemas
+    lifecycle       loading, reloading, draining and closing
+    http            connections, middleware and problem documents
+    admission       authentication, rates and limits
+    inference       batching, ONNX Runtime, decision rule, warnings, overlays
     decoding        image files to pixels
     observability   logs, metrics, traces, drift
-    settings        what can be set
+    settings        environment variables
     system          threads, processors, memory
-    errors          the exceptions, and the status of each
-    static          the files of the pages
+    errors          exceptions, and the HTTP status of each
+    static          files of the web pages
 """
 
 import os
 
-# ONNX Runtime reports its use to its maker unless told not to before it is loaded; see its Privacy.md.
+# Must be set before ONNX Runtime is imported, which otherwise sends telemetry; see its Privacy.md.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-# pydantic asks every installed package whether it is a plugin of it: a tenth of a second, and none is wanted.
+# Saves the tenth of a second in which pydantic searches all installed packages for plugins.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

@@ -1,19 +1,19 @@
-"""The command line: ``python -m service [COMMAND]``; without a command it serves."""
+"""The command line: ``python -m service [COMMAND]``. The default command is ``serve``."""
 
 import argparse
 import sys
 import textwrap
 
 from models.errors import DermaserveError
-from service.cli import check, key, openapi, predict, serve
+from service.cli import check, key, openapi, predict, serve, settings
 from service.settings import PREFIX, Settings
 from service.system.standard_streams import fill_standard_streams
 
-_COMMANDS = (serve, openapi, check, predict, key)
+_COMMANDS = (serve, check, predict, key, settings, openapi)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit status: 2 for wrong settings or options, and others that stop it."""
+    """Run one command and return its exit status: 2 for wrong settings, options, bundles or outputs."""
     fill_standard_streams()
     options = _parser().parse_args(arguments)
     try:
@@ -25,14 +25,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    settings = "\n".join(
+    listed = "\n".join(
         textwrap.fill(f"{PREFIX}{name.upper()}  {field.description}", 96, subsequent_indent="      ")
         for name, field in Settings.model_fields.items()
     )
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve a skin-lesion classifier over HTTP. Research use only, not for diagnosis.",
-        epilog=f"Settings come from environment variables:\n{settings}",
+        epilog=f"Settings come from environment variables:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(command=serve.serve)

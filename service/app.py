@@ -1,4 +1,4 @@
-"""The application: settings in, ASGI app out."""
+"""Builds the ASGI applications of the public port and the operations port."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,16 @@ from fastapi.telemetry import TelemetryConfig
 
 from service.admission.admission import Phase
 from service.api.images import build_router
-from service.api.openapi import API_VERSION, DESCRIPTION, LICENCE, SERVERS, TAGS, TITLE, completed, errors
+from service.api.openapi import (
+    API_VERSION,
+    DESCRIPTION,
+    LICENCE,
+    SERVERS,
+    TAGS,
+    TITLE,
+    complete_document,
+    error_responses,
+)
 from service.api.operations import build_admin, build_metrics, build_probes
 from service.api.pages import add_pages
 from service.http.cors import Cors
@@ -23,16 +32,16 @@ from service.system.threads import in_thread
 if TYPE_CHECKING:
     from service.observability.tracing import Tracing
 
-# FastAPI's own, on by default, would send paths, queries, addresses and stack traces.
+# FastAPI's telemetry is on by default. It would send paths, queries, addresses and stack traces.
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
-    """The service as an ASGI app; its lifespan loads the model and lets it go.
+    """Build the public application. Its lifespan loads and closes the model.
 
     Args:
-        settings: checked settings, from ``load_settings``.
-        runtime: given by a server that has to drain it; made from ``settings`` otherwise.
+        settings: from ``load_settings``.
+        runtime: of the server that drains it. By default one is made from ``settings``.
     """
     runtime = runtime or Runtime(settings)
     tracing = _tracing() if settings.traces else None
@@ -65,22 +74,25 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
     if settings.cors_origins:
         app.add_middleware(Cors, origins=settings.cors_origins)
     _add_middleware(app, runtime, tracing)
-    keyed: dict[str, Any] = {"dependencies": [Depends(runtime.authenticator.key)], "responses": errors(401)}
-    app.include_router(build_router(runtime), **keyed)
+    key_required: dict[str, Any] = {
+        "dependencies": [Depends(runtime.authenticator.client)],
+        "responses": error_responses(401),
+    }
+    app.include_router(build_router(runtime), **key_required)
     app.include_router(build_probes(runtime))
     if settings.operations_port is None:
-        app.include_router(build_metrics(runtime), **keyed)
+        app.include_router(build_metrics(runtime), **key_required)
         app.include_router(build_admin(runtime))
     add_pages(app)
     return app
 
 
 def create_operations_app(runtime: Runtime) -> FastAPI:
-    """What the operations port serves: metrics without a key, for that port is not the public's."""
+    """Build the application of the operations port. It serves the metrics without a key."""
     app = FastAPI(
         openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=_NO_TELEMETRY
     )
-    _add_middleware(app, runtime)  # without traces: of probes and scrapes they would be noise
+    _add_middleware(app, runtime)  # without traces, because probes and scrapes are not of interest
     for build in (build_probes, build_metrics, build_admin):
         app.include_router(build(runtime))
     return app
@@ -98,16 +110,16 @@ def _add_middleware(app: FastAPI, runtime: Runtime, tracing: "Tracing | None" = 
 
 
 def _tracing() -> "Tracing":
-    # Imported here, not above: it is an extra, and not small.
+    # Imported here: OpenTelemetry is an optional extra.
     from service.observability.tracing import Tracing
 
     return Tracing(API_VERSION)
 
 
 class _Documented(FastAPI):
-    """FastAPI whose OpenAPI document says what holds for all answers."""
+    """A FastAPI application with a complete OpenAPI document."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = completed(super().openapi())
+            self.openapi_schema = complete_document(super().openapi())
         return self.openapi_schema

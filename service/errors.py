@@ -1,37 +1,37 @@
-"""Everything the service refuses on purpose, and the one table from failure to status code.
+"""The exceptions of the service, and the table that maps them to HTTP status codes.
 
 DermaserveError
 ├── ImageError ...            from models.errors: the image cannot be used
 ├── BundleError               from models.errors: the process does not become ready
 ├── SettingsError             a setting is wrong: the process does not start
-├── DeviceError               the GPU was demanded and does not work: the process does not start
-├── UnreadableFile            offline: it makes a row
-├── OutputError               offline: rows cannot be written; the run ends
+├── DeviceError               the required GPU does not work: the process does not become ready
+├── UnreadableFile            offline: the row says why
+├── OutputError               offline: rows cannot be written, and the run ends
 ├── RequestError              the request cannot be read
 │   ├── BodyTooLarge
 │   ├── UnsupportedMediaType
 │   ├── InvalidRequest
-│   ├── MalformedRequest      it is no HTTP/1.1
+│   ├── MalformedRequest      not HTTP/1.1
 │   ├── HeadersTooLarge
 │   ├── HeadersTooSlow
 │   └── UploadTooSlow
-├── Unauthorized              no API key, or none that is in force
-├── Forbidden                 the key may not do this
-├── Unavailable               not now; carries ``retry_after`` in seconds
+├── Unauthorized              no valid API key
+├── Forbidden                 the key lacks the role
+├── Unavailable               temporary; has ``retry_after`` in seconds
 │   ├── NotReady
 │   │   ├── ShuttingDown
 │   │   └── Stuck
 │   ├── Overloaded
 │   │   └── NoMemory
-│   └── RateLimited           this client's own limit
-├── DeadlinePassed            too late; the work was dropped
-├── ClientDisconnected        nobody is waiting for the answer any more
-├── BundleRefused             a new bundle was not taken; the old one goes on
-├── ReloadRunning             a bundle is being loaded already
-└── InferenceFailed           the model gave no usable answer
+│   └── RateLimited           a limit of this client
+├── DeadlinePassed            the request took too long
+├── ClientDisconnected        no client waits for the response
+├── BundleRefused             a reload failed; the old model stays in service
+├── ReloadRunning             another reload is running
+└── InferenceFailed           the model failed
 
-Messages are written for the client: never a path, never a library's own words. Only those for the
-operator, who has no other way to know, name files: of settings, bundles and output.
+Messages are written for clients: they contain no paths and no messages of libraries. Only messages about
+settings, bundles and output, which are for the operator, name files.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ from models.errors import CorruptImage, DermaserveError, ImageTooCostly, ImageTo
 
 
 class SettingsError(DermaserveError):
-    """One or more settings are wrong; ``problems`` has a line for each."""
+    """One or more settings are wrong. ``problems`` has a line for each."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -49,15 +49,15 @@ class SettingsError(DermaserveError):
 
 
 class DeviceError(DermaserveError):
-    """The demanded device does not work."""
+    """The required device does not work."""
 
 
 class UnreadableFile(DermaserveError):
-    """A file on this machine cannot be read."""
+    """A local file cannot be read."""
 
 
 class OutputError(DermaserveError):
-    """What was scored cannot be written where it should."""
+    """The output of a run cannot be written."""
 
 
 class RequestError(DermaserveError):
@@ -65,7 +65,7 @@ class RequestError(DermaserveError):
 
 
 class BodyTooLarge(RequestError):
-    """The body is over the byte limit; at most the limit was read."""
+    """The body exceeds the byte limit. At most the limit was read."""
 
 
 class UnsupportedMediaType(RequestError):
@@ -73,13 +73,13 @@ class UnsupportedMediaType(RequestError):
 
 
 class Fault(NamedTuple):
-    """One thing that is wrong with a request, and where: as in RFC 9457, section 3.
+    """One fault of a request and its place, as in RFC 9457, section 3.
 
     Attributes:
-        detail: what is wrong, for people.
-        parameter: name of the query parameter that it is about.
-        pointer: JSON pointer to the part of the body that it is about, as ``#/file`` or ``#/files/3``; ``#``
-            for the body as a whole.
+        detail: the fault, for people.
+        parameter: name of the query parameter with the fault.
+        pointer: JSON pointer to the part of the body with the fault, such as ``#/file`` or ``#/files/3``, or
+            ``#`` for the whole body.
     """
 
     detail: str
@@ -88,10 +88,10 @@ class Fault(NamedTuple):
 
 
 class InvalidRequest(RequestError):
-    """A part is missing or malformed, or a parameter has no such value.
+    """A part of the body is missing or malformed, or a parameter is not valid.
 
     Attributes:
-        faults: what is wrong where; may be empty.
+        faults: may be empty.
     """
 
     def __init__(
@@ -102,101 +102,103 @@ class InvalidRequest(RequestError):
         pointer: str | None = None,
         faults: Sequence[Fault] = (),
     ) -> None:
-        """Refuse with ``detail``; where, say ``parameter`` or ``pointer``, or several ``faults``."""
+        """Create the exception with one fault at ``parameter`` or ``pointer``, or with several ``faults``."""
         super().__init__(detail)
-        one = Fault(detail, parameter, pointer)
-        self.faults = tuple(faults) or ((one,) if parameter or pointer else ())
+        fault = Fault(detail, parameter, pointer)
+        self.faults = tuple(faults) or ((fault,) if parameter or pointer else ())
 
 
 class MalformedRequest(RequestError):
-    """The bytes are no HTTP/1.1, or could be read in two ways; the connection is closed."""
+    """The bytes are not HTTP/1.1, or are ambiguous. The connection is closed."""
 
 
 class HeadersTooLarge(RequestError):
-    """Request line and headers are over the byte limit; the connection is closed."""
+    """Request line and headers exceed the byte limit. The connection is closed."""
 
 
 class HeadersTooSlow(RequestError):
-    """The headers were not complete in time; the connection is closed."""
+    """The headers were not complete in time. The connection is closed."""
 
 
 class UploadTooSlow(RequestError):
-    """The body came at less than the least rate; the connection is closed."""
+    """The body arrived below the minimum rate. The connection is closed."""
 
 
 class Unavailable(DermaserveError):
-    """Cannot be done now, but may be soon."""
+    """The request cannot be served now, but a retry may succeed."""
 
     def __init__(self, detail: str, *, reason: str, retry_after: int) -> None:
-        """Refuse with ``detail`` for people, ``reason`` for metrics, ``retry_after`` in seconds."""
+        """Set ``detail`` for people, ``reason`` for metrics and ``retry_after`` in seconds."""
         super().__init__(detail)
         self.reason = reason
         self.retry_after = retry_after
 
 
 class NotReady(Unavailable):
-    """The model cannot answer: starting, shutting down, stuck, or failed."""
+    """The server is starting, shutting down, stuck or failed."""
 
 
 class ShuttingDown(NotReady):
-    """No new work is taken any more."""
+    """The server accepts no new requests."""
 
     def __init__(self) -> None:
         super().__init__("The server is shutting down.", reason="draining", retry_after=5)
 
 
 class Stuck(NotReady):
-    """Inference hangs or has died: only a new process helps."""
+    """Inference or decoding hangs, or has crashed. The process must be restarted."""
 
     def __init__(self) -> None:
         super().__init__("The server has stopped working on images.", reason="stuck", retry_after=60)
 
 
 class Overloaded(Unavailable):
-    """As much work as is allowed has been accepted already."""
+    """The server has as many requests or bytes in progress as it accepts."""
 
 
 class NoMemory(Overloaded):
-    """There is no memory for it, which says nothing of the image."""
+    """There is not enough memory. This does not depend on the image."""
 
     def __init__(self) -> None:
-        super().__init__("There is no memory for this image now.", reason="memory", retry_after=1)
+        super().__init__(
+            "The server does not have enough memory for this image now.", reason="memory", retry_after=1
+        )
 
 
 class RateLimited(Unavailable):
-    """The client has as much in work, or sent as much, as it may."""
+    """The client exceeds its rate or its limit of concurrent requests."""
 
 
 class Unauthorized(DermaserveError):
-    """The request has no API key, or none that is in force."""
+    """The request has no valid API key."""
 
 
 class Forbidden(DermaserveError):
-    """The client is known, and may not do this."""
+    """The API key lacks the required role."""
 
 
 class DeadlinePassed(DermaserveError):
-    """The deadline passed before the answer was computed."""
+    """The deadline passed before the response was ready."""
 
 
 class ClientDisconnected(DermaserveError):
-    """The client went away; its work was cancelled."""
+    """The client disconnected, and its request was cancelled."""
 
 
 class BundleRefused(DermaserveError):
-    """A reload found nothing that can be served; the model is the one it was."""
+    """A reload found a bundle that cannot be served. The old model stays in service."""
 
 
 class ReloadRunning(DermaserveError):
-    """One bundle is loaded at a time."""
+    """Another reload is running."""
 
 
 class InferenceFailed(DermaserveError):
-    """The model failed, or answered something that is no probability."""
+    """The model failed, or its outputs are not valid."""
 
 
 class Kind(NamedTuple):
-    """How a failure looks to a client: RFC 9457's ``type`` and ``title``, and the status."""
+    """A type of problem: ``type`` and ``title`` of RFC 9457, and the HTTP status."""
 
     type: str
     title: str
@@ -220,8 +222,8 @@ KINDS: dict[type[Exception], Kind] = {
     InvalidRequest: Kind("invalid-request", "Invalid request", 422),
     HeadersTooLarge: Kind("headers-too-large", "Request headers too large", 431),
     RateLimited: Kind("rate-limited", "Too many requests of this client", 429),
-    UnreadableFile: Kind("unreadable-file", "File cannot be read", 404),  # never delivered: offline only
-    # 499 is nginx's convention. It is never delivered; it keeps these out of the 5xx in metrics.
+    UnreadableFile: Kind("unreadable-file", "File cannot be read", 404),  # only offline, never sent
+    # 499 is nginx's convention. It is never sent, and keeps disconnects out of the 5xx in metrics.
     ClientDisconnected: Kind("client-disconnected", "Client closed the connection", 499),
     BundleRefused: Kind("bundle-refused", "Bundle refused", 409),
     ReloadRunning: Kind("reload-running", "A reload is running", 409),
@@ -230,18 +232,18 @@ KINDS: dict[type[Exception], Kind] = {
     Overloaded: Kind("overloaded", "Service is overloaded", 503),
     DeadlinePassed: Kind("deadline-passed", "Deadline passed", 504),
 }
-"""Exception to what the client sees: the only place where this is decided."""
+"""Maps each exception to the type of problem that clients see."""
 
 URN = "urn:dermaserve:problem:"
 
 
 def kind_of(error: BaseException) -> Kind:
-    """The kind of ``error``, by its nearest class in ``KINDS``; ``INTERNAL`` if none."""
+    """Return the kind of the nearest base class of ``error`` in ``KINDS``, or ``INTERNAL``."""
     return next((KINDS[base] for base in type(error).__mro__ if base in KINDS), INTERNAL)
 
 
 def detail_of(error: BaseException) -> str:
-    """What a client may read of ``error``: nothing of those that we did not raise on purpose."""
+    """Return the message of ``error`` for clients. Messages of unexpected errors are replaced."""
     if kind_of(error) is INTERNAL:
         return "The request could not be processed. Quote the request_id when you report this."
     return str(error)

@@ -1,23 +1,23 @@
-"""A second listener in the process and event loop of the first, for those who run the service."""
+"""The server of the operations port, in the process and event loop of the public server."""
 
 import asyncio
 
 import uvicorn
 
-_GOODBYE = 1  # seconds that a scrape under way has to finish
+_GRACE_SECONDS = 1  # for a scrape in progress to finish
 
 
 class OperationsServer(uvicorn.Server):
-    """Begun and ended by the public server, which alone catches signals and runs the lifespan."""
+    """A uvicorn server that the public server starts and stops. It handles no signals and no lifespan."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         """``config`` must have ``lifespan="off"``."""
-        config.timeout_graceful_shutdown = _GOODBYE
+        config.timeout_graceful_shutdown = _GRACE_SECONDS
         super().__init__(config)
         self._serving: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Listen, and serve until ``end``; leaves the process if the port is taken."""
+        """Listen, and serve until ``end``. Exit the process if the port is in use."""
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)
         await self.startup()

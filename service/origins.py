@@ -1,4 +1,4 @@
-"""Origins of web pages, as RFC 6454 and the browsers write them."""
+"""Parses origins of web pages (RFC 6454)."""
 
 import re
 
@@ -9,17 +9,17 @@ _ORIGIN = re.compile(
 
 
 def parse_origins(text: str) -> tuple[str, ...]:
-    """Origins as browsers send them, from a comma separated list, or ``*`` for any.
+    """Parse a comma-separated list of origins in the form that browsers send, or ``*`` for any origin.
 
     Raises:
-        ValueError: naming what is no origin.
+        ValueError: a part is not an origin. The message names it.
     """
     origins = tuple(part.strip() for part in text.split(",") if part.strip())
     if "*" in origins and len(origins) > 1:
         raise ValueError("'*' alone, or origins without it")
     for origin in origins:
-        found = _ORIGIN.fullmatch(origin)
-        if origin != "*" and (found is None or found["port"] == _DEFAULT_PORTS.get(found["scheme"], "")):
+        match = _ORIGIN.fullmatch(origin)
+        if origin != "*" and (match is None or match["port"] == _DEFAULT_PORTS.get(match["scheme"], "")):
             raise ValueError(
                 "origins such as https://clinic.example or http://localhost:3000, in lower case, without "
                 f"path or default port; not {origin!r}"

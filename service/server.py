@@ -1,4 +1,4 @@
-"""The process: uvicorn around the app, with a shutdown that loses no accepted request."""
+"""Runs the application in uvicorn, with a shutdown that finishes every accepted request."""
 
 import asyncio
 import gc
@@ -21,14 +21,14 @@ from service.settings import Settings
 from service.system.memory import return_large_blocks
 
 _KEEP_ALIVE = 75  # seconds; above the 60 of common load balancers, which must close first
-_LAST_CALL = 0.25  # seconds between the last connection and the last request
+_ACCEPTED_SECONDS = 0.25  # for the requests of connections that were accepted last
 _BACKLOG = 2048
 
 logger = logging.getLogger(__name__)
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn closes its listeners as soon as SIGTERM comes; this fails readiness first, and waits."""
+    """A uvicorn server that fails readiness and waits before it closes its listeners on SIGTERM."""
 
     def __init__(
         self, config: uvicorn.Config, runtime: Runtime, operations: OperationsServer | None = None
@@ -40,7 +40,7 @@ class DrainingServer(uvicorn.Server):
         self._reloading: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen on the operations port first: if it is taken, nothing has been begun yet."""
+        """Listen on the operations port, then on the public port. Fail early if the first is in use."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hangup.set)
         self._reloading = asyncio.create_task(self._reload_on_hangup())
         if self._operations is not None:
@@ -48,31 +48,31 @@ class DrainingServer(uvicorn.Server):
         await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
-        """Also exit when the model could not be loaded."""
+        """Exit also if the model could not be loaded."""
         return await super().on_tick(counter) or self._runtime.failure is not None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, pause, refuse new work, then let uvicorn finish what was accepted."""
+        """Fail readiness, wait, reject new requests, then let uvicorn finish accepted ones."""
         if self._runtime.failure is None:
-            # Before it was ready no load balancer sent anything: there is nobody to wait for.
+            # Load balancers send no requests to a server that was never ready.
             pause = self._runtime.settings.drain_pause if self._runtime.ready else 0
             self._runtime.drain()
             until = asyncio.get_running_loop().time() + pause
-            # uvicorn's signal handler sets force_exit, a plain attribute: there is no event to wait for.
+            # Polls, because uvicorn's signal handler sets force_exit, a plain attribute.
             while asyncio.get_running_loop().time() < until and not self.force_exit:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-            # A client that has just connected may not have been read yet, and uvicorn would drop it:
-            # close the listeners first, and answer those for a moment longer.
+            # uvicorn would drop a new connection whose request it has not read yet. Close the listeners,
+            # and serve such connections for a moment.
             for server in self.servers:
                 server.close()
-            await asyncio.sleep(_LAST_CALL)
+            await asyncio.sleep(_ACCEPTED_SECONDS)
         self._runtime.close_admission()
         await super().shutdown(sockets)
-        if self._operations is not None:  # the last to go, so that the end can be watched
+        if self._operations is not None:  # last, so that operators can watch the shutdown
             await self._operations.end()
 
     async def _reload_on_hangup(self) -> None:
-        """Reload keys and bundle for as long as the process lives; signals during a reload mean one more."""
+        """Reload the keys and the bundle on each SIGHUP. Signals during a reload cause one more reload."""
         while True:
             await self._hangup.wait()
             self._hangup.clear()
@@ -80,23 +80,27 @@ class DrainingServer(uvicorn.Server):
             try:
                 await self._runtime.reload()
             except BundleRefused:
-                pass  # logged with its reason where that was known
+                pass  # already logged with the reason
             except NotReady as error:
                 logger.warning("SIGHUP does not reload the bundle: %s", error)
 
 
 def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit status."""
+    """Serve until SIGTERM or SIGINT. Return 1 if the model could not be loaded.
 
-    def leave(number: int, frame: FrameType | None) -> None:
+    Raises:
+        SystemExit: with status 0, after a signal.
+    """
+
+    def exit_process(number: int, frame: FrameType | None) -> None:
         sys.exit(0)
 
-    # uvicorn raises the signals it caught again once it is done, to end the process as the signal
-    # would: status 143. A drained server has done all that was asked of it: status 0. As process 1
-    # of a container it would also ignore signals that have no handler.
+    # At its end, uvicorn raises the signals that it caught again, which would end the process with status
+    # 143. These handlers end it with status 0. As process 1 of a container, it would also ignore signals
+    # without a handler.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)
-    # Until the event loop handles it: what it would have read again is yet to be read.
+        signal.signal(number, exit_process)
+    # Ignored until the event loop handles it: keys and bundle have not been read yet.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return_large_blocks()
     runtime = Runtime(settings)
@@ -106,7 +110,7 @@ def serve(settings: Settings) -> int:
         app = create_operations_app(runtime)
         port = settings.operations_port
         operations = OperationsServer(_config(app, settings.operations_host, port, runtime, lifespan="off"))
-    # All that is there stays, but for a little garbage of the imports: no collection need look at it again.
+    # The imported objects stay, so later collections can skip them.
     gc.freeze()
     try:
         DrainingServer(config, runtime, operations).run()
@@ -119,7 +123,7 @@ def serve(settings: Settings) -> int:
 def _config(
     app: ASGIApp, host: str, port: int, runtime: Runtime, *, lifespan: Literal["on", "off"] = "on"
 ) -> uvicorn.Config:
-    """What both listeners have in common; the public one's app alone starts and stops the model."""
+    """Build the configuration of one port. Only the public port has a lifespan, which owns the model."""
     return uvicorn.Config(
         app,
         host=host,

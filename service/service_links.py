@@ -1,8 +1,8 @@
-"""Environment variables that Kubernetes sets in a pod for every Service of its namespace.
+"""Recognizes the environment variables that Kubernetes sets in a pod for each Service of its namespace.
 
-For a Service named ``dermaserve`` these begin with ``DERMASERVE_``, as the settings do, and one of them is
-``DERMASERVE_PORT=tcp://10.0.0.1:8000``. They are no settings. ``enableServiceLinks: false`` in the pod
-turns them off.
+For a Service named ``dermaserve`` they begin with ``DERMASERVE_``, like the settings: one of them is
+``DERMASERVE_PORT=tcp://10.0.0.1:8000``. They are not settings. ``enableServiceLinks: false`` in the pod turns
+them off.
 """
 
 import ipaddress
@@ -19,7 +19,7 @@ def _is_url(value: str) -> bool:
         url = urlsplit(value)
         exact = f"{url.scheme}://{url.netloc}" == value and url.username is None and url.port is not None
         return exact and url.scheme in _PROTOCOLS and _is_address(url.hostname or "")
-    except ValueError:  # from port: not a number, or too large
+    except ValueError:  # the port is not a number, or is too large
         return False
 
 
@@ -40,15 +40,16 @@ _FORMS: list[tuple[str, Callable[[str], bool]]] = [
     (rf"SERVICE_PORT(?:_\w+)?|{_ANY_PORT}_PORT", _is_port),
     (rf"{_ANY_PORT}_PROTO", lambda value: value in _PROTOCOLS),
 ]
-"""How the names end, and what their values are."""
+"""Pattern of the end of a name, and a test of its value."""
 
 
 def service_links(environment: Mapping[str, str], prefix: str) -> list[str]:
-    """Names of the variables in ``environment`` that Kubernetes has set for a Service, sorted.
+    """Return the sorted names of the variables that Kubernetes has set for a Service.
 
     Args:
         environment: names and values.
-        prefix: how a name begins, with its underscore; Services may go on, as ``dermaserve-metrics`` does.
+        prefix: start of a name, with its underscore. The name of the Service may be longer, such as
+            ``dermaserve-metrics``.
     """
     return sorted(
         name

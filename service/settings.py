@@ -46,26 +46,27 @@ class Settings(BaseSettings):
 
     bundle: Path = Field(
         default_factory=_shipped_bundle,
-        description="folder of the model bundle",
+        description="folder of the model bundle; default: the shipped bundle",
     )
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
-        description="address to listen on; other than loopback only with API keys",
+        description="address to listen on; any but a loopback address requires API keys",
     )
-    port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 takes a free one")
+    port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 picks a free one")
     api_keys_file: Path | None = Field(
         default=None,
-        description="file of API keys, read again when it changes; without it nobody needs one",
+        description="file of API keys, read again when it changes; without it no request needs a key; "
+        "default: none",
     )
     allow_anonymous: bool = Field(
-        default=False, description="true lets everyone in without a key, on any address"
+        default=False, description="true serves every client without a key, on any address"
     )
     rate_limit: int | None = Field(
         default=None,
         ge=1,
         le=HIGHEST_RATE,
-        description="images a minute per key, unless its line has rate=; more get 429; default no limit",
+        description="images a minute for a key whose line has no rate=; above it 429; default: no limit",
     )
     rate_burst: int = Field(
         default=32,
@@ -77,79 +78,86 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=100_000,
-        description="image requests of one key at once; more get 429; default no limit",
+        description="image requests of one key in progress at once; above it 429; default: no limit",
     )
     operations_port: int | None = Field(
         default=None,
         ge=0,
         le=65535,
-        description="a second TCP port for /metrics, /admin and probes; the first two then leave the other",
+        description="second TCP port, for /metrics, /admin and the probes; the public port then answers "
+        "neither /metrics nor /admin; default: none",
     )
     operations_host: str = Field(
         default="127.0.0.1",
         min_length=1,
-        description="address of the operations port; whoever reaches it reads metrics without a key",
+        description="address of the operations port; every client that reaches it reads the metrics without "
+        "a key",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
-        description="auto takes a GPU that works, else the CPU; cuda refuses to start without one",
+        description="auto uses a working GPU, or else the CPU; cuda refuses to start without a working GPU",
     )
     inference_workers: int | None = Field(
         default=None,
         ge=1,
         le=256,
-        description="inferences at a time; default on a CPU one more than the cores that quota and affinity "
-        "allow, which answers the most images, on a GPU 1; 1 on a CPU answers a lone image soonest",
+        description="inferences that run at the same time; on a CPU, 1 gives the lowest latency for a single "
+        "image; default: usable cores + 1 on a CPU, 1 on a GPU",
     )
     intra_op_threads: int | None = Field(
         default=None,
         ge=1,
         le=1024,
-        description="threads of one inference; default: usable cores divided by INFERENCE_WORKERS, else 1",
+        description="threads of one inference; default: 1, or usable cores / INFERENCE_WORKERS where that is "
+        "set",
     )
     max_batch_size: int | None = Field(
-        default=None, ge=1, le=1024, description="images per inference; default 1 on a CPU, 32 on a GPU"
+        default=None, ge=1, le=1024, description="images in one inference; default: 1 on a CPU, 32 on a GPU"
     )
     batch_timeout: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = Field(
         default=None,
-        description="seconds an image may wait for its batch to fill; default 0 on a CPU, 0.005 on a GPU",
+        description="seconds that an image may wait for its batch to fill; default: 0 on a CPU, 0.005 on a "
+        "GPU",
     )
     max_queue_size: int = Field(
         default=128,
         ge=1,
         le=100_000,
-        description="image requests in progress at once, their bodies whole; more get 503",
+        description="image requests in progress at once, counted from the end of their bodies; above it 503",
     )
     request_timeout: float = Field(
         default=30.0,
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="seconds from a request's first byte to its answer, the upload included; then 504",
+        description="seconds from the first byte of a request, upload included, to its answer; then 504",
     )
     max_connections: int = Field(
         default=512,
         ge=1,
         le=100_000,
-        description="connections at once; for one more the slowest client's is closed, be it idle or sending",
+        description="open connections; one more closes the connection of the slowest client, idle or sending",
     )
     header_timeout: float = Field(
         default=10.0,
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="seconds for a request's line and headers to come; then 408",
+        description="seconds for the request line and headers to arrive; then 408",
     )
-    upload_grace: Seconds = Field(default=5.0, description="seconds before the rate of a body is looked at")
+    upload_grace: Seconds = Field(default=5.0, description="seconds before the rate of a body is checked")
     min_upload_rate: int = Field(
-        default=4096, ge=0, le=1_000_000_000, description="least bytes per second of a body, else 408; 0: any"
+        default=4096,
+        ge=0,
+        le=1_000_000_000,
+        description="bytes per second at which a body must arrive, else 408; 0 allows any rate",
     )
     write_timeout: float = Field(
         default=60.0,
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="seconds for a client to take its answer; then it is cut off",
+        description="seconds for a client to read its answer; then the connection is closed",
     )
     stuck_after: float = Field(
         default=60.0,
@@ -159,60 +167,65 @@ class Settings(BaseSettings):
         description="seconds of one inference, or of decoding one image, after which /readyz and /livez fail",
     )
     max_body_bytes: int = Field(
-        default=20_000_000, ge=1024, le=1_000_000_000, description="largest request body in bytes; else 413"
+        default=20_000_000,
+        ge=1024,
+        le=1_000_000_000,
+        description="size of a request body in bytes; above it 413",
     )
     max_upload_memory: int = Field(
         default=160_000_000,
         ge=1024,
-        description="bytes that all bodies being received or decoded may take together, as far as they have "
-        "arrived; beyond it the slowest upload gets 503",
+        description="bytes that all bodies being received or decoded may hold together, as far as they have "
+        "arrived; above it the slowest upload gets 503",
     )
     max_pixels: int = Field(
         default=DEFAULT_MAX_PIXELS,
         ge=1,
         le=HIGHEST_MAX_PIXELS,
-        description="largest width x height of an image, else 413",
+        description="width x height of an image; above it 413",
     )
     decode_workers: int = Field(
         default_factory=usable_cpus,
         ge=1,
         le=256,
-        description="processes that decode images, threads that draw overlays; default: usable cores",
+        description="processes that decode images, and threads that draw overlays; default: usable cores",
     )
     decode_timeout: float = Field(
         default=5.0,
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="seconds of processor time that decoding one image may take, else 422",
+        description="seconds of processor time for decoding one image; above it 422",
     )
     drain_pause: Seconds = Field(
         default=5.0,
         description="seconds between failing readiness and refusing work, for load balancers to notice",
     )
     shutdown_grace: Seconds = Field(
-        default=30.0, description="seconds that accepted requests have to finish after that"
+        default=30.0, description="seconds that accepted requests have to finish after DRAIN_PAUSE"
     )
     drift_window: int = Field(
         default=1000,
         ge=MIN_DRIFT_IMAGES,
         le=1_000_000,
-        description="latest images that are compared with the bundle's drift reference",
+        description="most recent images that are compared with the drift reference of the bundle",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="least severe message that is logged"
+        default="info", description="lowest severity that is logged"
     )
     log_format: Literal["json", "text"] = Field(
-        default="json", description="json: an object a line, for machines; text: for people"
+        default="json", description="json writes one object a line, for programs; text is for people"
     )
     audit: bool = Field(default=False, description="true adds to the log what was predicted for each image")
     traces: bool = Field(
         default=False,
-        description="true sends OpenTelemetry traces to where OTEL_... variables say; needs the extra otel",
+        description="true sends OpenTelemetry traces to where the OTEL_... variables say; needs the extra "
+        "otel",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="origins of other sites' pages that may call this, comma separated, or *; default none",
+        description="origins of other sites whose pages may call the service, comma separated, or *; "
+        "default: none",
     )
 
     @field_validator("cors_origins", mode="before")

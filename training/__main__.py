@@ -1,4 +1,4 @@
-"""The command line: ``python -m training COMMAND``."""
+"""The command line interface: ``python -m training COMMAND``."""
 
 import argparse
 import os
@@ -12,16 +12,20 @@ Train, evaluate and export skin-lesion classifiers on HAM10000.
 
   python -m training run --data HAM10000 --out runs/first
 
-does everything: it checks and splits the data, trains every member of the recipe, calibrates on
-validation, scores the test part, and writes a bundle that the service can load. The single
-steps are commands of their own. If a command is stopped, the same command continues it.
-KERAS_BACKEND chooses tensorflow (default), jax or torch for training; export needs tensorflow.
+runs all steps: it checks and splits the data, trains every member of the recipe, calibrates on the
+validation part, evaluates on the test part, and writes a bundle that the service can load. Each step
+is also a command of its own. To continue a stopped command, run it again.
+KERAS_BACKEND selects tensorflow (default), jax or torch for training; export needs tensorflow.
 """
 _COMMANDS = (prepare, train, evaluate, export, run, crossvalidate, compare, search, recipes)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 on success, 2 on an error that the message explains."""
+    """Run one command.
+
+    Returns:
+        The exit status: 0 on success, 2 on an error (printed to standard error), 130 on Ctrl-C.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m training",
         description=_DESCRIPTION,
@@ -31,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     for module in _COMMANDS:
         module.add(commands)
     options = parser.parse_args(arguments)
-    # TensorFlow's messages about missing devices do not help the user.
+    # Hides TensorFlow's messages about missing devices.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         options.command(options)
@@ -39,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
+        print("stopped; run the same command again to continue after the last epoch", file=sys.stderr)
         return 130
     return 0
 

@@ -1,4 +1,4 @@
-"""Figures as PNG files."""
+"""Writes matplotlib figures as PNG."""
 
 import io
 from typing import Any
@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 
 matplotlib.use("Agg")  # needs no display
 
-SIZE: dict[str, Any] = {"dpi": 110, "bbox_inches": "tight"}
-"""How a figure is written to a file."""
+SAVE_OPTIONS: dict[str, Any] = {"dpi": 110, "bbox_inches": "tight"}
+"""Arguments of ``Figure.savefig`` for all figures."""
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
+    """Return the figure as the bytes of a PNG file; the figure must have a layout engine."""
     buffer = io.BytesIO()
-    # Laid out by itself, without bbox_inches="tight": that would draw all of it a second time.
-    figure.savefig(buffer, format="png", dpi=SIZE["dpi"])
+    # bbox_inches="tight" would draw the figure twice.
+    figure.savefig(buffer, format="png", dpi=SAVE_OPTIONS["dpi"])
     return buffer.getvalue()

@@ -1,17 +1,17 @@
-"""Tables and figures in Markdown, for the report and the model card."""
+"""Formats tables and metrics in Markdown, for the reports and the model card."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from models.fields import Interval
 
 NONE = "–"
-"""What stands where a figure is not defined."""
+"""Shown for an undefined metric."""
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a table, with an empty line after it; no lines if there are no rows.
+    """Return the lines of a table and an empty line; an empty list if there are no rows.
 
-    A bar within a cell is escaped.
+    Bars within cells are escaped.
     """
     lines = [f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
     if not lines:
@@ -20,10 +20,14 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str
 
 
 def replace_section(text: str, lines: Sequence[str]) -> str:
-    """``text`` with ``lines``, of which the first is a heading ``## …``, for its section of that heading.
+    """Replace one section of ``text``.
+
+    Args:
+        text: a Markdown document.
+        lines: the new section; the first line is the section's heading, ``## …``.
 
     Raises:
-        ValueError: there is no such section.
+        ValueError: ``text`` has no section with this heading.
     """
     before, heading, after = f"\n{text}".partition(f"\n{lines[0]}\n")
     if not heading:
@@ -32,9 +36,9 @@ def replace_section(text: str, lines: Sequence[str]) -> str:
     return "\n".join([before, *lines]).removeprefix("\n") + following + rest
 
 
-def figure(found: Interval | Mapping[str, float] | None) -> str:
-    """A figure with its interval, as ``0.812 [0.780, 0.841]``; a dash if there is no figure."""
-    if found is None:
+def format_metric(metric: Interval | Mapping[str, float] | None) -> str:
+    """Format a metric with its interval, as ``0.812 [0.780, 0.841]``, or as a dash if it is None."""
+    if metric is None:
         return NONE
-    value = found.model_dump() if isinstance(found, Interval) else found
+    value = metric.model_dump() if isinstance(metric, Interval) else metric
     return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"

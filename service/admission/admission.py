@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 
+from service.admission.client import Client
 from service.errors import NotReady, Overloaded, ShuttingDown
 
 
@@ -92,10 +93,11 @@ class Reservation:
         if self._stop is not None:
             self._stop()
 
-    def give_back(self) -> None:
-        """Hold nothing any more."""
-        self._admission.body_bytes -= self.size
-        self.size = 0
+    def release(self, size: int | None = None) -> None:
+        """Free ``size`` bytes, or all."""
+        size = self.size if size is None else size
+        self._admission.body_bytes -= size
+        self.size -= size
 
 
 class Admission:
@@ -124,23 +126,34 @@ class Admission:
         if self.phase in _REFUSALS:
             raise _REFUSALS[self.phase]()
 
-    def check(self) -> None:
-        """Look whether a request may come in, before its body is received.
+    @contextmanager
+    def admit(self, client: Client) -> Iterator[Reservation]:
+        """Admit a request of ``client``, before its body is received.
+
+        The block holds one of the client's requests, and memory for the body as it arrives.
 
         Raises:
-            NotReady: no work is taken in this phase.
+            NotReady: no work is accepted in this phase.
             Overloaded: as many requests as are accepted are being worked on.
+            RateLimited: the client's own limits.
         """
+        # First what costs the client nothing of its rate.
         try:
             self.check_phase()
         except NotReady as error:
             self._on_refusal(error.reason)
             raise
         self._check_places()
+        with client.admit():
+            reservation = Reservation(self)
+            try:
+                yield reservation
+            finally:
+                reservation.release()
 
     @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold one place while a request is worked on, from the arrival of its whole body on.
+    def hold_place(self) -> Iterator[None]:
+        """Count a request whose whole body has arrived, while it is worked on.
 
         Raises:
             Overloaded: as many requests as are accepted are being worked on.
@@ -151,15 +164,6 @@ class Admission:
             yield
         finally:
             self.requests -= 1
-
-    @contextmanager
-    def reserve(self) -> Iterator[Reservation]:
-        """Hold memory for a body as it arrives."""
-        reservation = Reservation(self)
-        try:
-            yield reservation
-        finally:
-            reservation.give_back()
 
     def take_body_bytes(self, size: int, taker: Reservation) -> None:
         """For ``Reservation``: count ``size`` more bytes, or raise Overloaded."""

@@ -5,8 +5,7 @@ Decided from the headers alone, before any of the body is read.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Security
@@ -14,10 +13,11 @@ from fastapi.security import APIKeyHeader
 from starlette.requests import Request
 
 from service.admission.api_keys import Key, KeyRing
-from service.admission.token_bucket import TokenBucket
-from service.errors import Forbidden, RateLimited, Unauthorized
+from service.admission.client import Client
+from service.errors import Forbidden, Unauthorized
 from service.observability.metrics import Metrics
 from service.settings import Settings, is_loopback
+from service.system.fair_queue import DEFAULT_RANK
 
 logger = logging.getLogger(__name__)
 
@@ -34,21 +34,8 @@ _SCHEME = APIKeyHeader(
 _Documented = Annotated[str | None, Security(_SCHEME)]
 
 
-class Client:
-    """One key's, or all anonymous clients', use of the service.
-
-    Attributes:
-        bucket: None where there is no rate.
-        inside: requests being worked on.
-    """
-
-    def __init__(self) -> None:
-        self.bucket: TokenBucket | None = None
-        self.inside = 0
-
-
 class Authenticator:
-    """Keys, roles, rates; its ``key`` and ``admin`` are dependencies of routes.
+    """Keys, roles, rates; its ``client`` and ``admin`` are dependencies of routes.
 
     Runs on the event loop only: no locks.
     """
@@ -82,65 +69,35 @@ class Authenticator:
         if self._ring is not None:
             await self._ring.reload()
 
-    async def key(self, request: Request, _: _Documented = None) -> None:
-        """Let in those with a key, or everyone where there are no keys.
+    async def client(self, request: Request, _: _Documented = None) -> Client:
+        """The client that a request is from. Where there are no keys, all anonymous clients are one.
 
-        Sets ``request.state.key``, the key's name or None, and ``request.state.client``.
+        The request's record gets the name of the key, and ``request.state.rank`` the key as its client.
 
         Raises:
             Unauthorized: no key, more than one, or none that is in force.
         """
         await self.refresh()
         key = self._key_of(request)
-        request.state.key = key.name if key is not None else None
-        request.state.client = self._client(key)
+        if key is not None:
+            request.state.record.key = key.name
+            request.state.rank = getattr(request.state, "rank", DEFAULT_RANK)._replace(client=key.name)
+        return self._client(key)
 
     async def admin(self, request: Request, _: _Documented = None) -> None:
         """Let in those with a key of the role ``admin`` only, and nobody where there are no keys.
 
         Raises:
-            Unauthorized: as ``key``.
+            Unauthorized: as ``client``.
             Forbidden: the key has not the role, or there are no keys.
         """
         await self.refresh()
         key = self._key_of(request)
         if key is None:
             raise self._forbidden("This needs a key with the role admin, and the server has no keys.")
-        request.state.key = key.name
+        request.state.record.key = key.name
         if not key.admin:
             raise self._forbidden("This needs a key with the role admin.")
-
-    @contextmanager
-    def admit(self, client: Client) -> Iterator[None]:
-        """Hold one of the client's places while its request is worked on, and charge one image.
-
-        Raises:
-            RateLimited: the client has all its places taken, or sent too many images.
-        """
-        limit = self._settings.max_concurrent_per_key
-        if limit is not None and client.inside >= limit:
-            self._refused("concurrency")
-            raise RateLimited(
-                f"{limit} requests of this client are being worked on, as many as it may have.",
-                reason="concurrency",
-                retry_after=1,
-            )
-        self._charge(client, 1)
-        client.inside += 1
-        try:
-            yield
-        finally:
-            client.inside -= 1
-
-    def recharge(self, client: Client, images: int) -> None:
-        """Charge for ``images`` in place of the one that ``admit`` charged.
-
-        Raises:
-            RateLimited: those are too many. The one stays charged: the body has been received.
-        """
-        if client.bucket is not None:
-            client.bucket.put_back(1)
-        self._charge(client, images, fee=1)
 
     def _announce(self) -> None:
         """Say in the log who is let in."""
@@ -172,22 +129,13 @@ class Authenticator:
         rate = (key.rate if key is not None else None) or self._settings.rate_limit
         client = self._clients.get(name)
         if client is None:
-            client = self._clients[name] = Client()
-        if rate is None:
-            client.bucket = None
-        elif client.bucket is None or client.bucket.per_minute != rate:
-            client.bucket = TokenBucket(rate, self._settings.rate_burst, self._clock)
+            client = self._clients[name] = Client(
+                max_requests=self._settings.max_concurrent_per_key,
+                on_refusal=self._refused,
+                clock=self._clock,
+            )
+        client.set_rate(rate, self._settings.rate_burst)
         return client
-
-    def _charge(self, client: Client, images: int, *, fee: int = 0) -> None:
-        if client.bucket is None or not (wait := client.bucket.take(images, fee=fee)):
-            return
-        self._refused("rate_limit")
-        raise RateLimited(
-            f"This client may send {client.bucket.per_minute} images a minute.",
-            reason="rate_limit",
-            retry_after=wait,
-        )
 
     def _forbidden(self, detail: str) -> Forbidden:
         self._refused("forbidden")

@@ -1,4 +1,4 @@
-"""What answers look like, for the OpenAPI document. A test holds each against its schema."""
+"""Example responses for the OpenAPI document. A test validates each against its schema."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ PREDICTION: dict[str, Any] = {
     "prediction_set": {"coverage": 0.9, "labels": ["mel", "nv"]},
     "uncertainty": {"entropy": 0.50, "disagreement": 0.08, "ood_score": 0.04, "ood_threshold": 0.09},
     "warnings": [{"code": "blurred", "detail": "The image looks blurred. If you can, take it again."}],
-    # Not null, as it is unless asked for: FastAPI leaves that out of the document.
+    # Not null, although that is the default: FastAPI removes nulls from the document.
     "gradcam": {"label": "mel", "media_type": "image/png", "data": _PIXEL},
 }  # fmt: skip
 
@@ -39,9 +39,9 @@ PREDICTION: dict[str, Any] = {
 def problem(
     kind: str, title: str, status: int, detail: str, errors: list[dict[str, str]] | None = None
 ) -> dict[str, Any]:
-    """An error as RFC 9457 has it; ``kind`` is its whole type."""
-    found = {"type": kind, "title": title, "status": status, "detail": detail, "request_id": REQUEST_ID}
-    return found | ({"errors": errors} if errors else {})
+    """Build a problem document (RFC 9457). ``kind`` is its full ``type``."""
+    document = {"type": kind, "title": title, "status": status, "detail": detail, "request_id": REQUEST_ID}
+    return document | ({"errors": errors} if errors else {})
 
 
 BATCH = {

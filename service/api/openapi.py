@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond types: texts, request bodies, errors with examples."""
+"""The parts of the OpenAPI document that FastAPI cannot derive: texts, request bodies, error responses."""
 
 from typing import Any
 
@@ -13,43 +13,42 @@ API_VERSION = "1.3.0"
 TITLE = "dermaserve"
 
 DESCRIPTION = """
-Classifies dermatoscopic images of skin lesions: calibrated class probabilities, a malignancy flag
-at a stated operating point, a set of classes meant to hold the true one, warnings of images that the
-model should not be trusted with, and overlays of what spoke for a class.
+Classifies dermatoscopic images of skin lesions. A prediction has calibrated class probabilities, a malignancy
+flag at a stated operating point, a set of classes that should contain the true one, warnings about images
+that the model may misjudge, and overlays that show the evidence for a class.
 
-The flag and the label answer two questions: may it be malignant, and which single class is it? They can
-disagree; the answer then has the warning `flag_label_disagree`, and the overlay shows by default what spoke
-for the most probable malignant class.
+The flag and the label answer two questions: may the lesion be malignant, and which single class is it? They
+can disagree. Then the response has the warning `flag_label_disagree`, and the overlay shows by default the
+evidence for the most probable malignant class.
 
-**Intended use: research and education. Not a medical device, not for diagnosis.** What the served
-model is for, what it was trained on, how good it was measured to be and where its limits are:
-`GET /model`.
+**Intended use: research and education. Not a medical device, not for diagnosis.** `GET /model` returns the
+intended use of the served model, its training data, its measured performance and its limits.
 
-Errors are `application/problem+json` (RFC 9457); `errors` names what is wrong with an invalid request, and
-where. Every answer carries `X-Request-ID`: the client's own, if it sent one of 1 to 64 letters, digits,
-`.`, `_` or `-`. Answers of a model carry `X-Model`: its name and version.
+Errors are `application/problem+json` (RFC 9457). The member `errors` lists the faults of an invalid request.
+Every response has the header `X-Request-ID`: the client's own, if it sent one of 1 to 64 letters, digits,
+`.`, `_` or `-`. Responses of a model have the header `X-Model`: its name and version.
 
-Beside what each operation lists, any may answer 400 (no well-formed HTTP/1.1), 405 with `Allow`, 408
-(headers too slow), 431 (headers too large) and, with too many connections, 503. Wait for `Retry-After`
-after 429 and 503.
+Every operation can also return 400 (malformed HTTP/1.1), 405 with `Allow`, 408 (headers too slow), 431
+(headers too large) and 503 (too many connections). After 429 and 503, wait for the time in `Retry-After`.
 
-Within a major version members, warnings and kinds of problem are only added: ignore those you do not know.
+Within a major version, members, warnings and types of problems are only added. Clients must ignore those they
+do not know.
 """
 
 LICENCE = {"name": "Apache 2.0", "identifier": "Apache-2.0"}
 
-SERVERS = [{"url": ".", "description": "The service that this document came from."}]
+SERVERS = [{"url": ".", "description": "The service that served this document."}]
 
 TAGS = [
-    {"name": "images", "description": "Images in, probabilities or overlays out."},
-    {"name": "model", "description": "What is being served."},
-    {"name": "operations", "description": "Probes and metrics for those who run the service."},
+    {"name": "images", "description": "Classify images and draw overlays."},
+    {"name": "model", "description": "The served model."},
+    {"name": "operations", "description": "Probes, metrics and administration, for operators."},
 ]
 
 _BINARY = {"type": "string", "format": "binary"}
 _DICOM = (
-    " DICOM (`application/dicom`): secondary captures and photographs of 8 bits a sample, uncompressed or as "
-    "JPEG; where the server has the extra for it, else 415."
+    " DICOM (`application/dicom`): secondary captures and photographs of 8 bits per sample, uncompressed or "
+    "JPEG. A server without the extra `dicom` returns 415."
 )
 _IMAGE_PART = {"contentType": ", ".join(RAW_TYPES)}
 
@@ -57,10 +56,10 @@ IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "The image, as a multipart part named `file` or as the raw body. Colours are "
-        "converted from an embedded ICC profile to sRGB. A damaged file is refused with 422 where its format "
-        "shows the damage; a JPEG of one scan also if its compressed data ends before the picture or goes on "
-        "after it. Damage to other JPEGs, WebP, TIFF and BMP may pass unnoticed and change the answer: check "
-        "files in transit." + _DICOM * ("DICOM" in ACCEPTED_FORMATS),
+        "converted from an embedded ICC profile to sRGB. A damaged file gets 422 if its format reveals the "
+        "damage. A JPEG with one scan also gets 422 if its compressed data is too short or too long for the "
+        "image. Damage to other JPEG, WebP, TIFF and BMP files may go unnoticed and change the prediction: "
+        "protect files in transit with checksums." + _DICOM * ("DICOM" in ACCEPTED_FORMATS),
         "content": {
             "multipart/form-data": {
                 "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}},
@@ -74,7 +73,7 @@ IMAGE_BODY: dict[str, Any] = {
 BATCH_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": f"1 to {MAX_IMAGES} images, as multipart parts all named `files`.",
+        "description": f"1 to {MAX_IMAGES} images, as multipart parts that are all named `files`.",
         "content": {
             "multipart/form-data": {
                 "schema": {
@@ -95,14 +94,14 @@ BATCH_BODY: dict[str, Any] = {
     }
 }
 
-_DETAILS = {
+_EXAMPLE_DETAILS = {
     "malformed-request": "The body comes in chunks that are too small.",
     "headers-too-slow": "The request's headers were not complete in time.",
-    "upload-too-slow": "The body came at less than 4,096 bytes per second.",
+    "upload-too-slow": "The body arrived at less than 4,096 bytes per second.",
     "unauthorized": "Send one header X-API-Key with a key.",
     "forbidden": "This needs a key with the role admin.",
     "rate-limited": "This client may send 60 images a minute.",
-    "body-too-large": "The request body is over the limit of 20,000,000 bytes.",
+    "body-too-large": "The request body is larger than the limit of 20,000,000 bytes.",
     "image-too-large": "The image is 20000 x 20000 pixels; at most 64,000,000 pixels are accepted.",
     "unsupported-media-type": "Send multipart/form-data with a part named 'file', or one of image/jpeg, …",
     "unsupported-image": f"The data is not an image of an accepted format ({', '.join(ACCEPTED_FORMATS)}).",
@@ -112,33 +111,33 @@ _DETAILS = {
     "internal-error": "The request could not be processed. Quote the request_id when you report this.",
     "not-ready": "The model is being loaded.",
     "overloaded": "The server is working on as many requests as it accepts.",
-    "bundle-refused": "The old model goes on. model.onnx: cannot be read",
+    "bundle-refused": "The old model stays in service. model.onnx: cannot be read",
     "reload-running": "A bundle is being loaded already. Try again when that is done.",
     "deadline-passed": "The deadline passed before the answer was computed.",
 }
 
-_FAULTS = {"invalid-request": [{"detail": _DETAILS["invalid-request"], "pointer": "#/file"}]}
+_EXAMPLE_FAULTS = {"invalid-request": [{"detail": _EXAMPLE_DETAILS["invalid-request"], "pointer": "#/file"}]}
 
-_TITLES = {
-    400: "The request is not well-formed HTTP/1.1; the connection is closed.",
-    408: "The body, or the headers, came too slowly; the connection is closed.",
-    401: "API keys are configured, and `X-API-Key` is missing, wrong, or there twice.",
-    403: "The key has not the role admin, or no keys are configured.",
-    409: "The bundle cannot be served and the old model goes on, or another reload is running.",
-    413: "The body is over the byte limit, or the image over the pixel limit.",
-    415: "The bytes are no image of an accepted format, or the content type is none that is read.",
-    422: "A truncated or corrupt image, one that takes too much to decode, a missing part, or a parameter "
-    "that is not acceptable.",
-    429: "The key's rate or its number of requests at once; `Retry-After` says when to try again.",
-    500: "The model gave no usable answer.",
-    503: "Too many requests or bytes at once, no memory, starting or draining; `Retry-After` says when to "
-    "try again.",
-    504: "The deadline passed before the answer was computed; its work was dropped.",
+_ERROR_DESCRIPTIONS = {
+    400: "The request is not well-formed HTTP/1.1. The connection is closed.",
+    408: "The headers or the body arrived too slowly. The connection is closed.",
+    401: "API keys are configured, and `X-API-Key` is missing, wrong or repeated.",
+    403: "The key lacks the role admin, or no keys are configured.",
+    409: "The bundle cannot be served and the old model stays in service, or another reload is running.",
+    413: "The body exceeds the byte limit, or the image exceeds the pixel limit.",
+    415: "The body is not an image of a supported format, or the `Content-Type` is not supported.",
+    422: "The image is truncated or corrupt, or takes too much time or memory to decode, or a part is "
+    "missing, or a parameter is not valid.",
+    429: "The client exceeds its rate or its limit of concurrent requests. `Retry-After` says when to retry.",
+    500: "The model failed.",
+    503: "The service has too many requests or bytes in progress, lacks memory, is starting or is shutting "
+    "down. `Retry-After` says when to retry.",
+    504: "The deadline passed before the result was ready.",
 }
 
 MODEL_HEADER = {
     "X-Model": {
-        "description": "Name and version of the model that answered.",
+        "description": "Name and version of the model.",
         "schema": {"type": "string"},
         "example": "ham10000-ensemble/1.2.1",
     }
@@ -146,7 +145,7 @@ MODEL_HEADER = {
 
 ETAG_HEADER = {
     "ETag": {
-        "description": "Changes with the answer.",
+        "description": "Changes when the content changes.",
         "schema": {"type": "string"},
         "example": '"b1946ac92492d2347c6235b4d2611184"',
     }
@@ -158,7 +157,7 @@ IF_NONE_MATCH: dict[str, Any] = {
             "name": "If-None-Match",
             "in": "header",
             "required": False,
-            "description": "The `ETag` of the answer that the client has.",
+            "description": "The `ETag` of the response that the client has cached.",
             "schema": {"type": "string"},
         }
     ]
@@ -168,12 +167,12 @@ UNCHANGED = {
     "unchanged": {
         "operationId": "model",
         "parameters": {"header.If-None-Match": "$response.header.ETag"},
-        "description": "Asked again with its `ETag`, the answer is 304 until another model is served.",
+        "description": "With this `ETag`, the response is 304 until another model is served.",
     }
 }
 
 _REQUEST_ID = {
-    "description": "The request's id, for the server's log.",
+    "description": "The id of the request in the server's log.",
     "required": True,
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
     "example": REQUEST_ID,
@@ -183,8 +182,8 @@ _REQUEST_ID_PARAMETER = {
     "name": "X-Request-ID",
     "in": "header",
     "required": False,
-    "description": "An id of the client's own for this request: 1 to 64 letters, digits, `.`, `_` or `-`. "
-    "Anything else is ignored, and the server makes one.",
+    "description": "The client's id for this request: 1 to 64 letters, digits, `.`, `_` or `-`. The server "
+    "replaces any other value with its own id.",
     "schema": {"type": "string"},
 }
 
@@ -196,44 +195,48 @@ _HEADERS: dict[int, dict[str, Any]] = {
 }
 
 
-def answer(
+def json_response(
     description: str, example: dict[str, Any], headers: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The ``responses`` entry of a JSON answer, whose schema FastAPI adds."""
+    """Build the ``responses`` entry of a JSON response. FastAPI adds the schema."""
     content = {"application/json": {"example": example}}
     return {"description": description, "content": content, "headers": headers or {}}
 
 
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of a route that may answer with these statuses, an example for each kind."""
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Build the ``responses`` entries for these statuses, with an example of each type of problem."""
     responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         kinds = {kind.type: kind for kind in KINDS.values() if kind.status == status}
         examples = {
-            name: {"value": problem(URN + name, kind.title, status, _DETAILS[name], _FAULTS.get(name))}
+            name: {
+                "value": problem(
+                    URN + name, kind.title, status, _EXAMPLE_DETAILS[name], _EXAMPLE_FAULTS.get(name)
+                )
+            }
             for name, kind in kinds.items()
         }
         content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}}
-        responses[status] = {"description": _TITLES[status], "content": content}
+        responses[status] = {"description": _ERROR_DESCRIPTIONS[status], "content": content}
         if status in _HEADERS:
             responses[status]["headers"] = _HEADERS[status]
     return responses
 
 
-IMAGE_ERRORS = errors(400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
+IMAGE_ERRORS = error_responses(400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
 
 
-def completed(document: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document with what holds for all operations.
+def complete_document(document: dict[str, Any]) -> dict[str, Any]:
+    """Add the parts that apply to all operations to FastAPI's OpenAPI document, and return it.
 
-    That is the schema of problems, the request's id in both directions, and that a key is not needed where
-    the service has none, but for ``/admin``.
+    These are the schema of problems, ``X-Request-ID`` in requests and responses, and optional API keys for
+    all routes except ``/admin``.
     """
     components = document["components"]
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
     components["schemas"] |= {**schema.pop("$defs"), "Problem": schema}
     batch = document["paths"]["/predict/batch"]["post"]["responses"]["200"]
-    batch["content"]["application/json"]["example"] = BATCH  # with its nulls, which FastAPI leaves out
+    batch["content"]["application/json"]["example"] = BATCH  # with its nulls, which FastAPI removes
     components["headers"] = {"X-Request-ID": _REQUEST_ID}
     components["parameters"] = {"X-Request-ID": _REQUEST_ID_PARAMETER}
     for path, operations in document["paths"].items():

@@ -1,12 +1,12 @@
-"""The routes for those who run the service: probes, metrics, administration.
+"""The routes for operators: probes, metrics and administration.
 
-They are served on the public port, or, but for the probes, on the operations port alone.
+With an operations port, that port serves all of them, and the public port serves only the probes.
 """
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from service.api.examples import ALIVE, METRICS, READY, RELOADED
-from service.api.openapi import answer, errors
+from service.api.openapi import error_responses, json_response
 from service.api.schemas import Alive, ModelName, Ready, Reloaded, model_name
 from service.inference.classifier import ModelIdentity
 from service.lifecycle import Runtime
@@ -14,15 +14,15 @@ from service.observability.exposition import Exposition
 
 
 def build_probes(runtime: Runtime) -> APIRouter:
-    """Liveness and readiness: open to everyone, as load balancers send no keys."""
+    """Build the routes for liveness and readiness. They require no key, because load balancers send none."""
     router = APIRouter(tags=["operations"])
 
     @router.get(
         "/livez",
-        summary="Is the process up?",
-        description="Fails where only a restart helps: an inference that does not end.",
+        summary="Liveness probe",
+        description="Fails when inference or decoding hangs, and the process must be restarted.",
         operation_id="livez",
-        responses={**errors(503), 200: answer("It is.", ALIVE)},
+        responses={**error_responses(503), 200: json_response("The process works.", ALIVE)},
     )
     async def livez() -> Alive:
         runtime.check_alive()
@@ -30,11 +30,11 @@ def build_probes(runtime: Runtime) -> APIRouter:
 
     @router.get(
         "/readyz",
-        summary="Does it take work?",
-        description="Fails while the model is being loaded, from the first moment of a shutdown, and with "
-        "`GET /livez`.",
+        summary="Readiness probe",
+        description="Fails while the model is being loaded, from the start of a shutdown, and when "
+        "`GET /livez` fails.",
         operation_id="readyz",
-        responses={**errors(503), 200: answer("It does.", READY)},
+        responses={**error_responses(503), 200: json_response("The service accepts requests.", READY)},
     )
     async def readyz() -> Ready:
         runtime.check_ready()
@@ -45,26 +45,26 @@ def build_probes(runtime: Runtime) -> APIRouter:
 
 
 def build_metrics(runtime: Runtime) -> APIRouter:
-    """What Prometheus reads."""
+    """Build the route that Prometheus scrapes."""
     router = APIRouter(tags=["operations"])
     exposition = Exposition(runtime.metrics.registry)
 
     @router.get(
         "/metrics",
         summary="Prometheus metrics",
-        description="In the text format, or in OpenMetrics for those who ask for it. Where the service has a "
-        "port for operations, that one answers, without a key.",
+        description="Returns the text format, or OpenMetrics if `Accept` asks for it. If the service has an "
+        "operations port, only that port serves the metrics, and requires no key.",
         operation_id="metrics",
         response_class=Response,
         responses={
             200: {
-                "description": "Metrics.",
+                "description": "The metrics.",
                 "content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS}},
             }
         },
     )
     async def metrics(request: Request) -> Response:
-        await runtime.authenticator.refresh()  # one of the metrics is the number of keys
+        await runtime.authenticator.refresh()  # for the metric dermaserve_keys
         text = await exposition.text(request.headers.get("accept", ""))
         return Response(text.content, headers={"Content-Type": text.content_type})
 
@@ -72,23 +72,23 @@ def build_metrics(runtime: Runtime) -> APIRouter:
 
 
 def build_admin(runtime: Runtime) -> APIRouter:
-    """What changes the running service: for keys with the role admin only, on whichever port."""
+    """Build the routes that change the service. They require a key with the role admin on any port."""
     router = APIRouter(
         prefix="/admin",
         tags=["operations"],
         dependencies=[Depends(runtime.authenticator.admin)],
-        responses=errors(401, 403),
+        responses=error_responses(401, 403),
     )
 
     @router.post(
         "/reload",
-        summary="Serve what the bundle's folder holds now",
-        description="Loads, verifies and warms up the bundle beside the model that is being served, then "
-        "exchanges them. No request fails for it: those being worked on end with the model they began "
-        "with. The answer comes when new requests get the new model. A bundle that cannot be served is "
-        "refused, and the old model goes on. A bundle that is being served already is only verified.",
+        summary="Load the bundle again and serve it",
+        description="Verifies, loads and warms up the bundle that the configured folder holds now, then "
+        "replaces the served model. No request fails: requests in progress finish with the old model. The "
+        "response is sent once new requests use the new model. A bundle that cannot be served is refused, "
+        "and the old model stays in service. If the bundle is already being served, it is only verified.",
         operation_id="reload",
-        responses={**errors(409, 503), 200: answer("The model was exchanged.", RELOADED)},
+        responses={**error_responses(409, 503), 200: json_response("The new model is served.", RELOADED)},
     )
     async def reload() -> Reloaded:
         old, new = await runtime.reload(wait=False)

@@ -1,7 +1,8 @@
-"""The two pages for people, ``/`` and ``/docs``, with every asset served by this process; the API's document.
+"""The pages ``/`` and ``/docs`` with their assets, and the OpenAPI document.
 
-Clinic networks have no way out: no page may name another host. FastAPI's own Swagger UI page loads
-from a public CDN and needs an inline script; ours is a static file under a strict policy.
+Many clinic networks have no internet access, so the pages load nothing from other hosts. FastAPI's Swagger UI
+page loads from a public CDN and needs an inline script. The page here is a static file with a strict content
+security policy.
 """
 
 import json
@@ -23,14 +24,14 @@ from service.http.etag import tagged
 _STATIC = Path(__file__).parents[1] / "static"
 
 _HEADERS = {
-    # Swagger UI 5 sets its styles one property at a time, which needs no 'unsafe-inline'.
+    # Swagger UI 5 sets styles by single properties, which does not require 'unsafe-inline'.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; "
     "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
 
 def add_pages(app: FastAPI) -> None:
-    """Add ``/``, ``/docs`` and the folders that their assets come from."""
+    """Add the routes ``/``, ``/docs``, ``/openapi.json`` and ``/static``."""
     swagger = str(resources.files("fastapi_swagger") / "resources")
     app.mount("/static/swagger", _Assets(directory=swagger), name="swagger")
     app.mount("/static", _Assets(directory=_STATIC), name="static")
@@ -41,12 +42,14 @@ def add_pages(app: FastAPI) -> None:
     async def index() -> HTMLResponse:
         return HTMLResponse(home, headers=_HEADERS)
 
-    @cache  # milliseconds each time, and nobody needs a key for it
+    @cache  # takes milliseconds, and requires no key
     def document() -> bytes:
         return json.dumps(app.openapi(), ensure_ascii=False).encode()
 
     @app.get("/openapi.json", include_in_schema=False)
-    def openapi(request: Request) -> Response:  # in a thread: the first one takes a while
+    def openapi(
+        request: Request,
+    ) -> Response:  # not async, so that it runs in a thread: the first call is slow
         return tagged(request, document(), "application/json")
 
     @app.get("/docs", include_in_schema=False)
@@ -55,9 +58,9 @@ def add_pages(app: FastAPI) -> None:
 
 
 class _Assets(StaticFiles):
-    """Whole files only: Starlette refuses ranges that cannot be met in words of its own, not as problems."""
+    """Static files without range requests: Starlette's response to a bad range is not a problem document."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one ASGI connection as if it asked for no range, as RFC 9110 allows."""
+        """Handle one ASGI connection and ignore its ``Range`` header, as RFC 9110 allows."""
         headers = [header for header in scope["headers"] if header[0] != b"range"]
         await super().__call__({**scope, "headers": headers}, receive, send)

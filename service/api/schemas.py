@@ -1,4 +1,4 @@
-"""The JSON of every answer, as the API contract states it."""
+"""The JSON schemas of all responses, and the functions that build responses from results."""
 
 from typing import Annotated, Literal
 
@@ -26,7 +26,7 @@ from service.inference.classifier import Classification
 
 
 class ModelName(BaseModel):
-    """Which model answered."""
+    """Name and version of a model."""
 
     name: str = Field(examples=["ham10000-ensemble"])
     version: str = Field(examples=["1.0.0"])
@@ -41,100 +41,102 @@ class PredictedClass(BaseModel):
 
 
 class Malignancy(BaseModel):
-    """The sum over malignant classes, against the bundle's operating point."""
+    """The sum over the malignant classes, and the flag at the bundle's operating point."""
 
     flag: Literal["malignant", "benign"] = Field(
-        description="`malignant` when `probability` reaches `threshold`."
+        description="`malignant` if `probability` reaches `threshold`."
     )
     probability: float = Field(ge=0, le=1)
-    threshold: float = Field(ge=0, le=1, description="Chosen on validation data for sensitivity.")
+    threshold: float = Field(ge=0, le=1, description="Chosen on validation data for a target sensitivity.")
 
 
 class PredictionSet(BaseModel):
-    """Classes among which the true one is meant to be, see `prediction_sets` of `GET /model`."""
+    """A set of classes that should contain the true one, see `prediction_sets` of `GET /model`."""
 
     coverage: float = Field(
         gt=0,
         lt=1,
-        description="Share of images like the validation images whose set is meant to hold their true class.",
+        description="Target share of images like the validation images whose set contains their true class.",
     )
     labels: list[str] = Field(
         min_length=1,
-        description="Codes by falling probability. The predicted label and the most probable class are "
-        "always among them, whether or not they reach their thresholds.",
+        description="Codes in descending order of probability. The set always contains the predicted label "
+        "and the most probable class, even if they do not reach their thresholds.",
     )
 
 
 class Uncertainty(BaseModel):
-    """How sure the answer is."""
+    """Uncertainty of the prediction."""
 
     entropy: float = Field(
         ge=0,
         le=1,
-        description="Shannon entropy of the probabilities over that of equal ones: 0 when one class is "
-        "certain, 1 when all are equally likely.",
+        description="Normalized Shannon entropy of the probabilities: 0 if one class is certain, 1 if all "
+        "are equally likely.",
     )
     disagreement: float = Field(
         ge=0,
         le=1,
-        description="Weighted mean of the total variation distances between the probabilities of the "
-        "ensemble's members and its own: 0 when all agree.",
+        description="Weighted mean total variation distance between the probabilities of each member and "
+        "those of the ensemble: 0 if all members agree.",
     )
     ood_score: float = Field(
-        description="How unlike the training data the image is, by the method that `GET /model` names; "
-        "higher is stranger."
+        description="Out-of-distribution score by the method in `GET /model`. Higher is less like the "
+        "training data."
     )
-    ood_threshold: float = Field(description="Over it the answer has the warning `out_of_distribution`.")
+    ood_threshold: float = Field(
+        description="An `ood_score` above it adds the warning `out_of_distribution`."
+    )
 
 
 class ImageWarning(BaseModel):
-    """What a reader should know of this image."""
+    """A warning about the image or its prediction."""
 
     model_config = ConfigDict(title="Warning")
 
     code: str = Field(
-        description="Of the file: `low_resolution`, `multiple_frames`, `burned_in_annotation`, "
-        "`color_profile_ignored`. Of the picture: `blurred`, `under_exposed`, `over_exposed`, "
-        "`low_contrast`. Of the answer: `out_of_distribution`, `members_disagree`, "
-        "`flag_label_disagree`, `empty_heatmap`. More may come.",
+        description="About the file: `low_resolution`, `multiple_frames`, `burned_in_annotation`, "
+        "`color_profile_ignored`. About the image: `blurred`, `under_exposed`, `over_exposed`, "
+        "`low_contrast`. About the prediction: `out_of_distribution`, `members_disagree`, "
+        "`flag_label_disagree`, `empty_heatmap`. Later versions may add codes.",
         examples=["blurred"],
     )
-    detail: str = Field(description="What was seen and what to do, for people.")
+    detail: str = Field(description="What was found and what to do, for people.")
 
 
 class GradCam(BaseModel):
-    """A class activation map laid over the picture that the model saw."""
+    """A class activation map drawn over the image as the model read it."""
 
-    label: str = Field(description="The class whose evidence is shown.", examples=["mel"])
+    label: str = Field(description="Code of the class whose evidence is shown.", examples=["mel"])
     media_type: Literal["image/png"] = "image/png"
-    data: str = Field(description="The picture, base64.")
+    data: str = Field(description="The image, in base64.")
 
 
 class Prediction(BaseModel):
-    """Everything said of one image."""
+    """The result for one image."""
 
     request_id: str
     model: ModelName
     probabilities: dict[str, float] = Field(
-        description="Calibrated probability of every class by code, summing to 1, at the prevalence of "
-        "the training data."
+        description="Calibrated probability of each class, by code. The probabilities sum to 1 and assume "
+        "the prevalence of the training data."
     )
     prediction: PredictedClass
     malignancy: Malignancy
     prediction_set: PredictionSet
     uncertainty: Uncertainty
-    warnings: list[ImageWarning] = Field(description="Empty when there is nothing to say.")
-    gradcam: GradCam | None = Field(description="Null unless asked for.")
+    warnings: list[ImageWarning] = Field(description="Empty if there are none.")
+    gradcam: GradCam | None = Field(description="Null unless requested.")
 
 
-_Index = Annotated[int, Field(ge=0, description="Position of the image in the request, from 0 on.")]
+_Index = Annotated[int, Field(ge=0, description="Position of the image in the request, from 0.")]
 _Filename = Annotated[
-    str | None, Field(description="The part's file name as it was sent, for the client alone; else null.")
+    str | None, Field(description="The file name in the part, as the client sent it, or null.")
 ]
 
 
 class PredictionResult(Prediction):
-    """One image of a batch that got an answer."""
+    """An image of a batch that was classified."""
 
     kind: Literal["prediction"]
     index: _Index
@@ -142,7 +144,7 @@ class PredictionResult(Prediction):
 
 
 class ProblemResult(Problem):
-    """One image of a batch that got none."""
+    """An image of a batch that could not be classified."""
 
     kind: Literal["problem"]
     index: _Index
@@ -150,53 +152,64 @@ class ProblemResult(Problem):
 
 
 class BatchPrediction(BaseModel):
-    """One result for each image, in the order sent."""
+    """One result for each image, in the order of the request."""
 
     results: list[Annotated[PredictionResult | ProblemResult, Field(discriminator="kind")]]
 
 
 class FlagValue(BaseModel):
-    """What the flag is worth where the share `prevalence` of all lesions is malignant."""
+    """Predictive values of the flag at one prevalence of malignant lesions."""
 
     prevalence: float = Field(ge=0, le=1, description="Share of all lesions that are malignant.")
     positive: float | None = Field(
-        ge=0, le=1, description="Share of the flagged lesions that are malignant; null where none is flagged."
+        ge=0,
+        le=1,
+        description="Positive predictive value: share of the flagged lesions that are malignant. Null if "
+        "none is flagged.",
     )
     negative: float | None = Field(
-        ge=0, le=1, description="Share of the others that are benign; null where all are flagged."
+        ge=0,
+        le=1,
+        description="Negative predictive value: share of the other lesions that are benign. Null if all are "
+        "flagged.",
     )
 
 
 class ModelCard(BaseModel):
-    """What the model being served is, from its manifest."""
+    """Facts about the served model, from its manifest."""
 
     name: str
     version: str
     created: str = Field(description="UTC date of the export, ISO 8601.")
     git_revision: str
-    provider: str = Field(description="What runs the model.", examples=["CPUExecutionProvider"])
+    provider: str = Field(description="ONNX Runtime's execution provider.", examples=["CPUExecutionProvider"])
     classes: list[ClassInfo]
     malignant: list[str] = Field(description="Codes of the malignant classes.")
     input: InputSpec
     members: list[Member]
     combination: Combination = Field(
-        description="How the members become one answer: the weighted `mean` of their probabilities, a "
-        "majority `vote`, or `specialists` that decide again between classes that the first member confuses."
+        description="How the predictions of the members are combined: the weighted `mean` of their "
+        "probabilities, a majority `vote`, or `specialists` that decide between the classes that the first "
+        "member confuses."
     )
     decision_rule: DecisionRule
     operating_point: OperatingPoint
     predictive_values: list[FlagValue] = Field(
-        description="What the flag is worth: first at the prevalence of the test part, where the bundle "
-        "states it, last at 5 %. By Bayes' theorem from the sensitivity and specificity in `metrics`, or "
-        "else of the operating point."
+        description="Predictive values of the flag, at the prevalence of the test part (if the bundle states "
+        "it) and at 5 %. Computed by Bayes' theorem from the sensitivity and specificity in `metrics`, or in "
+        "`operating_point` if `metrics` lacks them."
     )
     prediction_sets: PredictionSets
     out_of_distribution: OutOfDistribution
     disagreement: Disagreement
     quality: QualityLimits
-    metrics: dict[str, Interval] = Field(description="Measured once, on the test part.")
+    metrics: dict[str, Interval] = Field(
+        description="Measured on the test part, which may also have scored earlier versions of the model. "
+        "They apply to the predicted label, except those named `argmax`. In bundles up to 1.2.1, `accuracy` "
+        "applies to the most probable class."
+    )
     subgroups: list[Subgroup] = Field(
-        description="The same for groups of the test images; empty where the data names none."
+        description="The same metrics for groups of test images. Empty if the data defines no groups."
     )
     drift_reference: DriftReference
     licence: str
@@ -206,20 +219,20 @@ class ModelCard(BaseModel):
 
 
 class Reloaded(BaseModel):
-    """Which model served before the reload, and which does from it on."""
+    """The models before and after the reload."""
 
     old: ModelName = Field(examples=[{"name": "ham10000-ensemble", "version": "1.0.0"}])
     new: ModelName = Field(examples=[{"name": "ham10000-ensemble", "version": "1.2.1"}])
 
 
 class Alive(BaseModel):
-    """The process is up."""
+    """The process works."""
 
     status: Literal["alive"] = "alive"
 
 
 class Ready(BaseModel):
-    """The model is loaded and warmed up, and work is taken."""
+    """The model is loaded, and the service accepts requests."""
 
     status: Literal["ready"] = "ready"
     model: ModelName
@@ -227,23 +240,23 @@ class Ready(BaseModel):
 
 
 def model_name(manifest: Manifest) -> ModelName:
-    """Which model answers."""
+    """Name and version in ``manifest``."""
     return ModelName(name=manifest.name, version=manifest.version)
 
 
-def card_of(manifest: Manifest, provider: str) -> bytes:
-    """JSON of ``ModelCard``: the model of ``manifest``, run by ONNX Runtime's ``provider``."""
-    own = {
+def model_card_json(manifest: Manifest, provider: str) -> bytes:
+    """Build the JSON of ``ModelCard`` from ``manifest`` and the name of the execution ``provider``."""
+    computed = {
         "provider": provider,
         "predictive_values": [FlagValue(**at._asdict()) for at in predictive_values_of(manifest)],
     }
-    facts = {name: getattr(manifest, name) for name in ModelCard.model_fields if name not in own}
-    return ModelCard.model_validate(facts | own).model_dump_json().encode()
+    facts = {name: getattr(manifest, name) for name in ModelCard.model_fields if name not in computed}
+    return ModelCard.model_validate(facts | computed).model_dump_json().encode()
 
 
-def prediction_of(manifest: Manifest, found: Classification, request_id: str) -> Prediction:
-    """What is said of one image, without an overlay."""
-    decision = found.decision
+def prediction_of(manifest: Manifest, classification: Classification, request_id: str) -> Prediction:
+    """Build the response for one image, without an overlay."""
+    decision = classification.decision
     names = {c.code: c.name for c in manifest.classes}
     return Prediction(
         request_id=request_id,
@@ -263,8 +276,8 @@ def prediction_of(manifest: Manifest, found: Classification, request_id: str) ->
             coverage=manifest.prediction_sets.coverage, labels=list(decision.prediction_set)
         ),
         uncertainty=Uncertainty(
-            **found.uncertainty._asdict(), ood_threshold=manifest.out_of_distribution.threshold
+            **classification.uncertainty._asdict(), ood_threshold=manifest.out_of_distribution.threshold
         ),
-        warnings=[ImageWarning(**warning._asdict()) for warning in found.warnings],
+        warnings=[ImageWarning(**warning._asdict()) for warning in classification.warnings],
         gradcam=None,
     )

@@ -1,12 +1,13 @@
-"""The body of a request to the bytes of its image or images, in memory and within limits.
+"""Reads the image or images of a request body into memory, within limits.
 
-Starlette's own form parser writes parts over 1 MB to a temporary file. Images of patients are
-never put on a disk here, so the multipart parser is driven directly, into memory.
+Starlette's form parser writes parts over 1 MB to a temporary file. The service must never write images of
+patients to a disk, so this module calls the multipart parser directly.
 """
 
 import asyncio
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -25,34 +26,36 @@ from service.errors import (
 )
 
 RAW_TYPES = tuple(ACCEPTED_FORMATS.values())
-"""Content types of a body that is the image itself."""
+"""Content types of a body that is a raw image."""
 
 MAX_IMAGES = 32
-"""Images in one multipart body."""
+"""Largest number of images in one multipart body."""
 
-_MAX_PARTS = MAX_IMAGES + 8  # room for form fields that some clients add
+_MAX_PARTS = MAX_IMAGES + 8  # some clients add form fields
 _MAX_PART_HEADERS = 8
 _MAX_PART_HEADER_BYTES = 1024
 
 
-class Part(NamedTuple):
-    """One image of a batch.
+@dataclass(slots=True)
+class Upload:
+    """One image file of a request.
 
     Attributes:
-        data: the file; may be empty.
-        filename: as the client sent it, else None. It may name a patient: it goes back to the client alone.
+        data: the file. It may be empty in a batch. It is emptied once the image is decoded, to free memory.
+        filename: as the client sent it, or None. It may name a patient, so only the client may see it.
     """
 
     data: bytes
-    filename: str | None
+    filename: str | None = None
 
 
 class UploadLimits(NamedTuple):
-    """What a body may be.
+    """Limits of a body.
 
     Attributes:
-        max_bytes: its size.
-        min_rate: least bytes per second on average, from ``grace`` seconds after its start on; 0: any.
+        max_bytes: largest size in bytes.
+        min_rate: lowest average rate in bytes per second; 0 for no limit.
+        grace: seconds from the start of the body in which ``min_rate`` does not apply.
     """
 
     max_bytes: int
@@ -60,31 +63,31 @@ class UploadLimits(NamedTuple):
     grace: float
 
 
-async def read_image(request: Request, limits: UploadLimits, reservation: Reservation) -> bytes:
-    """The one image of a request: its multipart part ``file``, or the raw body.
+async def read_image(request: Request, limits: UploadLimits, reservation: Reservation) -> Upload:
+    """Read the body and return its image: the multipart part ``file``, or the raw body.
 
     Args:
-        request: its body is read.
+        request: its body has not been read.
         limits: of the body.
-        reservation: grows with the body.
+        reservation: grows with the received bytes.
 
     Raises:
-        BodyTooLarge, UploadTooSlow: beyond ``limits``.
-        Overloaded: there is no room for so many bytes.
-        UnsupportedMediaType: neither multipart nor an accepted image type.
-        InvalidRequest: an empty body, or not exactly one part ``file``.
-        ClientDisconnected: the client went away while sending.
+        BodyTooLarge, UploadTooSlow: the body exceeds ``limits``.
+        Overloaded: the server has no memory left for uploads.
+        UnsupportedMediaType: the body is neither multipart nor of an accepted image type.
+        InvalidRequest: the body is empty, malformed, or does not have exactly one part ``file``.
+        ClientDisconnected: the client disconnected before the end of the body.
     """
     media_type = _media_type(request)
     if media_type == "multipart/form-data":
         parts = await _read_parts(request, "file", limits, reservation)
         if not all(part.data for part in parts):
-            raise InvalidRequest("A part named 'file' is empty; expected an image.", pointer="#/file")
+            raise InvalidRequest("A part named 'file' is empty. Expected an image.", pointer="#/file")
         if len(parts) > 1:
             raise InvalidRequest(
-                "Expected one part named 'file', got several; see /predict/batch.", pointer="#/file"
+                "Expected one part named 'file', got several. See /predict/batch.", pointer="#/file"
             )
-        return parts[0].data
+        return parts[0]
     if media_type not in RAW_TYPES:
         raise UnsupportedMediaType(
             f"Send multipart/form-data with a part named 'file', or one of {', '.join(RAW_TYPES)}."
@@ -92,14 +95,14 @@ async def read_image(request: Request, limits: UploadLimits, reservation: Reserv
     data = io.BytesIO()
     await _receive(request, limits, reservation, data.write)
     if not data.tell():
-        raise InvalidRequest("The body is empty; expected an image.", pointer="#")
-    return data.getvalue()  # not a copy
+        raise InvalidRequest("The body is empty. Expected an image.", pointer="#")
+    return Upload(data.getvalue())  # does not copy
 
 
-async def read_images(request: Request, limits: UploadLimits, reservation: Reservation) -> list[Part]:
-    """The images of a batch: the multipart parts ``files``, in order.
+async def read_images(request: Request, limits: UploadLimits, reservation: Reservation) -> list[Upload]:
+    """Read the body and return the images of a batch: the multipart parts ``files``, in order.
 
-    Takes and raises the same as ``read_image``, but a part may be empty: that is its own problem.
+    See ``read_image`` for arguments and exceptions. Here a part may be empty.
     """
     if _media_type(request) != "multipart/form-data":
         raise UnsupportedMediaType("Send multipart/form-data with parts named 'files'.")
@@ -109,8 +112,8 @@ async def read_images(request: Request, limits: UploadLimits, reservation: Reser
 def _media_type(request: Request) -> str:
     headers = request.headers
     if headers.get("content-length") == "0" or not {"content-length", "transfer-encoding"} & set(headers):
-        # Without a body there is no content type to complain about.
-        raise InvalidRequest("The body is empty; expected an image.", pointer="#")
+        # Checked first: a request without a body has no content type.
+        raise InvalidRequest("The body is empty. Expected an image.", pointer="#")
     if any(encoding.lower() != "identity" for encoding in headers.getlist("content-encoding")):
         raise UnsupportedMediaType("Compressed bodies (Content-Encoding) are not accepted.")
     return headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -118,8 +121,8 @@ def _media_type(request: Request) -> str:
 
 async def _read_parts(
     request: Request, name: str, limits: UploadLimits, reservation: Reservation
-) -> list[Part]:
-    """All parts called ``name``; at least one, at most ``MAX_IMAGES``."""
+) -> list[Upload]:
+    """Read the body and return its parts named ``name``, 1 to ``MAX_IMAGES``."""
     _, options = parse_options_header(request.headers["content-type"])
     parts = _Parts(name)
     try:
@@ -145,17 +148,17 @@ async def _read_parts(
         raise InvalidRequest("The multipart body is malformed.", pointer="#") from error
     if not parts.complete:
         raise InvalidRequest("The multipart body ends too early.", pointer="#")
-    if not parts.found:
+    if not parts.contents:
         raise InvalidRequest(f"The multipart body has no part named '{name}'.", pointer=f"#/{name}")
-    names = parts.filenames
-    return [Part(part.getvalue(), name) for part, name in zip(parts.found, names, strict=True)]  # not copies
+    files = zip(parts.contents, parts.filenames, strict=True)
+    return [Upload(part.getvalue(), filename) for part, filename in files]  # does not copy
 
 
 class _Parts:
-    """Receives the parser's events and keeps the contents of the wanted parts."""
+    """Receives the parser's events and stores the contents and file names of the parts named ``name``."""
 
     def __init__(self, name: str) -> None:
-        self.found: list[io.BytesIO] = []
+        self.contents: list[io.BytesIO] = []
         self.filenames: list[str | None] = []
         self.complete = False
         self._name = name.encode()
@@ -186,31 +189,31 @@ class _Parts:
         _, options = parse_options_header(self._disposition)
         self._wanted = options.get(b"name") == self._name
         if self._wanted:
-            if len(self.found) == MAX_IMAGES:
+            if len(self.contents) == MAX_IMAGES:
                 pointer = f"#/{self._name.decode()}"
-                raise InvalidRequest(f"More than {MAX_IMAGES} images in one request.", pointer=pointer)
-            self.found.append(io.BytesIO())
+                raise InvalidRequest(f"The body has more than {MAX_IMAGES} images.", pointer=pointer)
+            self.contents.append(io.BytesIO())
             filename = options.get(b"filename")
             self.filenames.append(None if filename is None else filename.decode("utf-8", "replace"))
 
     def data(self, data: bytes, start: int, end: int) -> None:
         if self._wanted:
-            self.found[-1].write(memoryview(data)[start:end])
+            self.contents[-1].write(memoryview(data)[start:end])
 
     def end(self) -> None:
         self.complete = True
 
 
 class _PreambleSkipper:
-    """Passes a multipart body on from its first boundary: a preamble is ignored (RFC 2046, 5.1.1)."""
+    """Passes a multipart body on from its first boundary, without the preamble (RFC 2046, 5.1.1)."""
 
     def __init__(self, boundary: bytes, write: Callable[[bytes], object]) -> None:
         self._delimiter = b"\r\n--" + boundary
-        self._before = b"\r\n"  # as if a line had ended: the boundary may be the first
+        self._before = b"\r\n"  # the boundary may be at the start of the body
         self._write = write
 
     def write(self, data: bytes) -> None:
-        """The next part of the body."""
+        """Take the next bytes of the body."""
         if not self._delimiter:
             self._write(data)
             return
@@ -226,7 +229,7 @@ class _PreambleSkipper:
 async def _receive(
     request: Request, limits: UploadLimits, reservation: Reservation, write: Callable[[bytes], object]
 ) -> None:
-    """Give the body to ``write`` as it arrives, until it is over a limit."""
+    """Pass the body to ``write`` as it arrives, and enforce ``limits``."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limits.max_bytes:
         raise _too_large(limits)
@@ -236,11 +239,11 @@ async def _receive(
             with reservation.receiving(partial(timer.reschedule, start)):
                 while more:
                     if limits.min_rate:
-                        # With so many bytes received the average falls below the least rate at this moment.
+                        # The time at which the average rate falls below the minimum.
                         timer.reschedule(start + max(limits.grace, received / limits.min_rate))
                     message = await request.receive()
                     if message["type"] == "http.disconnect":
-                        raise ClientDisconnected("The client went away while sending.")
+                        raise ClientDisconnected("The client disconnected before the end of the body.")
                     chunk, more = message.get("body", b""), message.get("more_body", False)
                     received += len(chunk)
                     if received > limits.max_bytes:
@@ -250,10 +253,10 @@ async def _receive(
     except TimeoutError as error:
         reservation.check()
         if not timer.expired():
-            raise  # not of this clock: the system's ETIMEDOUT
-        detail = f"The body came at less than {limits.min_rate:,} bytes per second."
+            raise  # not this timer, but an ETIMEDOUT of the operating system
+        detail = f"The body arrived at less than {limits.min_rate:,} bytes per second."
         raise UploadTooSlow(detail) from error
 
 
 def _too_large(limits: UploadLimits) -> BodyTooLarge:
-    return BodyTooLarge(f"The request body is over the limit of {limits.max_bytes:,} bytes.")
+    return BodyTooLarge(f"The request body is larger than the limit of {limits.max_bytes:,} bytes.")

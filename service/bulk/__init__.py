@@ -1,1 +1,1 @@
-"""Scoring files without a server: found, read, scored by the service's own classifier, written as rows."""
+"""Scores files without a server: finds and reads them, classifies them as the service does, writes rows."""

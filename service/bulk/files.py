@@ -1,4 +1,4 @@
-"""From the paths on a command line to files, and from a file to its bytes, without ever hanging on one."""
+"""Finds and reads the image files that a command line names. Special files such as pipes cannot block it."""
 
 import os
 import stat
@@ -10,80 +10,79 @@ from typing import NamedTuple
 from service.errors import BodyTooLarge, UnreadableFile
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
-"""What is taken from a folder. A file that is named itself is read whatever its name."""
+"""Endings of the files that are taken from a folder. A file named on the command line may have any name."""
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What spreadsheets begin a formula with; the wide ones too, where East Asian scripts are usual."""
+"""Characters that begin a formula in spreadsheets, including the full-width forms."""
 
 
-class Found(NamedTuple):
-    """The files to score, in an order that is the same on every run, and what was left out."""
+class FilesToScore(NamedTuple):
+    """The files to score, in an order that is the same on every run, and notes on skipped ones."""
 
     paths: list[str]
     notes: list[str]
 
 
-def find(paths: Sequence[str], *, recursive: bool, besides: Path | None = None) -> Found:
-    """The files that ``paths`` name, and the images in the folders that they name.
+def find_files(paths: Sequence[str], *, recursive: bool, exclude: Path | None = None) -> FilesToScore:
+    """Find the files in ``paths`` and the image files in the folders in ``paths``.
 
-    What cannot be read is among them: reading it fails, and that makes its row.
+    Unreadable files and folders are included: reading them fails, and the row says why.
 
     Args:
         paths: files and folders.
-        recursive: whether folders in folders are entered. Those behind a link never are.
-        besides: a folder that is left out, because overlays are written to it.
+        recursive: whether to enter subfolders. Linked folders are never entered.
+        exclude: a folder to skip, because overlays are written to it.
     """
-    found: list[str] = []
+    files: list[str] = []
     notes: list[str] = []
     for path in paths:
-        if _ask(path, Path.is_dir):
-            found += _in_folder(path, recursive, besides, notes)
+        if _check(path, Path.is_dir):
+            files += _files_in_folder(path, recursive, exclude, notes)
         else:
-            found.append(path)
-    return Found(list(dict.fromkeys(found)), notes)
+            files.append(path)
+    return FilesToScore(list(dict.fromkeys(files)), notes)
 
 
-def _in_folder(top: str, recursive: bool, besides: Path | None, notes: list[str]) -> list[str]:
-    found: list[str] = []
-    other = folders_left = 0
+def _files_in_folder(top: str, recursive: bool, exclude: Path | None, notes: list[str]) -> list[str]:
+    files: list[str] = []
+    skipped_files = skipped_folders = 0
 
     def on_error(error: OSError) -> None:
-        found.append(str(error.filename))
+        files.append(str(error.filename))
 
-    for folder, folders, files in os.walk(top, onerror=on_error):
-        if besides is not None and _ask(folder, besides.samefile):
-            folders.clear()
+    for folder, subfolders, names in os.walk(top, onerror=on_error):
+        if exclude is not None and _check(folder, exclude.samefile):
+            subfolders.clear()
             continue
-        linked = sum(_ask(str(Path(folder, name)), Path.is_symlink) for name in folders)
-        folders_left += linked if recursive else len(folders)
-        folders[:] = sorted(folders, key=os.fsencode) if recursive else []
-        images = [name for name in files if name.lower().endswith(ENDINGS)]
-        other += len(files) - len(images)
-        found += [str(Path(folder, name)) for name in sorted(images, key=os.fsencode)]
-    if not found:
-        notes.append(f"{path_text(top)}: no images (names that end in {' '.join(ENDINGS)})")
-    elif other:
-        notes.append(f"{path_text(top)}: files left out, whose names are not those of images: {other}")
-    if folders_left:
-        why = "which are links" if recursive else "without --recursive"
-        notes.append(f"{path_text(top)}: folders not entered, {why}: {folders_left}")
-    return found
+        linked = sum(_check(str(Path(folder, name)), Path.is_symlink) for name in subfolders)
+        skipped_folders += linked if recursive else len(subfolders)
+        subfolders[:] = sorted(subfolders, key=os.fsencode) if recursive else []
+        images = [name for name in names if name.lower().endswith(ENDINGS)]
+        skipped_files += len(names) - len(images)
+        files += [str(Path(folder, name)) for name in sorted(images, key=os.fsencode)]
+    if not files:
+        notes.append(f"{path_text(top)}: no images (file names that end in {' '.join(ENDINGS)})")
+    elif skipped_files:
+        notes.append(f"{path_text(top)}: skipped files without the name of an image: {skipped_files}")
+    if skipped_folders:
+        why = "behind links" if recursive else "without --recursive"
+        notes.append(f"{path_text(top)}: skipped folders {why}: {skipped_folders}")
+    return files
 
 
-def _ask(path: str, question: Callable[[Path], bool]) -> bool:
-    """The answer of the file system; no, where it gives none."""
+def _check(path: str, condition: Callable[[Path], bool]) -> bool:
+    """Return ``condition(path)``, or False if the file system raises an error."""
     try:
-        return question(Path(path))
+        return condition(Path(path))
     except OSError:
         return False
 
 
 def path_text(path: str) -> str:
-    """``path`` as it is written into a row: one line of UTF-8 that no spreadsheet takes for a formula.
+    """Return ``path`` as rows contain it: one line of UTF-8 that no spreadsheet takes for a formula.
 
-    Control characters, line separators, bytes that are no UTF-8 and the backslash are written as
-    Python escapes, so different paths have different texts. A name that begins as a formula gets
-    ``./`` before it, which names the same file.
+    Control characters, line separators, bytes that are not UTF-8 and backslashes become Python escapes, so
+    that different paths have different texts. A path that begins like a formula gets the prefix ``./``.
     """
     text = "".join(_escaped(character) for character in path)
     return f"./{text}" if text.startswith(_FORMULA) else text
@@ -96,23 +95,23 @@ def _escaped(character: str) -> str:
 
 
 def read_file(path: str, max_bytes: int) -> bytes:
-    """The bytes of a regular file.
+    """Read a regular file.
 
     Raises:
-        UnreadableFile: there is none, or it cannot be read.
-        BodyTooLarge: over ``max_bytes``.
+        UnreadableFile: the file is missing, not a regular file, or not readable.
+        BodyTooLarge: the file has more than ``max_bytes`` bytes.
     """
     try:
-        # Opening a pipe would wait for who writes to it.
+        # Without O_NONBLOCK, opening a pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise _unreadable(error) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise UnreadableFile("It is no regular file.")
+            raise UnreadableFile("It is not a regular file.")
         if status.st_size > max_bytes:
-            raise BodyTooLarge(f"The file is over the limit of {max_bytes:,} bytes.")
+            raise BodyTooLarge(f"The file is larger than the limit of {max_bytes:,} bytes.")
         with open(descriptor, "rb", closefd=False) as stream:
             return stream.read(status.st_size)
     except OSError as error:

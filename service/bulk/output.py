@@ -1,4 +1,4 @@
-"""Where rows go: each whole or not at all, after those that an earlier run has left."""
+"""Appends rows to the output of earlier runs. Each row is written completely or not at all."""
 
 import fcntl
 import os
@@ -7,46 +7,50 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from service.bulk.rows import Done, Format
+from service.bulk.rows import FinishedRow, Format
 from service.errors import OutputError
 
-_LONGEST = 65_536
-"""Bytes in a line: several times what a row can have."""
+_MAX_LINE_BYTES = 65_536
+"""Several times the length of the longest row."""
 
 
 class Output:
-    """Appends lines to a descriptor that it owns; ``done`` holds the rows of earlier runs by path."""
+    """Appends lines to a file descriptor, and closes it.
 
-    def __init__(self, name: str, descriptor: int, end: int, done: dict[str, Done]) -> None:
-        self.done = done
+    Attributes:
+        finished: the rows of earlier runs, by path.
+    """
+
+    def __init__(self, name: str, descriptor: int, end: int, finished: dict[str, FinishedRow]) -> None:
+        self.finished = finished
         self._name = name
         self._descriptor = descriptor
         self._end = end
 
     def write(self, line: bytes) -> None:
-        """Append ``line``. Nothing is buffered here: a process that is killed loses no row.
+        """Append ``line`` without a buffer, so that a killed process loses no row.
 
         Raises:
-            OutputError: it cannot be written; of a file, no part of it then is.
+            OutputError: the line cannot be written. A file then has no part of it.
         """
-        left = memoryview(line)
+        rest = memoryview(line)
         try:
-            while left:
-                left = left[os.write(self._descriptor, left) :]
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
         except OSError as error:
-            with suppress(OSError):  # a pipe cannot be cut
+            with suppress(OSError):  # a pipe cannot be truncated
                 os.ftruncate(self._descriptor, self._end)
             why = os.strerror(error.errno or 0)
             raise OutputError(
-                f"{self._name}: cannot be written ({why}); the rows before are whole"
+                f"{self._name}: cannot be written ({why}); the earlier rows are complete"
             ) from error
         self._end += len(line)
 
     def close(self) -> None:
-        """Wait until a file is on its disk, and close it.
+        """Flush a file to its disk, and close it.
 
         Raises:
-            OutputError: some disks say only now that they are full.
+            OutputError: the file cannot be written. Some file systems report a full disk only here.
         """
         try:
             if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
@@ -57,18 +61,18 @@ class Output:
 
 
 def open_output(path: Path | None, format_: Format, model: tuple[str, str], *, overwrite: bool) -> Output:
-    """Open ``path``, or standard output, to write after the rows that are there.
+    """Open ``path``, or standard output, to append rows.
 
-    A last line that a killed run has left incomplete is cut off.
+    An incomplete last line, which a killed run leaves, is removed.
 
     Args:
-        path: made if missing; None is standard output.
-        format_: of the rows there and to come.
-        model: name and version of the one that scores now.
-        overwrite: throw away what is there.
+        path: created if missing. None is standard output.
+        format_: of the existing and the new rows.
+        model: name and version of the current model.
+        overwrite: whether to delete the existing rows.
 
     Raises:
-        OutputError: it cannot be opened, or holds something else; it is left as it was.
+        OutputError: the file cannot be opened, or has other contents. It is left unchanged.
     """
     if path is None:
         output = Output("standard output", os.dup(1), 0, {})
@@ -79,15 +83,15 @@ def open_output(path: Path | None, format_: Format, model: tuple[str, str], *, o
     except OSError as error:
         raise OutputError(f"{path}: cannot be opened ({os.strerror(error.errno or 0)})") from error
     try:
-        done: dict[str, Done] = {}
+        finished: dict[str, FinishedRow] = {}
         end = 0
         _lock(path, descriptor)
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             if not overwrite:
                 with open(descriptor, "rb", closefd=False) as stream:
-                    done, end = _rows(path, stream, format_, model)
+                    finished, end = _read_rows(path, stream, format_, model)
             os.ftruncate(descriptor, end)
-        output = Output(str(path), descriptor, end, done)
+        output = Output(str(path), descriptor, end, finished)
         if end == 0:
             output.write(format_.header)
     except BaseException:
@@ -97,43 +101,46 @@ def open_output(path: Path | None, format_: Format, model: tuple[str, str], *, o
 
 
 def _lock(path: Path, descriptor: int) -> None:
-    """Keep other runs out for as long as the descriptor is open: both would write a row of every file."""
+    """Lock the file for this run, until the descriptor is closed.
+
+    Two runs at a time would each write a row for every file.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise OutputError(f"{path}: another run is writing to it") from error
     except OSError:
-        return  # some network file systems have no locks
+        return  # some network file systems do not support locks
 
 
-def _rows(
+def _read_rows(
     path: Path, stream: BinaryIO, format_: Format, model: tuple[str, str]
-) -> tuple[dict[str, Done], int]:
-    """The rows that are there, and where the last whole one ends."""
-    done: dict[str, Done] = {}
+) -> tuple[dict[str, FinishedRow], int]:
+    """Return the existing rows by path, and the position after the last complete one."""
+    finished: dict[str, FinishedRow] = {}
     end = 0
     header = format_.header
-    for number, line in enumerate(iter(lambda: stream.readline(_LONGEST), b""), start=1):
-        first = header if number == 1 and header else format_.start
+    for number, line in enumerate(iter(lambda: stream.readline(_MAX_LINE_BYTES), b""), start=1):
+        prefix = header if number == 1 and header else format_.start
         if not line.endswith(b"\n"):
-            if len(line) == _LONGEST or not (line.startswith(first) or first.startswith(line)):
-                raise _refused(path, f"line {number} is none of such a file")
+            if len(line) == _MAX_LINE_BYTES or not (line.startswith(prefix) or prefix.startswith(line)):
+                raise _refused(path, f"line {number} is not a row of this format")
             break
         if number == 1 and header:
             if line != header:
                 raise _refused(path, "it has other columns")
         else:
             try:
-                row = format_.done(line)
+                row = format_.parse(line)
             except ValueError as error:
-                raise _refused(path, f"line {number} is none of such a file") from error
+                raise _refused(path, f"line {number} is not a row of this format") from error
             if row.model != model:
                 was, now = " ".join(row.model), " ".join(model)
-                raise _refused(path, f"line {number} is by {was}, this model is {now}")
-            done[row.path] = row
+                raise _refused(path, f"line {number} is from the model {was}, but the current model is {now}")
+            finished[row.path] = row
         end += len(line)
-    return done, end
+    return finished, end
 
 
 def _refused(path: Path, why: str) -> OutputError:
-    return OutputError(f"{path}: {why}; name another file, or throw this one away with --overwrite")
+    return OutputError(f"{path}: {why}; choose another file, or replace this one with --overwrite")

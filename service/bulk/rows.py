@@ -1,4 +1,4 @@
-"""One file's outcome as a line of CSV or JSON, and such a line back to what a resumed run must know."""
+"""Writes the outcome of one file as a line of CSV or JSON, and parses such lines to resume a run."""
 
 import csv
 import io
@@ -12,12 +12,12 @@ from service.errors import URN, Kind
 
 
 class Scored(NamedTuple):
-    """What became of one file.
+    """The outcome of one file.
 
     Attributes:
-        path: as ``path_text`` writes it.
-        outcome: what the service would answer, or why there is no answer.
-        overlay: name of its picture in the folder for overlays.
+        path: from ``path_text``.
+        outcome: the prediction, or the reason why there is none.
+        overlay: file name of the overlay, or None.
     """
 
     path: str
@@ -26,14 +26,14 @@ class Scored(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Why a file has no answer: as the service's problem, RFC 9457."""
+    """The reason why a file has no prediction: the type of the service's problem, and its detail."""
 
     kind: Kind
     detail: str
 
 
-class Done(NamedTuple):
-    """What a row says to a run that goes on after it. ``model`` is its name and version."""
+class FinishedRow(NamedTuple):
+    """The parts of a row that a resumed run needs. ``model`` is the name and version of its model."""
 
     path: str
     failed: bool
@@ -41,24 +41,29 @@ class Done(NamedTuple):
 
 
 class Format(Protocol):
-    """How rows are written. Every row is one line; ``header`` is the first one, with its line end."""
+    """A format of rows. Each row is one line.
+
+    Attributes:
+        header: the first line with its line end, or empty.
+        start: the first bytes of every other line.
+    """
 
     header: bytes
-    start: bytes  # of what is not the header
+    start: bytes
 
     def line(self, scored: Scored) -> bytes:
-        """One row with its line end."""
+        """Return one row with its line end."""
 
-    def done(self, line: bytes) -> Done:
-        """What a row says.
+    def parse(self, line: bytes) -> FinishedRow:
+        """Parse a row.
 
         Raises:
-            ValueError: it is none of this format, with these columns.
+            ValueError: the line is not a row of this format with these columns.
         """
 
 
 class Csv:
-    """Comma-separated, UTF-8, with a header; RFC 4180 but for the line ends, which are LF."""
+    """CSV as in RFC 4180, in UTF-8, with a header, and LF as line end."""
 
     start = b""
 
@@ -73,7 +78,7 @@ class Csv:
         self.header = _csv_line(self._columns)
 
     def line(self, scored: Scored) -> bytes:
-        """One row with its line end."""
+        """Return one row with its line end."""
         path, outcome, overlay = scored
         cells: dict[str, Any] = {
             "path": path,
@@ -100,18 +105,18 @@ class Csv:
             cells |= {f"probability_{code}": value for code, value in outcome.probabilities.items()}
         return _csv_line(cells.get(column, "") for column in self._columns)
 
-    def done(self, line: bytes) -> Done:
-        """What a row says."""
+    def parse(self, line: bytes) -> FinishedRow:
+        """Parse a row."""
         try:
             (values,) = csv.reader([line.decode()], strict=True)
         except csv.Error as error:
-            raise ValueError("no row of ours") from error
+            raise ValueError("not a row of this format") from error
         row = dict(zip(self._columns, values, strict=True))
-        return Done(row["path"], row["status"] != "ok", (row["model"], row["model_version"]))
+        return FinishedRow(row["path"], row["status"] != "ok", (row["model"], row["model_version"]))
 
 
 class JsonLines:
-    """A line for each file: what ``POST /predict`` answers, with ``path`` in the place of ``request_id``."""
+    """JSON lines. Each is the response of ``POST /predict`` with ``path`` instead of ``request_id``."""
 
     header = b""
     start = b'{"path": "'
@@ -121,7 +126,7 @@ class JsonLines:
         self._overlays = overlays
 
     def line(self, scored: Scored) -> bytes:
-        """One row with its line end."""
+        """Return one row with its line end."""
         path, outcome, overlay = scored
         body: dict[str, Any] = {"path": path, "model": self._model}
         if isinstance(outcome, Failure):
@@ -133,20 +138,20 @@ class JsonLines:
             body["overlay"] = overlay
         return json.dumps(body, ensure_ascii=False).encode() + b"\n"
 
-    def done(self, line: bytes) -> Done:
-        """What a row says."""
+    def parse(self, line: bytes) -> FinishedRow:
+        """Parse a row."""
         try:
             row = json.loads(line)
-            found = Done(
+            finished = FinishedRow(
                 row["path"], "prediction" not in row, (row["model"]["name"], row["model"]["version"])
             )
         except (KeyError, TypeError, RecursionError) as error:
-            raise ValueError("no row of ours") from error
-        if not all(isinstance(text, str) for text in (found.path, *found.model)):
-            raise ValueError("no row of ours")
+            raise ValueError("not a row of this format") from error
+        if not all(isinstance(text, str) for text in (finished.path, *finished.model)):
+            raise ValueError("not a row of this format")
         if ("overlay" in row) != self._overlays:
-            raise ValueError("overlays are, or are not, asked for")
-        return found
+            raise ValueError("not a row of a run with the same overlays")
+        return finished
 
 
 FORMATS: dict[str, type[Csv] | type[JsonLines]] = {"csv": Csv, "jsonl": JsonLines}

@@ -1,4 +1,4 @@
-"""Many files through the service's classifier: in order, in batches, with few of them in memory."""
+"""Scores many files with the service's classifier, in order, with a bounded number of files in memory."""
 
 import asyncio
 import hashlib
@@ -23,7 +23,7 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.system.threads import Workers
 
-_NEVER = float("inf")
+_NO_LIMIT = float("inf")
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +36,14 @@ async def score(
     *,
     overlays: Path | None = None,
 ) -> None:
-    """Score every file of ``paths``, and ``write`` what became of each, in this order.
+    """Score the files in ``paths`` and ``write`` their outcomes in this order.
 
     Args:
         loaded: the model.
-        settings: the same limits hold as for requests.
+        settings: their limits apply as for requests.
         paths: files.
-        write: called once for each; what it raises ends the run.
-        overlays: folder for a picture of each image, of the class that an overlay explains by default.
+        write: called once for each file. An exception of ``write`` ends the run.
+        overlays: folder for an overlay of each image, or None. Each explains the default class.
 
     Raises:
         OutputError: an overlay cannot be written.
@@ -51,30 +51,30 @@ async def score(
     scorer = _Scorer(loaded, settings, overlays=overlays is not None)
 
     def finish(scored: Scored, png: bytes) -> None:
-        # On this thread, which nothing interrupts: a run that ends leaves no part of an overlay.
+        # Not in a worker thread, so that a run that ends leaves no incomplete overlay.
         if overlays is not None and scored.overlay is not None:
             _write_overlay(overlays / scored.overlay, png)
         write(scored)
 
-    # Enough for batches in work, the next, and as many being decoded; more would only take memory.
+    # Enough for the running batches, the next batches and the files being decoded.
     at_once = 2 * loaded.inference_workers * loaded.max_batch_size + 2 * settings.decode_workers
-    begun: deque[asyncio.Task[tuple[Scored, bytes]]] = deque()
+    tasks: deque[asyncio.Task[tuple[Scored, bytes]]] = deque()
     try:
         for path in paths:
-            begun.append(asyncio.create_task(scorer.score(path)))
-            if len(begun) == at_once:
-                finish(*await begun.popleft())
-        while begun:
-            finish(*await begun.popleft())
+            tasks.append(asyncio.create_task(scorer.score(path)))
+            if len(tasks) == at_once:
+                finish(*await tasks.popleft())
+        while tasks:
+            finish(*await tasks.popleft())
     finally:
-        for task in begun:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*begun, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await scorer.close()
 
 
 class _Scorer:
-    """One file to its outcome."""
+    """Scores one file at a time."""
 
     def __init__(self, loaded: LoadedModel, settings: Settings, *, overlays: bool) -> None:
         self._workers = Workers(settings.decode_workers)
@@ -84,7 +84,7 @@ class _Scorer:
             max_pixels=settings.max_pixels,
             timeout=settings.decode_timeout,
             metrics=metrics,
-            stuck_after=_NEVER,
+            stuck_after=_NO_LIMIT,
         )
         self._classifier = Classifier(
             loaded,
@@ -92,50 +92,51 @@ class _Scorer:
             decoder=self._decoder,
             workers=self._workers,
             metrics=metrics,
-            stuck_after=_NEVER,
+            stuck_after=_NO_LIMIT,
         )
-        # So many files' bytes are in memory: one being decoded by each process, one read meanwhile.
+        # Limits the files in memory: one being decoded by each process, and one being read.
         self._reading = asyncio.Semaphore(settings.decode_workers + 1)
         self._max_bytes = settings.max_body_bytes
         self._overlays = overlays
 
     async def score(self, path: str) -> tuple[Scored, bytes]:
-        """What became of one file, and its overlay as PNG, empty without one."""
+        """Return the outcome of one file and the PNG of its overlay, empty if there is none."""
         try:
-            return await self._scored(path)
+            return await self._classify(path)
         except DermaserveError as error:
             kind = kind_of(error)
-            detail = "The model gave no usable answer." if kind is INTERNAL else str(error)
+            detail = "The model failed." if kind is INTERNAL else str(error)
         except Exception:
-            # Whatever one file meets, the others go on. Its name stays out of the log: it may be a patient's.
-            logger.exception("A file failed in a way that was not foreseen.")
+            # An unexpected error of one file must not end the run. The file name is not logged, because it
+            # may name a patient.
+            logger.exception("A file failed with an unexpected error.")
             kind, detail = INTERNAL, "The file could not be processed."
         return Scored(path_text(path), Failure(kind, detail)), b""
 
-    async def _scored(self, path: str) -> tuple[Scored, bytes]:
+    async def _classify(self, path: str) -> tuple[Scored, bytes]:
         classifier = self._classifier
         async with self._reading:
             data = await self._workers.run(read_file, path, self._max_bytes)
-            image = await classifier.prepare(data, deadline=_NEVER)
+            image, quality = await classifier.decode(data, deadline=_NO_LIMIT)
             del data
-        found = await classifier.classify(image, deadline=_NEVER)
-        prediction = prediction_of(classifier.manifest, found, request_id="")
+        classification = await classifier.classify(image, quality, deadline=_NO_LIMIT)
+        prediction = prediction_of(classifier.manifest, classification, request_id="")
         name, png = None, b""
         if self._overlays:
-            overlay = await classifier.overlay(found, found.decision.explained)
+            overlay = await classifier.overlay(classification, classification.decision.gradcam_class)
             if overlay.empty:
                 prediction.warnings.append(ImageWarning(**EMPTY_HEATMAP._asdict()))
             name, png = _overlay_name(path), overlay.png
         return Scored(path_text(path), prediction, name), png
 
     async def close(self) -> None:
-        """Let the batch in work end: a process that leaves ONNX Runtime at work may crash."""
+        """Wait for the running batch: a process that exits while ONNX Runtime works may crash."""
         self._classifier.close(timeout=60)
         await self._decoder.close()
 
 
 def _overlay_name(path: str) -> str:
-    """A file name that is the path's own, wherever files of the same name lie."""
+    """Return a file name that is unique for the path, even if folders have files with the same name."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).stem)[:80]
     return f"{stem}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}.png"
 

@@ -1,5 +1,5 @@
-"""The commands of ``python -m service``, one file each; ``add`` in each makes its parser.
+"""The commands of ``python -m service``, one module each. Its function ``add`` adds the parser.
 
-A command takes its parsed options and returns the exit status. What is slow to import is imported
-inside the functions: neither ``--help`` nor a wrong option waits for it.
+A command takes its parsed options and returns the exit status. Slow modules are imported inside the
+functions, so that ``--help`` and wrong options do not wait for them.
 """

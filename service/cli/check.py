@@ -21,9 +21,9 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "check",
         help="verify a bundle as the service would",
-        description="Verify a bundle as the service would: its manifest, the sha256 of every file, the "
-        "graph's inputs and outputs, and what it gives for two images. Exit status: 0 the service would "
-        "serve it, 1 it would not, 2 a setting is wrong.",
+        description="Verify a bundle as the service would: its manifest, the SHA-256 of every file, the "
+        "graph's inputs and outputs, and its outputs for two images. Exit status: 0 if the service would "
+        "serve the bundle, 1 if not, 2 if a setting is wrong.",
     )
     parser.add_argument("bundle", nargs="?", type=Path, metavar="BUNDLE", help="default: DERMASERVE_BUNDLE")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="default: DERMASERVE_DEVICE")
@@ -34,28 +34,27 @@ def _check(options: argparse.Namespace) -> int:
     settings = settings_for(options)
     start = time.monotonic()
     try:
-        # What a run gives, on two images, the predictor verifies itself.
         loaded = open_model(settings)
     except DermaserveError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     loading = time.monotonic() - start
-    one_image = _seconds_for_one(loaded)
-    print(f"{settings.bundle}: fit to be served")
+    inference = _inference_seconds(loaded)
+    print(f"{settings.bundle}: can be served")
     for name, value in _facts(loaded).items():
         print(f"  {name:<16}{value}")
-    print(f"  {'loading':<16}{loading:.2f} s; one image {1000 * one_image:.1f} ms")
+    print(f"  {'loading':<16}{loading:.2f} s; one image {1000 * inference:.1f} ms")
     return 0
 
 
-def _seconds_for_one(loaded: LoadedModel) -> float:
-    """Median time of one inference of one image."""
+def _inference_seconds(loaded: LoadedModel) -> float:
+    """Return the median time of an inference of one image."""
     spec = loaded.bundle.manifest.input
     image = np.zeros((1, spec.height, spec.width, spec.channels), np.uint8)
     times = []
     for _ in range(_RUNS):
         start = time.monotonic()
-        loaded.predictor.run(image)
+        loaded.session.run(image)
         times.append(time.monotonic() - start)
     return sorted(times)[_RUNS // 2]
 
@@ -68,18 +67,18 @@ def _facts(loaded: LoadedModel) -> dict[str, str]:
         "name": manifest.name,
         "version": manifest.version,
         "created": f"{manifest.created}, by revision {manifest.git_revision}",
-        "manifest": f"sha256 {loaded.bundle.digest}",
-        "files": f"{len(manifest.files)}, each with the sha256 that the manifest states",
-        "provider": loaded.predictor.provider,
+        "manifest": f"SHA-256 {loaded.bundle.digest}",
+        "files": f"{len(manifest.files)}, each with the SHA-256 in the manifest",
+        "provider": loaded.session.provider,
         "input": f"{spec.height} x {spec.width}, {spec.color}",
         "classes": f"{' '.join(classes)}  (* malignant)",
-        "threshold": f"{point.threshold:g} for malignant: on validation sensitivity "
+        "threshold": f"{point.threshold:g} for malignant; on validation data sensitivity "
         f"{point.sensitivity.value:.3f}, specificity {point.specificity.value:.3f}",
     }
-    by_class = tuple(f"_{code}" for code in manifest.codes)  # these are in the model card
+    by_class = tuple(f"_{code}" for code in manifest.codes)  # the model card has these
     figures = [
-        f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}] {name.replace('_', ' ')}"
-        for name, found in manifest.metrics.items()
+        f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}] {name.replace('_', ' ')}"
+        for name, interval in manifest.metrics.items()
         if not name.endswith(by_class)
     ]
     return facts | {"figures": f"\n  {'':<16}".join(figures)}

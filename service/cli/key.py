@@ -1,4 +1,4 @@
-"""``key``: make an API key."""
+"""``key``: create an API key."""
 
 import argparse
 import sys
@@ -11,14 +11,14 @@ def add(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "key",
-        help="make an API key",
-        description="Make an API key. The line for the key file goes to standard output, the key itself "
-        "to standard error, once: `python -m service key clinic >> keys.txt` keeps one and shows the other.",
+        help="create an API key",
+        description="Create an API key. Its line for the key file goes to standard output. The key itself "
+        "goes to standard error: `python -m service key clinic >> keys.txt` stores one and shows the other.",
     )
-    parser.add_argument("name", help="who uses the key; appears in logs")
-    parser.add_argument("--admin", action="store_true", help="the key may also use /admin")
+    parser.add_argument("name", help="name of the client; appears in logs")
+    parser.add_argument("--admin", action="store_true", help="allow the key to use /admin")
     parser.add_argument(
-        "--rate", type=int, metavar="N", help="images a minute; default DERMASERVE_RATE_LIMIT"
+        "--rate", type=int, metavar="N", help="images per minute; default: DERMASERVE_RATE_LIMIT"
     )
     parser.set_defaults(command=_key)
 
@@ -31,5 +31,5 @@ def _key(options: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(line, flush=True)
-    print(f"The key of {options.name}, shown this once; send it as X-API-Key:\n{token}", file=sys.stderr)
+    print(f"The key of {options.name}, shown only now; send it as X-API-Key:\n{token}", file=sys.stderr)
     return 0

@@ -1,4 +1,4 @@
-"""What the commands that work with a model share: which one, and how it is opened."""
+"""Opens the model for the commands that use one."""
 
 import argparse
 
@@ -8,7 +8,7 @@ from service.settings import Settings, load_settings
 
 
 def settings_for(options: argparse.Namespace) -> Settings:
-    """The settings, but for those that ``options.bundle`` and ``options.device`` replace.
+    """Load the settings. ``options.bundle`` and ``options.device`` override theirs.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -18,10 +18,10 @@ def settings_for(options: argparse.Namespace) -> Settings:
 
 
 def open_model(settings: Settings) -> LoadedModel:
-    """Verify, load and warm up, as the service does.
+    """Verify, load and warm up the bundle as the service does.
 
     Raises:
-        BundleError, DeviceError: in one line, naming the bundle.
+        BundleError, DeviceError: with a message of one line that names the bundle.
     """
     try:
         return load(verify(settings), settings)
@@ -29,9 +29,9 @@ def open_model(settings: Settings) -> LoadedModel:
         why = str(error)
         failure = type(error)
     except Exception as error:
-        # A graph that opens may fail when it runs, and ONNX Runtime's exceptions share no public base.
+        # A graph may fail when it runs, and ONNX Runtime's exceptions share no public base class.
         why = f"cannot be used ({type(error).__name__}: {error})"
         failure = BundleError
-    why = " ".join(why.split())  # ONNX Runtime's reasons have several lines
+    why = " ".join(why.split())  # ONNX Runtime's messages have several lines
     name = str(settings.bundle.absolute())
     raise failure(why if why.startswith(name) else f"{name}: {why}")

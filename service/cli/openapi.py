@@ -12,11 +12,11 @@ def add(commands: Any) -> None:
 
 
 def openapi_text() -> str:
-    """The OpenAPI document, which depends on the installed extras, but on no setting and no bundle."""
+    """Return the OpenAPI document. It depends on the installed extras, but on no setting and no bundle."""
     from service.app import create_app
     from service.settings import Settings
 
-    # Defaults, unread and unchecked: the environment must not leak into a committed file.
+    # The defaults, without the environment, because the document is committed.
     document = create_app(Settings.model_construct()).openapi()
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 

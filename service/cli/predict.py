@@ -1,4 +1,4 @@
-"""``predict``: score files and folders offline."""
+"""``predict``: score files and folders without a server."""
 
 import argparse
 import asyncio
@@ -11,19 +11,19 @@ from service.errors import OutputError
 from service.settings import Settings
 
 _DESCRIPTION = """\
-Score image files, and the images in folders, without a server: through the same code, with the same
-settings and limits. One row for each file, in the same order on every run; a file that cannot be scored
-gets a row that says why.
+Score image files, and the image files in folders, without a server. The command uses the code, settings and
+limits of the service. It writes one row for each file, in the same order on every run. A file that cannot be
+scored gets a row that says why.
 
-With an --output that exists, the files that have a row there are not scored again, so a run that was
-stopped goes on with the same command. Rows of another model or with other columns are not mixed.
+If the --output exists, files that have a row in it are not scored again: to resume a stopped run, repeat the
+command. Rows of another model or with other columns are not mixed.
 
-In rows, control characters, backslashes and bytes that are no UTF-8 stand in paths as Python escapes,
-and a path that a spreadsheet would take for a formula begins with "./".
+In the paths of rows, control characters, backslashes and bytes that are not UTF-8 are written as Python
+escapes. A path that a spreadsheet would take for a formula begins with "./".
 
-Exit status: 0 all were scored; 1 some have a row that says why not, or there was nothing to score;
-2 wrong options or settings, a bundle that cannot be served, or an output that cannot be written;
-130 stopped by Ctrl+C.
+Exit status: 0 if all files were scored; 1 if some have a row that says why not, or there was nothing to
+score; 2 for wrong options or settings, a bundle that cannot be served, or an output that cannot be written;
+130 if stopped by Ctrl+C.
 """
 
 
@@ -38,18 +38,18 @@ def add(commands: Any) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="an image file, or a folder of them")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
     parser.add_argument(
-        "--format", choices=["csv", "jsonl"], help="default: jsonl if FILE is named so, else csv"
+        "--format", choices=["csv", "jsonl"], help="default: jsonl if FILE ends in .jsonl, else csv"
     )
-    parser.add_argument("--overwrite", action="store_true", help="throw away what FILE holds")
-    parser.add_argument("--recursive", action="store_true", help="enter folders in folders")
+    parser.add_argument("--overwrite", action="store_true", help="delete the contents of FILE")
+    parser.add_argument("--recursive", action="store_true", help="enter subfolders")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="default: DERMASERVE_BUNDLE")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="default: DERMASERVE_DEVICE")
     parser.add_argument(
         "--gradcam",
         type=Path,
         metavar="DIR",
-        help="write an overlay of each image into DIR: of the label, or, where the flag is raised and the "
-        "label is benign, of the most probable malignant class",
+        help="write an overlay of each image into DIR, for the label, or for the most probable malignant "
+        "class if the flag is malignant and the label is benign",
     )
     parser.set_defaults(command=_predict)
 
@@ -59,14 +59,14 @@ def _predict(options: argparse.Namespace) -> int:
     try:
         return _run(options, settings)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on where it was", file=sys.stderr)
+        print("stopped; repeat the command to resume", file=sys.stderr)
         return 130
 
 
 def _run(options: argparse.Namespace, settings: Settings) -> int:
     from tqdm import tqdm
 
-    from service.bulk.files import ENDINGS, find, path_text
+    from service.bulk.files import ENDINGS, find_files, path_text
     from service.bulk.output import open_output
     from service.bulk.rows import FORMATS, Failure, Scored
     from service.bulk.scoring import score
@@ -77,12 +77,12 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     return_large_blocks()
     if options.output and options.output.name.lower().endswith(ENDINGS):
         raise OutputError(
-            f"--output: expected a file for rows, got {options.output}, which is named as an image"
+            f"--output: expected a file for rows, got {options.output}, which has the name of an image"
         )
-    found = find(options.paths, recursive=options.recursive, besides=options.gradcam)
-    for note in found.notes:
+    files = find_files(options.paths, recursive=options.recursive, exclude=options.gradcam)
+    for note in files.notes:
         print(note, file=sys.stderr)
-    if not found.paths:
+    if not files.paths:
         print("error: there is nothing to score", file=sys.stderr)
         return 1
     loaded = open_model(settings)
@@ -94,11 +94,11 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     output = open_output(
         options.output, format_, (manifest.name, manifest.version), overwrite=options.overwrite
     )
-    before = [output.done[text] for path in found.paths if (text := path_text(path)) in output.done]
-    paths = [path for path in found.paths if path_text(path) not in output.done]
-    failed = sum(row.failed for row in before)
-    # Without a terminal there is no bar.
-    with tqdm(total=len(found.paths), initial=len(before), unit=" images", disable=None) as bar:
+    finished = [output.finished[text] for path in files.paths if (text := path_text(path)) in output.finished]
+    paths = [path for path in files.paths if path_text(path) not in output.finished]
+    failed = sum(row.failed for row in finished)
+    # ``disable=None`` shows no bar without a terminal.
+    with tqdm(total=len(files.paths), initial=len(finished), unit=" images", disable=None) as bar:
 
         def write(scored: Scored) -> None:
             nonlocal failed
@@ -109,8 +109,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
         if paths:
             asyncio.run(score(loaded, settings, paths, write, overlays=options.gradcam))
     output.close()
-    already = f", {len(before)} of them before" if before else ""
-    print(f"{len(found.paths)} files{already}: {failed} could not be scored", file=sys.stderr)
+    earlier = f", {len(finished)} of them in earlier runs" if finished else ""
+    print(f"{len(files.paths)} files{earlier}: {failed} could not be scored", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -118,4 +118,4 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
+        raise OutputError(f"{folder}: cannot be created ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""``serve``, the default: serve until SIGTERM."""
+"""``serve``, the default command: serve until SIGTERM."""
 
 import argparse
 import gc
@@ -20,12 +20,12 @@ def add(commands: Any) -> None:
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Serve; returns the exit status: 1 for a model that fails.
+    """Serve, and return the exit status: 1 if the model cannot be served.
 
     Raises:
         SettingsError: a setting is wrong.
     """
-    gc.disable()  # nearly all that is imported stays: collections would find nothing
+    gc.disable()  # imported objects stay, so collections during the imports would free nothing
     try:
         from service.server import serve as run
     finally:
@@ -35,7 +35,8 @@ def serve(options: argparse.Namespace) -> int:
     set_up_logs(settings.log_format, settings.log_level)
     if links := service_links(os.environ, PREFIX):
         logger.warning(
-            "Ignored, as Kubernetes sets them for a Service (see enableServiceLinks): %s", ", ".join(links)
+            "Ignored variables that Kubernetes sets for a Service (see enableServiceLinks): %s",
+            ", ".join(links),
         )
     address = operations = _address(settings.host, settings.port)
     if settings.operations_port is not None:

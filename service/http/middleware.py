@@ -46,8 +46,7 @@ class RequestMiddleware:
     """ASGI middleware around all else.
 
     Sets ``request.state.request_id``, ``.started`` (``time.monotonic``), ``.record``, a
-    ``service.observability.request_record.RequestRecord``, and ``.key``, the
-    name of the API key or None.
+    ``service.observability.request_record.RequestRecord``.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class RequestMiddleware:
         record = RequestRecord(request_id, method if method in _METHODS else "_OTHER")
         state = scope.setdefault("state", {})
         state.setdefault("started", record.started)  # the connection's is that of the request's first byte
-        state.update(request_id=request_id, record=record, key=None)
+        state.update(request_id=request_id, record=record)
         unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
         # A HEAD is answered as the GET that it stands for, without the body.
         inner = {**scope, "method": "GET"} if method == "HEAD" else scope
@@ -106,7 +105,6 @@ class RequestMiddleware:
         finally:
             record.duration = time.monotonic() - record.started
             record.route = getattr(inner.get("route"), "path", UNMATCHED)
-            record.key = state["key"]
             self._metrics.request(record.route, record.status, record.duration)
             if self._tracing is not None:
                 self._tracing.finish(record, headers, scope["scheme"])

@@ -1,1 +1,1 @@
-"""Pixels to what the model says of them: batching, ONNX Runtime, decision, warnings, overlay."""
+"""Inference: batching, ONNX Runtime, the decision rule, warnings and overlays."""

@@ -1,13 +1,13 @@
-"""Collect single items into batches for a function that works best on many at once.
+"""Dynamic batching: collects single items into batches for a function that is faster on many at once.
 
-It knows neither images nor HTTP. A few threads take from one queue, each one batch at a
-time. The first item starts the clock; a batch goes when it is full or when the wait is over.
+The module knows neither images nor HTTP. A few threads share one queue, and each runs one batch at a
+time. The first item starts the clock. A batch runs when it is full or when the wait is over.
+``service.system.fair_queue`` decides which items come first.
 """
 
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -17,6 +17,7 @@ from weakref import ref
 
 from service.errors import DeadlinePassed, ShuttingDown, Stuck
 from service.observability.metrics import Metrics
+from service.system.fair_queue import DEFAULT_RANK, FairQueue, Rank
 from service.system.threads import show_name
 
 Item = TypeVar("Item")
@@ -27,38 +28,39 @@ _NOT_RUNNING = float("inf")
 logger = logging.getLogger(__name__)
 
 
-class _Waiting(Generic[Item, Result]):
-    """One submitted item with its future and times."""
+class _Entry(Generic[Item, Result]):
+    """One submitted item with its future, its rank, its deadline and the time of its submission."""
 
-    __slots__ = ("__weakref__", "deadline", "future", "item", "since")
+    __slots__ = ("__weakref__", "deadline", "future", "item", "rank", "submitted")
 
-    def __init__(self, item: Item, deadline: float) -> None:
+    def __init__(self, item: Item, rank: Rank, deadline: float) -> None:
         self.item = item
+        self.rank = rank
         self.future: Future[Result] = Future()
-        self.since = time.monotonic()
+        self.submitted = time.monotonic()
         self.deadline = deadline
 
-    def wanted(self) -> bool:
-        """Whether it is still waited for, and in time; if too late, its future is told."""
+    def pending(self) -> bool:
+        """Whether the item still needs a result. After its deadline, its future fails here."""
         if time.monotonic() >= self.deadline:
-            self.fail(DeadlinePassed("The deadline passed while waiting in the queue."))
+            self.fail(DeadlinePassed("The deadline passed before inference started."))
         return not self.future.done()
 
-    def answer(self, result: Result) -> None:
-        """Give the future its result, unless it was cancelled."""
+    def succeed(self, result: Result) -> None:
+        """Set the result, unless the future was cancelled."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_result(result)
 
     def fail(self, error: Exception) -> None:
-        """Give the future its error, unless it was cancelled."""
+        """Set the exception, unless the future was cancelled."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
 
 class Batcher(Generic[Item, Result]):
-    """Runs ``run`` on batches of submitted items, on threads of its own.
+    """Calls ``run`` on batches of submitted items, in its own threads.
 
-    The queue holds what is waited for and has no limit of its own: that is up to those who submit.
+    The queue has no limit. The callers limit what they submit.
     """
 
     def __init__(
@@ -74,63 +76,66 @@ class Batcher(Generic[Item, Result]):
         """Start the threads.
 
         Args:
-            run: items to as many results, in order. MemoryError means that fewer items may do. With
-                several ``workers`` it must be thread-safe.
-            workers: most calls of ``run`` at one time.
-            max_batch_size: most items per call of ``run``.
+            run: maps items to as many results, in the same order. MemoryError means that a smaller batch
+                may succeed. With several ``workers``, ``run`` must be thread-safe.
+            workers: number of threads, each of which calls ``run``.
+            max_batch_size: largest number of items in one call of ``run``.
             batch_timeout: seconds that the first item of a batch waits for others.
             metrics: records the length of the queue, the waits and the batches.
-            stuck_after: seconds of one call of ``run`` after which the batcher is not ``alive``.
+            stuck_after: seconds in one call of ``run`` after which ``alive`` is false.
         """
         self._run = run
         self._stuck_after = stuck_after
         self._max_batch_size = max_batch_size
         self._batch_timeout = batch_timeout
         self._metrics = metrics
-        self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._queue: FairQueue[_Entry[Item, Result]] = FairQueue()
         self._changed = threading.Condition()
         self._closed = False
         self._threads = [
             threading.Thread(target=self._loop, name=f"batcher-{number}", daemon=True)
             for number in range(workers)
         ]
-        # Of each thread, the start of its call of ``run``. Never grows: others look at it meanwhile.
+        # Start of the current call of ``run`` of each thread. Its keys never change, because ``alive``
+        # iterates over it without a lock.
         self._running_since = dict.fromkeys(self._threads, _NOT_RUNNING)
         for thread in self._threads:
             thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether all threads work: with a dead or hanging one a server must not call itself ready."""
+        """Whether every thread runs and none has been in ``run`` for more than ``stuck_after`` seconds."""
         longest = time.monotonic() - min(self._running_since.values())
         return longest <= self._stuck_after and all(thread.is_alive() for thread in self._threads)
 
-    def submit(self, item: Item, *, deadline: float = float("inf")) -> Future[Result]:
-        """Queue ``item``; its future gets its own result or error.
+    def submit(
+        self, item: Item, *, rank: Rank = DEFAULT_RANK, deadline: float = float("inf")
+    ) -> Future[Result]:
+        """Queue ``item`` and return the future of its result.
 
-        Cancelling the future, or passing ``deadline`` (on the clock of ``time.monotonic``),
-        before its batch goes means that it is never run.
+        An item never runs if its future is cancelled, or ``deadline`` (on the clock of
+        ``time.monotonic``) passes, before its batch starts.
 
         Raises:
             ShuttingDown: the batcher is closed.
-            Stuck: it hangs.
+            Stuck: the batcher is not alive.
         """
-        waiting: _Waiting[Item, Result] = _Waiting(item, deadline)
+        entry: _Entry[Item, Result] = _Entry(item, rank, deadline)
         with self._changed:
             if self._closed:
                 raise ShuttingDown
             if not self.alive:
                 raise Stuck
-            self._queue.append(waiting)
+            self._queue.push(entry, rank)
             self._metrics.queue_depth(len(self._queue))
             self._changed.notify()
-        waiting.future.add_done_callback(partial(self._forget, ref(waiting)))
-        return waiting.future
+        entry.future.add_done_callback(partial(self._remove_cancelled, ref(entry)))
+        return entry.future
 
     def close(self, timeout: float | None = None) -> None:
-        """Take nothing new, run what is queued, and end the threads.
+        """Reject new items, run the queued ones and end the threads.
 
-        What is still queued after ``timeout`` seconds gets ShuttingDown as its error.
+        Items still queued after ``timeout`` seconds fail with ShuttingDown.
         """
         with self._changed:
             self._closed = True
@@ -139,85 +144,82 @@ class Batcher(Generic[Item, Result]):
         for thread in self._threads:
             thread.join(min(max(0.0, until - time.monotonic()), threading.TIMEOUT_MAX))
         with self._changed:
-            left, self._queue = self._queue, deque()
-        for waiting in left:
-            waiting.fail(ShuttingDown())
+            remaining, self._queue = list(self._queue), FairQueue()
+        for entry in remaining:
+            entry.fail(ShuttingDown())
 
-    def _forget(self, done: "ref[_Waiting[Item, Result]]", future: Future[Result]) -> None:
-        """Take an abandoned item out of the queue, so that it holds no memory there.
+    def _remove_cancelled(self, reference: "ref[_Entry[Item, Result]]", future: Future[Result]) -> None:
+        """Remove a cancelled item from the queue, to free its memory at once.
 
-        Weakly held, for it holds its future, which holds this: it, and this batcher, would go only
-        when the garbage is collected.
+        The reference is weak. A strong one would make a cycle (entry, future, callback) that only the
+        garbage collector frees.
         """
-        cancelled = done() if future.cancelled() else None
+        cancelled = reference() if future.cancelled() else None
         if cancelled is None:
             return
-        with self._changed, suppress(ValueError):  # it may be in a batch already
-            self._queue.remove(cancelled)
+        with self._changed, suppress(ValueError):  # the item may be in a batch already
+            self._queue.remove(cancelled, cancelled.rank)
             self._metrics.queue_depth(len(self._queue))
 
     def _loop(self) -> None:
         show_name()
         while batch := self._next_batch():
-            self._execute(batch)
+            now = time.monotonic()
+            self._metrics.batch_started([now - entry.submitted for entry in batch])
+            parts = [batch]
+            while parts:
+                if part := [entry for entry in parts.pop(0) if entry.pending()]:
+                    parts = self._execute(part) + parts
 
-    def _next_batch(self) -> list[_Waiting[Item, Result]]:
-        """Wait for work; an empty list means closed and done."""
-        batch: list[_Waiting[Item, Result]] = []
+    def _next_batch(self) -> list[_Entry[Item, Result]]:
+        """Wait for a batch. It is empty once the batcher is closed and its queue is empty."""
+        batch: list[_Entry[Item, Result]] = []
         with self._changed:
             while not batch and not (self._closed and not self._queue):
-                # Looked at anew after each wait: another thread may have taken what was there.
-                left = self._seconds_to_go()
-                if left is None or left > 0:
-                    self._changed.wait(left)
+                # Recomputed after each wait: another thread may have taken the items meanwhile.
+                seconds = self._seconds_to_start()
+                if seconds is None or seconds > 0:
+                    self._changed.wait(seconds)
                     continue
                 while self._queue and len(batch) < self._max_batch_size:
-                    waiting = self._queue.popleft()
-                    if waiting.wanted():
-                        batch.append(waiting)
+                    entry = self._queue.pop()
+                    if entry.pending():
+                        batch.append(entry)
                 self._metrics.queue_depth(len(self._queue))
         return batch
 
-    def _seconds_to_go(self) -> float | None:
-        """How long the first item still waits for others; None without one."""
+    def _seconds_to_start(self) -> float | None:
+        """Seconds until the next batch starts. None if the queue is empty."""
         if not self._queue:
             return None
         if len(self._queue) >= self._max_batch_size or self._closed:
             return 0.0
-        return self._queue[0].since + self._batch_timeout - time.monotonic()
+        return min(entry.submitted for entry in self._queue) + self._batch_timeout - time.monotonic()
 
-    def _execute(self, batch: list[_Waiting[Item, Result]]) -> None:
-        now = time.monotonic()
-        self._metrics.batch_started([now - w.since for w in batch])
-        parts = self._answer(batch)
-        while parts:
-            if wanted := [waiting for waiting in parts.pop(0) if waiting.wanted()]:
-                parts = self._answer(wanted) + parts
-
-    def _answer(self, batch: list[_Waiting[Item, Result]]) -> list[list[_Waiting[Item, Result]]]:
-        """Run ``batch`` and give its items their answers; or return it in parts, to be tried instead."""
+    def _execute(self, batch: list[_Entry[Item, Result]]) -> list[list[_Entry[Item, Result]]]:
+        """Run ``batch`` and complete its futures. If it fails, return the smaller batches to try instead."""
         start = time.monotonic()
         try:
-            results = self._results(batch)
+            results = self._call_run(batch)
         except Exception as error:
-            # Whatever ``run`` raises belongs to the items, not to this thread, which must live on.
+            # An error of ``run`` belongs to the items. The thread must survive it.
             if len(batch) == 1:
                 batch[0].fail(error)
                 return []
-            # For lack of memory half as many may do; else a single item may fail all others.
+            # Half a batch may fit into memory. Other errors may come from one item: try each alone.
             size = (len(batch) + 1) // 2 if isinstance(error, MemoryError) else 1
             logger.warning("A batch of %d failed; trying %d at a time.", len(batch), size, exc_info=True)
             return [batch[at : at + size] for at in range(0, len(batch), size)]
         self._metrics.batch_finished(time.monotonic() - start)
-        for waiting, result in zip(batch, results, strict=True):
-            waiting.answer(result)
+        for entry, result in zip(batch, results, strict=True):
+            entry.succeed(result)
         return []
 
-    def _results(self, batch: list[_Waiting[Item, Result]]) -> Sequence[Result]:
+    def _call_run(self, batch: list[_Entry[Item, Result]]) -> Sequence[Result]:
         thread = threading.current_thread()
         self._running_since[thread] = time.monotonic()
         try:
-            results = self._run([w.item for w in batch])
+            results = self._run([entry.item for entry in batch])
         finally:
             self._running_since[thread] = _NOT_RUNNING
         if len(results) != len(batch):

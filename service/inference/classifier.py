@@ -1,4 +1,4 @@
-"""The way of one image: bytes -> pixels -> a place in a batch -> what the model says of it."""
+"""Classification of one image: decode, queue for a batch, run the model, apply the decision rule."""
 
 import asyncio
 import time
@@ -15,21 +15,22 @@ from models.quality import Quality
 from service.decoding.decoder import ImageDecoder
 from service.errors import InferenceFailed, NoMemory
 from service.inference.batcher import Batcher
-from service.inference.decision import Decision, Uncertainty, decide, judge
+from service.inference.decision import Decision, Uncertainty, decide, measure_uncertainty
 from service.inference.loader import LoadedModel
 from service.inference.overlay import Overlay, draw_overlay
 from service.inference.warnings import EMPTY_HEATMAP, PredictionWarning, warnings_of
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.system.fair_queue import DEFAULT_RANK, FairSemaphore, Rank
 from service.system.threads import Workers
 
-if TYPE_CHECKING:  # the predictor brings ONNX Runtime, which is loaded only with a bundle
+if TYPE_CHECKING:  # imports ONNX Runtime, which is loaded only with a bundle
     from service.inference.onnx_session import OnnxSession
 
 
 class ModelIdentity(NamedTuple):
-    """Which bundle answers; ``digest`` is the sha256 of its manifest, in hexadecimal."""
+    """Identifies a bundle. ``digest`` is the SHA-256 of its manifest, in hexadecimal."""
 
     name: str
     version: str
@@ -42,9 +43,14 @@ class ModelIdentity(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What the graph says of one image; see ``service.inference.onnx_session.Outputs``.
+    """The graph's outputs for one image, see ``service.inference.onnx_session.Outputs``.
 
-    ``started`` and ``ended`` of its batch are on the clock of ``time.monotonic``.
+    Attributes:
+        probabilities: float32 ``[classes]``.
+        cams: float32 ``[classes, h, w]``.
+        disagreement: 0..1.
+        ood_score: higher is less like the training data.
+        started, ended: of the batch's inference, on the clock of ``time.monotonic``.
     """
 
     probabilities: NDArray[np.float32]
@@ -55,19 +61,15 @@ class Row(NamedTuple):
     ended: float
 
 
-class DecodedImage(NamedTuple):
-    """An image as the model reads it, and how good a picture it is."""
-
-    image: Decoded
-    quality: Quality
-
-
 class Classification(NamedTuple):
-    """One image with everything said of it.
+    """The result for one image.
 
     Attributes:
-        pixels: uint8 ``[height, width, channels]``, what the model read.
-        cams: float32 ``[classes, h, w]``.
+        pixels: uint8 ``[height, width, channels]``, the input of the model.
+        cams: float32 ``[classes, h, w]``, a class activation map for each class.
+        decision: probabilities, label, prediction set and flag.
+        uncertainty: entropy, disagreement and out-of-distribution score.
+        warnings: of the file, the image and the result.
         started, ended: of the inference, on the clock of ``time.monotonic``.
     """
 
@@ -81,11 +83,15 @@ class Classification(NamedTuple):
 
 
 class Classifier:
-    """Decodes, queues and decides for one loaded bundle.
+    """Decodes and classifies images with one loaded bundle.
 
     Attributes:
-        images_at_once: most images in inference at one time.
-        batch_turns: one for each image that all batches together may have in work.
+        manifest: of the bundle.
+        identity: name, version and digest of the bundle.
+        provider: ONNX Runtime's name of the execution provider that runs the graph.
+        max_images_in_inference: largest number of images in inference at one time.
+        batch_images: semaphore that limits the images in progress of all ``/predict/batch`` requests
+        together. drift: of the recent predictions, against the bundle's drift reference.
     """
 
     def __init__(
@@ -98,28 +104,28 @@ class Classifier:
         metrics: Metrics,
         stuck_after: float,
     ) -> None:
-        """Start the threads of inference.
+        """Start the inference threads.
 
         Args:
-            loaded: the bundle, and its batches.
-            settings: the window of drift, and how many images are decoded at one time.
-            decoder: decodes for all models.
-            workers: threads to draw in.
-            metrics: told of every image.
-            stuck_after: seconds of one inference after which this is not ``alive``.
+            loaded: the bundle, its session and its batch limits.
+            settings: ``drift_window`` and ``decode_workers`` are used.
+            decoder: shared by all models.
+            workers: threads for drawing overlays.
+            metrics: counts every image.
+            stuck_after: seconds of one inference after which ``alive`` is false.
         """
-        bundle, predictor = loaded.bundle, loaded.predictor
+        bundle, session = loaded.bundle, loaded.session
         self.manifest = manifest = bundle.manifest
         self.identity = ModelIdentity(manifest.name, manifest.version, bundle.digest)
-        self.provider = predictor.provider
-        self.images_at_once = loaded.inference_workers * loaded.max_batch_size
-        self.batch_turns = asyncio.Semaphore(self.images_at_once + settings.decode_workers)
+        self.provider = session.provider
+        self.max_images_in_inference = loaded.inference_workers * loaded.max_batch_size
+        self.batch_images = FairSemaphore(self.max_images_in_inference + settings.decode_workers)
         self.drift = Drift(manifest.drift_reference, window=settings.drift_window)
         self._workers = workers
         self._metrics = metrics
         self._decoder = decoder
         self._batcher: Batcher[NDArray[np.uint8], Row] = Batcher(
-            partial(_run, predictor),
+            partial(_run, session),
             workers=loaded.inference_workers,
             max_batch_size=loaded.max_batch_size,
             batch_timeout=loaded.batch_timeout,
@@ -129,43 +135,50 @@ class Classifier:
 
     @property
     def alive(self) -> bool:
-        """Whether images are still being worked on."""
+        """Whether inference and decoding work: no thread has died, none hangs."""
         return self._batcher.alive and self._decoder.alive
 
-    async def prepare(self, data: bytes, *, deadline: float) -> DecodedImage:
-        """Decode one image file and measure its quality, in another process.
+    async def decode(
+        self, data: bytes, *, rank: Rank = DEFAULT_RANK, deadline: float
+    ) -> tuple[Decoded, Quality]:
+        """Decode one image file to the model's input size and measure its quality, in another process.
 
         Args:
             data: the whole file.
-            deadline: on the clock of ``time.monotonic``; decoding does not begin after it.
+            rank: of its request.
+            deadline: on the clock of ``time.monotonic``. Decoding does not start after it.
 
         Raises:
-            ImageError: it cannot be used, or takes more than an image may.
-            NoMemory: there is none for it.
-            DeadlinePassed: it could not begin in time.
+            ImageError: the file cannot be used, or exceeds a limit.
+            NoMemory: there is not enough memory.
+            DeadlinePassed: decoding did not start in time.
         """
         spec = self.manifest.input
-        with self._memory():
-            image, quality = await self._decoder.decode(
-                data, height=spec.height, width=spec.width, color=spec.color, deadline=deadline
+        with self._memory_errors():
+            return await self._decoder.decode(
+                data, height=spec.height, width=spec.width, color=spec.color, rank=rank, deadline=deadline
             )
-        return DecodedImage(image, quality)
 
-    async def classify(self, prepared: DecodedImage, *, deadline: float) -> Classification:
-        """Queue one image and decide on what the model says.
+    async def classify(
+        self, image: Decoded, quality: Quality, *, rank: Rank = DEFAULT_RANK, deadline: float
+    ) -> Classification:
+        """Run the model on one image and apply the manifest's decision rule and limits.
 
         Args:
-            prepared: from ``prepare``.
-            deadline: on the clock of ``time.monotonic``; the image is not run after it.
+            image, quality: from ``decode``.
+            rank: of its request.
+            deadline: on the clock of ``time.monotonic``. Inference does not start after it.
 
         Raises:
-            NotReady, NoMemory, DeadlinePassed, InferenceFailed: it got no answer.
+            NotReady: the model is closed or stuck.
+            NoMemory: there is not enough memory.
+            DeadlinePassed: inference did not start in time.
+            InferenceFailed: the model failed, or its outputs are not valid.
         """
-        image, quality = prepared
-        with self._memory():
-            row = await asyncio.wrap_future(self._batcher.submit(image.pixels, deadline=deadline))
+        with self._memory_errors():
+            row = await asyncio.wrap_future(self._batcher.submit(image.pixels, rank=rank, deadline=deadline))
         decision = decide(self.manifest, row.probabilities)
-        uncertainty = judge(decision.probabilities.values(), row.disagreement, row.ood_score)
+        uncertainty = measure_uncertainty(decision.probabilities.values(), row.disagreement, row.ood_score)
         warnings = warnings_of(self.manifest, image, quality, decision, uncertainty)
         self._metrics.predictions.labels(decision.label, decision.flag).inc()
         confidence = max(decision.probabilities.values())
@@ -175,26 +188,26 @@ class Classifier:
             self._metrics.warnings.labels(warning.code).inc()
         return Classification(image.pixels, row.cams, decision, uncertainty, warnings, row.started, row.ended)
 
-    async def overlay(self, classified: Classification, code: str) -> Overlay:
-        """Draw the overlay for the class ``code``, one of the manifest's, in a thread.
+    async def overlay(self, classification: Classification, code: str) -> Overlay:
+        """Draw the overlay for the class ``code`` of the manifest, in a thread.
 
         Raises:
-            NoMemory: there is none for it.
+            NoMemory: there is not enough memory.
         """
-        heatmap = classified.cams[self.manifest.codes.index(code)]
-        with self._memory():
-            overlay = await self._workers.run(self._timed_overlay, classified.pixels, heatmap)
+        heatmap = classification.cams[self.manifest.codes.index(code)]
+        with self._memory_errors():
+            overlay = await self._workers.run(self._timed_overlay, classification.pixels, heatmap)
         if overlay.empty:
             self._metrics.warnings.labels(EMPTY_HEATMAP.code).inc()
         return overlay
 
     def close(self, timeout: float) -> None:
-        """Answer everything queued, for at most ``timeout`` seconds."""
+        """Finish the queued images, within ``timeout`` seconds. Blocks."""
         self._batcher.close(timeout)
 
     @contextmanager
-    def _memory(self) -> Iterator[None]:
-        """Turn a lack of memory, which says nothing of the image, into NoMemory."""
+    def _memory_errors(self) -> Iterator[None]:
+        """Turn MemoryError into NoMemory, and count it."""
         try:
             yield
         except MemoryError as error:
@@ -206,18 +219,18 @@ class Classifier:
             return draw_overlay(pixels, heatmap)
 
 
-def _run(predictor: "OnnxSession", images: Sequence[NDArray[np.uint8]]) -> list[Row]:
-    """One batch through the model, as a row for each image."""
+def _run(session: "OnnxSession", images: Sequence[NDArray[np.uint8]]) -> list[Row]:
+    """Run the model on one batch of images, each uint8 ``[height, width, channels]``."""
     started = time.monotonic()
     try:
-        outputs = predictor.run(np.stack(images))
+        outputs = session.run(np.stack(images))
     except MemoryError:
-        raise  # says nothing of the images: fewer at a time may do
+        raise  # the batcher tries a smaller batch
     except Exception as error:
-        # ONNX Runtime's exceptions share no public base; each means that this batch has no answer.
+        # ONNX Runtime's exceptions share no public base class.
         raise InferenceFailed("the model could not be run") from error
     ended = time.monotonic()
-    # Copies: a view would keep the whole batch's maps alive for the slowest of its clients.
+    # Copies: a view would keep the arrays of the whole batch in memory.
     return [
         Row(probabilities.copy(), cams.copy(), float(disagreement), float(ood_score), started, ended)
         for probabilities, cams, disagreement, ood_score in zip(*outputs, strict=True)

@@ -1,4 +1,4 @@
-"""From a folder to a model that answers: verified, loaded, warmed up. Takes seconds: call it in a thread."""
+"""Verifies, loads and warms up a bundle. This takes seconds: call it in a thread."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,10 +11,19 @@ if TYPE_CHECKING:
 
 
 class LoadedModel(NamedTuple):
-    """A bundle ready to answer, and what suits the processor that it runs on; see ``Settings``."""
+    """A loaded bundle, with the values of the settings of the same names for the device that runs it.
+
+    Attributes:
+        bundle: verified.
+        session: loaded and warmed up.
+        inference_workers: number of threads that run the graph.
+        intra_op_threads: number of threads that one run uses.
+        max_batch_size: largest number of images in one run.
+        batch_timeout: seconds that the first image of a batch waits for others.
+    """
 
     bundle: Bundle
-    predictor: "OnnxSession"
+    session: "OnnxSession"
     inference_workers: int
     intra_op_threads: int
     max_batch_size: int
@@ -22,12 +31,12 @@ class LoadedModel(NamedTuple):
 
 
 def verify(settings: Settings) -> Bundle:
-    """Check the files of the bundle that ``settings`` name.
+    """Check the files of the bundle in ``settings.bundle``.
 
     Raises:
-        BundleError: one is missing, or not what the manifest says.
+        BundleError: a file is missing or does not match the manifest.
     """
-    # Of a link, what it points to now: it may be switched to another bundle meanwhile.
+    # Resolved once: a link may be switched to another bundle meanwhile.
     return load_bundle(settings.bundle.resolve())
 
 
@@ -35,24 +44,24 @@ def load(bundle: Bundle, settings: Settings) -> LoadedModel:
     """Load and warm up a verified bundle.
 
     Raises:
-        BundleError: its graph is not what the manifest says.
-        DeviceError: a GPU was demanded and does not work.
+        BundleError: the graph does not match the manifest.
+        DeviceError: ``settings.device`` is ``"cuda"`` and no GPU works.
     """
-    # Imported here, not above: the process listens and answers /livez before ONNX Runtime is
-    # loaded, and `python -m service openapi` does without it.
+    # Imported here: the process answers /livez before ONNX Runtime is loaded, and
+    # `python -m service openapi` does not need it.
     from service.inference.onnx_session import OnnxSession
 
-    # On a CPU, cores that each run an image of their own answer the most: on two, 54 images/s, against
-    # 32 where both run one image and 42 where both run four. One more than there are cores, as a run that
-    # is over waits for Python's lock, and leaves its core idle (2 % of the time). A GPU wants few and large
-    # batches.
+    # On a CPU, one single-threaded inference per core gives the highest throughput: on two cores 54
+    # images/s, against 32 with one image on both cores and 42 with a batch of four. One more worker than
+    # cores keeps a core busy while a finished run waits for the GIL (2 % of the time). A GPU is fastest
+    # with few large batches.
     cores = usable_cpus()
     threads = settings.intra_op_threads or max(1, cores // (settings.inference_workers or cores))
-    predictor = OnnxSession(bundle, device=settings.device, intra_op_threads=threads)
-    workers = settings.inference_workers or (1 if predictor.on_gpu else cores + 1)
-    max_batch_size = settings.max_batch_size or (32 if predictor.on_gpu else 1)
-    predictor.warm_up(max_batch_size)
+    session = OnnxSession(bundle, device=settings.device, intra_op_threads=threads)
+    workers = settings.inference_workers or (1 if session.on_gpu else cores + 1)
+    max_batch_size = settings.max_batch_size or (32 if session.on_gpu else 1)
+    session.warm_up(max_batch_size)
     timeout = settings.batch_timeout
     if timeout is None:
-        timeout = 0.005 if predictor.on_gpu else 0.0
-    return LoadedModel(bundle, predictor, workers, threads, max_batch_size, timeout)
+        timeout = 0.005 if session.on_gpu else 0.0
+    return LoadedModel(bundle, session, workers, threads, max_batch_size, timeout)

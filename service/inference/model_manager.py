@@ -1,4 +1,4 @@
-"""The place of the model being served: filled at start, exchanged while it works, emptied at the end."""
+"""Loads, exchanges and closes the served model."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from service.system.threads import Workers, in_thread
 
 
 class ModelInUse:
-    """A classifier in use. Runs on the event loop only: no locks."""
+    """A classifier with a count of the requests that use it. Runs on the event loop only, without locks."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
@@ -28,7 +28,7 @@ class ModelInUse:
 
     @contextmanager
     def use(self) -> Iterator[Classifier]:
-        """Hold the classifier: it is not closed before the block ends."""
+        """Keep the classifier open while the block runs."""
         self._users += 1
         self._unused.clear()
         try:
@@ -38,23 +38,24 @@ class ModelInUse:
             if not self._users:
                 self._unused.set()
 
-    async def unused(self) -> None:
-        """Wait until nobody holds it. For one that is handed out no more, that is final."""
+    async def wait_unused(self) -> None:
+        """Wait until no block of ``use`` runs. Call it once the model is replaced."""
         await self._unused.wait()
 
 
-_CLOSE_SECONDS = 30.0  # for the last batch of a model that nobody waits for any more
+_CLOSE_SECONDS = 30.0  # for the last batch of a replaced model
 
 logger = logging.getLogger(__name__)
 
 
 class ModelManager:
-    """Holds the model for new requests, and the one before it while requests still hold that.
+    """Owns the served model, and a replaced one until its last request ends.
 
-    Runs on the event loop only; models are loaded and closed in threads.
+    Runs on the event loop only. Models are loaded and closed in threads.
 
     Attributes:
-        lock: held while a model is loaded: one at a time.
+        lock: held while a model is loaded; one is loaded at a time.
+        current: the model for new requests. None before the first is loaded.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -69,48 +70,39 @@ class ModelManager:
             metrics=metrics,
             stuck_after=settings.stuck_after,
         )
-        self._in_use: ModelInUse | None = None
+        self.current: ModelInUse | None = None
         self._retiring: asyncio.Task[None] | None = None
-        self._show_metrics()
+        self._register_metrics()
 
     @property
     def classifier(self) -> Classifier | None:
-        """The model for new requests; None before there is one."""
-        return self._in_use.classifier if self._in_use is not None else None
-
-    @contextmanager
-    def use(self) -> Iterator[Classifier | None]:
-        """Hold the model for new requests, through any exchange, while the block runs."""
-        if self._in_use is None:
-            yield None
-            return
-        with self._in_use.use() as classifier:
-            yield classifier
+        """The classifier for new requests. None before the first model is loaded."""
+        return self.current.classifier if self.current is not None else None
 
     async def load(self, check: Callable[[], None]) -> None:
-        """Verify, load and warm up what the bundle's folder holds now, then let it serve.
+        """Verify, load and warm up the bundle in the configured folder, then serve it.
 
-        Requests that hold the model before it end with that, and it is closed after the last of them.
-        A bundle that is being served already is only verified.
+        Requests that use the old model finish with it. The old model is closed after the last of them.
+        If the bundle is the one being served, it is verified but not loaded again.
 
         Args:
-            check: called before the exchange; what it raises prevents that.
+            check: called before the exchange. If it raises, the old model stays.
 
         Raises:
-            Exception: whatever keeps the model from loading; the one before goes on.
+            Exception: any reason why the bundle cannot be served. The old model stays.
         """
         start = time.monotonic()
-        self._decoder.start()  # the codecs are loaded while the model is
-        # Two models are in memory during an exchange, never three.
+        self._decoder.start()  # loads the codecs in parallel with the model
+        # At most two models are in memory at one time.
         if self._retiring is not None:
             await asyncio.wait([self._retiring])
-        now = self.classifier
-        known = now.identity.digest if now is not None and now.alive else None
-        loaded = await asyncio.wrap_future(in_thread(_open, self._settings, known))
+        old = self.classifier
+        served = old.identity.digest if old is not None and old.alive else None
+        loaded = await asyncio.wrap_future(in_thread(_open, self._settings, served))
         await self._decoder.ready()
         check()
         if loaded is None:
-            logger.info("The bundle is the one being served: verified, not loaded again.")
+            logger.info("The bundle is already being served. It was verified, and not loaded again.")
             return
         self._serve(loaded)
         logger.info(
@@ -118,29 +110,30 @@ class ModelManager:
             time.monotonic() - start,
             loaded.bundle.manifest.name,
             loaded.bundle.manifest.version,
-            loaded.predictor.provider,
+            loaded.session.provider,
             loaded.inference_workers,
             loaded.intra_op_threads,
             loaded.max_batch_size,
         )
 
     async def close(self, left: Callable[[], float]) -> None:
-        """Answer everything queued and close all models; ``left()`` is the number of seconds for it.
+        """Finish the queued images and close all models.
 
-        A thread that is still at work then ends with the process.
+        Args:
+            left: returns the seconds that remain. Threads that still run after that end with the process.
         """
-        # Never given back: nothing is loaded any more. A process that ends while ONNX Runtime loads
-        # a graph may crash, so that is waited for.
+        # Wait for a model that is being loaded: a process that exits while ONNX Runtime loads a graph may
+        # crash. The lock is never released, so that no other model is loaded.
         with suppress(TimeoutError):
             await asyncio.wait_for(self.lock.acquire(), left())
         if self._retiring is not None:
             await asyncio.wait([self._retiring], timeout=left())
-        if self._in_use is not None:
-            await asyncio.wrap_future(in_thread(self._in_use.classifier.close, left()))
+        if self.current is not None:
+            await asyncio.wrap_future(in_thread(self.current.classifier.close, left()))
         await self._decoder.close()
 
     def _serve(self, loaded: LoadedModel) -> None:
-        """Give ``loaded`` to every request from here on."""
+        """Make ``loaded`` the model for new requests, and close the old one once it is unused."""
         classifier = Classifier(
             loaded,
             self._settings,
@@ -149,19 +142,19 @@ class ModelManager:
             metrics=self._metrics,
             stuck_after=self._settings.stuck_after,
         )
-        old, self._in_use = self._in_use, ModelInUse(classifier)
-        manifest, predictor, metrics = loaded.bundle.manifest, loaded.predictor, self._metrics
+        old, self.current = self.current, ModelInUse(classifier)
+        manifest, session, metrics = loaded.bundle.manifest, loaded.session, self._metrics
         metrics.model_info.clear()
-        metrics.model_info.labels(manifest.name, manifest.version, predictor.provider).set(1)
-        metrics.gpu_used.set(predictor.on_gpu)
+        metrics.model_info.labels(manifest.name, manifest.version, session.provider).set(1)
+        metrics.gpu_used.set(session.on_gpu)
         metrics.reference_share.clear()  # another bundle may have other classes
         for label, share in manifest.drift_reference.labels.items():
             metrics.reference_share.labels(label).set(share)
         if old is not None:
             self._retiring = asyncio.create_task(_retire(old))
 
-    def _show_metrics(self) -> None:
-        """Compute drift when it is read, from whichever model serves then."""
+    def _register_metrics(self) -> None:
+        """Register the metrics of drift, which are computed from the current model when they are read."""
 
         def index(of: Literal["label", "confidence"]) -> float:
             return math.nan if self.classifier is None else self.classifier.drift.index(of)
@@ -173,14 +166,14 @@ class ModelManager:
         metrics.drift_psi.labels("confidence").set_function(lambda: index("confidence"))
 
 
-def _open(settings: Settings, known: str | None) -> LoadedModel | None:
-    """Load the bundle that ``settings`` name; None if ``known`` is its digest."""
+def _open(settings: Settings, served: str | None) -> LoadedModel | None:
+    """Verify the bundle in ``settings.bundle`` and load it. Return None if its digest is ``served``."""
     bundle = verify(settings)
-    return None if bundle.digest == known else load(bundle, settings)
+    return None if bundle.digest == served else load(bundle, settings)
 
 
 async def _retire(model: ModelInUse) -> None:
-    await model.unused()
+    await model.wait_unused()
     await asyncio.wrap_future(in_thread(model.classifier.close, _CLOSE_SECONDS))
-    del model  # the last who holds it, so that this is free before
+    del model  # the last reference: its memory is free before the next line returns it to the system
     await asyncio.wrap_future(in_thread(return_free_pages))

@@ -1,6 +1,6 @@
-"""The model: a bundle's graph in an ONNX Runtime session; a batch in, arrays out.
+"""A bundle's graph in an ONNX Runtime session.
 
-The only file of the service that knows ONNX Runtime.
+This is the only module of the service that imports ONNX Runtime.
 """
 
 import hashlib
@@ -21,18 +21,21 @@ Device = Literal["auto", "cpu", "cuda"]
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 _OUT_OF_MEMORY = re.compile(r"BFCArena|bad.alloc|out of memory|ALLOC(ATION)?_FAILED|allocate memory", re.I)
-"""In ONNX Runtime's messages: of its arena, of C++, of CUDA, of cuDNN and cuBLAS; no type tells them."""
+"""Matches the out-of-memory messages of ONNX Runtime's arena, C++, CUDA, cuDNN and cuBLAS.
+
+ONNX Runtime has no exception type for them.
+"""
 
 logger = logging.getLogger(__name__)
 
 
 class Outputs(NamedTuple):
-    """What the graph says of a batch; the fields are named as the graph's outputs.
+    """The graph's outputs for a batch of n images. The fields have the names of the outputs.
 
     Attributes:
         probabilities: float32 ``[n, classes]``.
-        cams: float32 ``[n, classes, h, w]``, not negative; one class activation map per class.
-        disagreement: float32 ``[n]``, 0..1; how far the members are apart.
+        cams: float32 ``[n, classes, h, w]``, at least 0; a class activation map for each class.
+        disagreement: float32 ``[n]``, 0..1; weighted mean distance of the members from the ensemble.
         ood_score: float32 ``[n]``; higher is less like the training data.
     """
 
@@ -43,18 +46,23 @@ class Outputs(NamedTuple):
 
 
 class OnnxSession:
-    """A loaded and verified graph.
+    """A loaded graph whose inputs and outputs match the manifest.
 
     Attributes:
-        provider: ONNX Runtime's name of what really runs the graph.
-        on_gpu: whether that is a GPU.
+        provider: ONNX Runtime's name of the execution provider that runs the graph.
+        on_gpu: whether the provider uses a GPU.
     """
 
     def __init__(self, bundle: Bundle, *, device: Device, intra_op_threads: int) -> None:
         """Load the graph and compare its inputs and outputs with the manifest.
 
+        Args:
+            bundle: verified.
+            device: ``"auto"`` uses a GPU if one works.
+            intra_op_threads: number of threads that one run uses.
+
         Raises:
-            BundleError: the graph cannot be loaded, or is not what the manifest says.
+            BundleError: the graph cannot be loaded, or does not match the manifest.
             DeviceError: ``device`` is ``"cuda"`` and no GPU works.
         """
         self._bundle = bundle
@@ -62,13 +70,13 @@ class OnnxSession:
         self.provider: str = self._session.get_providers()[0]
         self.on_gpu = self.provider != CPU
         if device == "cuda" and not self.on_gpu:
-            raise DeviceError("the device cuda was demanded, but ONNX Runtime could not start it")
+            raise DeviceError("the device cuda is required, but ONNX Runtime could not start it")
         if device == "auto" and not self.on_gpu:
-            logger.info("No working GPU was found: the model runs on the CPU.")
+            logger.info("No working GPU was found. The model runs on the CPU.")
         self._verify()
 
     def warm_up(self, max_batch_size: int) -> None:
-        """Run every batch size that will occur once: the first run of a shape is slow on a GPU."""
+        """Run each batch size once, because the first run of a shape is slow on a GPU."""
         spec = self._bundle.manifest.input
         for size in _buckets(max_batch_size) if self.on_gpu else [1]:
             self.run(np.zeros((size, spec.height, spec.width, spec.channels), np.uint8))
@@ -76,10 +84,10 @@ class OnnxSession:
     def run(self, batch: NDArray[np.uint8]) -> Outputs:
         """Run the graph on ``batch``, uint8 ``[n, height, width, channels]``.
 
-        On a GPU the batch is padded to a power of two, so that few shapes ever occur.
+        On a GPU the batch is padded to a power of two, so that only a few shapes occur.
 
         Raises:
-            MemoryError: there is none for this batch; a smaller one may do.
+            MemoryError: there is not enough memory for this batch. A smaller one may succeed.
         """
         count = len(batch)
         if self.on_gpu:
@@ -87,12 +95,12 @@ class OnnxSession:
             batch = np.pad(batch, [(0, padding), (0, 0), (0, 0), (0, 0)])
         name = self._bundle.manifest.input.name
         try:
-            found = self._session.run(list(Outputs._fields), {name: batch})
-        except Exception as error:  # ONNX Runtime's exceptions share no public base
+            outputs = self._session.run(list(Outputs._fields), {name: batch})
+        except Exception as error:  # ONNX Runtime's exceptions share no public base class
             if _OUT_OF_MEMORY.search(str(error)):
                 raise MemoryError("ONNX Runtime has no memory for this batch") from error
             raise
-        return Outputs(*(output[:count] for output in found))
+        return Outputs(*(output[:count] for output in outputs))
 
     def _verify(self) -> None:
         manifest = self._bundle.manifest
@@ -121,16 +129,16 @@ class OnnxSession:
                 raise BundleError(f"{where}: {node.name}: expected shape {wanted}, found {node.shape}")
         if isinstance(inputs[spec.name].shape[0], int):
             raise BundleError(f"{where}: {spec.name}: the batch size must be free")
-        # Symbolic shapes prove little: let the graph show what it gives for two images.
-        found = self.run(np.zeros((2, spec.height, spec.width, spec.channels), np.uint8))
-        for name, output in found._asdict().items():
+        # Declared shapes may be symbolic: check the shapes and values of real outputs.
+        measured = self.run(np.zeros((2, spec.height, spec.width, spec.channels), np.uint8))
+        for name, output in measured._asdict().items():
             if not _fits(list(output.shape), [2, *shapes[name][1:]]):
                 raise BundleError(f"{where}: {name}: a batch of 2 gave {output.shape}")
             if not np.isfinite(output).all():
-                raise BundleError(f"{where}: {name}: holds values that are no numbers")
-        if not np.allclose(found.probabilities.sum(axis=1), 1.0, atol=1e-3):
+                raise BundleError(f"{where}: {name}: holds values that are not finite")
+        if not np.allclose(measured.probabilities.sum(axis=1), 1.0, atol=1e-3):
             raise BundleError(f"{where}: probabilities: do not sum to 1")
-        if found.disagreement.min() < -1e-3 or found.disagreement.max() > 1 + 1e-3:
+        if measured.disagreement.min() < -1e-3 or measured.disagreement.max() > 1 + 1e-3:
             raise BundleError(f"{where}: disagreement: not between 0 and 1")
 
 
@@ -138,23 +146,23 @@ def _open(bundle: Bundle, device: Device, intra_op_threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # none: it writes to standard error itself, and raises the same
+    options.log_severity_level = 4  # fatal only: ONNX Runtime raises each error, and would also print it
     # Spinning threads burn whole cores while the server idles.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[Any] = [CPU]
     if device != "cpu" and CUDA in onnxruntime.get_available_providers():
-        # Finds NVIDIA's libraries where pip put them, so that no CUDA image is needed.
+        # Loads NVIDIA's libraries from site-packages, so that no CUDA image is needed.
         onnxruntime.preload_dlls()
         providers.insert(0, (CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}))
-    # The very bytes that are loaded are verified: the file may have changed since the bundle was.
+    # Verify the bytes that are loaded: the file may have changed since the bundle was verified.
     graph = bundle.model_path.read_bytes()
     if hashlib.sha256(graph).hexdigest() != bundle.manifest.files[bundle.model_path.name]:
         raise BundleError(f"{bundle.model_path.name}: changed while it was being loaded")
     try:
         return onnxruntime.InferenceSession(graph, options, providers=providers)
     except MemoryError:
-        raise  # says nothing about the bundle
-    except Exception as error:  # ONNX Runtime's exceptions share no public base
+        raise  # not an error of the bundle
+    except Exception as error:  # ONNX Runtime's exceptions share no public base class
         name = bundle.model_path.name
         raise BundleError(
             f"{name}: ONNX Runtime cannot load it ({error})", public=f"{name}: cannot be loaded as a graph"
@@ -162,7 +170,7 @@ def _open(bundle: Bundle, device: Device, intra_op_threads: int) -> Any:
 
 
 def _buckets(largest: int) -> list[int]:
-    """Powers of two up to the first that holds ``largest``."""
+    """Powers of two, up to the first that is at least ``largest``."""
     sizes = [1]
     while sizes[-1] < largest:
         sizes.append(2 * sizes[-1])
@@ -170,7 +178,7 @@ def _buckets(largest: int) -> list[int]:
 
 
 def _fits(found: list[int | str | None], expected: list[int | None]) -> bool:
-    """Whether a graph's shape, with names for free sizes, allows the expected one."""
+    """Whether a graph's shape, whose free sizes are names or None, allows the expected shape."""
     if len(found) != len(expected):
         return False
     return all(e is None or not isinstance(f, int) or f == e for f, e in zip(found, expected, strict=True))

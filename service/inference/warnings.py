@@ -1,7 +1,7 @@
-"""What a reader should know of an image and its answer: one warning for each limit that is passed.
+"""Warnings about an image and its prediction.
 
-The limits are the bundle's, fitted on its training and validation data. The words are for a clinician:
-what was seen and what to do, without figures that mean nothing outside this code.
+The limits come from the bundle, which fits them on training and validation data. The texts are for
+clinicians: they say what was found and what to do, without figures that only developers understand.
 """
 
 from typing import NamedTuple
@@ -13,37 +13,37 @@ from service.inference.decision import Decision, Uncertainty
 
 
 class PredictionWarning(NamedTuple):
-    """A stable code and words for people."""
+    """A stable code and a text for people."""
 
     code: str
     detail: str
 
 
 MULTIPLE_FRAMES = PredictionWarning(
-    "multiple_frames", "The file holds several frames or pages; only the first one was used."
+    "multiple_frames", "The file holds several frames or pages. Only the first one was used."
 )
 BURNED_IN = PredictionWarning(
     "burned_in_annotation",
-    "The file says that text is burnt into the picture. It may disturb the answer, and name the patient to "
-    "whoever sees the picture or its overlay.",
+    "The file says that text is burned into the image. The text may change the prediction. It may also name "
+    "the patient to anyone who sees the image or its overlay.",
 )
 PROFILE_IGNORED = PredictionWarning(
     "color_profile_ignored",
-    "The file has a colour profile that is damaged or belongs to another kind of picture. The colours were "
+    "The file has a colour profile that is damaged or belongs to another kind of image. The colours were "
     "read without it and may be wrong.",
 )
 BLURRED = PredictionWarning("blurred", "The image looks blurred. If you can, take it again.")
 UNDER_EXPOSED = PredictionWarning(
     "under_exposed",
-    "The image is darker than the model is used to. If you can, take it again with more light.",
+    "The image is darker than most training images. If you can, take it again with more light.",
 )
 OVER_EXPOSED = PredictionWarning(
     "over_exposed",
-    "The image is brighter than the model is used to, or has burnt-out spots such as reflections. "
+    "The image is brighter than most training images, or has overexposed spots such as reflections. "
     "If you can, take it again with less light.",
 )
 LOW_CONTRAST = PredictionWarning(
-    "low_contrast", "The image has little contrast: what the model looks for may not stand out."
+    "low_contrast", "The image has little contrast. The model may miss structures in it."
 )
 OUT_OF_DISTRIBUTION = PredictionWarning(
     "out_of_distribution",
@@ -51,10 +51,10 @@ OUT_OF_DISTRIBUTION = PredictionWarning(
 )
 MEMBERS_DISAGREE = PredictionWarning(
     "members_disagree",
-    "The networks of this model disagree about the image more than they usually do: the answer is uncertain.",
+    "The networks of this model disagree about the image more than usual. The answer is uncertain.",
 )
 EMPTY_HEATMAP = PredictionWarning(
-    "empty_heatmap", "Nothing in the image spoke for this class. No place is marked."
+    "empty_heatmap", "The model found no evidence for this class in the image. The overlay marks nothing."
 )
 
 FLAG_LABEL_DISAGREE = "flag_label_disagree"
@@ -78,15 +78,15 @@ CODES = (
         )
     ),
 )
-"""Every code there is."""
+"""All warning codes."""
 
 
 def warnings_of(
     manifest: Manifest, image: Decoded, quality: Quality, decision: Decision, uncertainty: Uncertainty
 ) -> tuple[PredictionWarning, ...]:
-    """The warnings of one image: of its file, of its quality, of its answer."""
+    """Warnings about the file, the image quality and the prediction of one image."""
     limits = manifest.quality
-    found = [
+    checks = [
         (image.several_frames, MULTIPLE_FRAMES),
         (image.burned_in, BURNED_IN),
         (image.profile_ignored, PROFILE_IGNORED),
@@ -102,7 +102,7 @@ def warnings_of(
     ]
     return (
         *_low_resolution(manifest, image),
-        *(warning for passed, warning in found if passed),
+        *(warning for failed, warning in checks if failed),
         *_flag_label_disagree(manifest, decision),
     )
 
@@ -113,7 +113,7 @@ def _low_resolution(manifest: Manifest, image: Decoded) -> tuple[PredictionWarni
         return ()
     detail = (
         f"The image is {image.width} x {image.height} pixels, smaller than the "
-        f"{spec.width} x {spec.height} that the model reads; it was enlarged."
+        f"{spec.width} x {spec.height} that the model reads. It was enlarged."
     )
     return (PredictionWarning("low_resolution", detail),)
 
@@ -123,10 +123,13 @@ def _flag_label_disagree(manifest: Manifest, decision: Decision) -> tuple[Predic
     if picked.malignant == (decision.flag == "malignant"):
         return ()
     if decision.flag == "malignant":
-        kind, why = "benign", "is raised because the malignant classes together reach a limit that is low on"
-        advice = "purpose. Go by the flag."
+        kind, why = "benign", "is raised because the malignant classes together reach its threshold, which is"
+        advice = "low on purpose. Go by the flag."
     else:
-        kind, why = "malignant", "is not raised because the malignant classes together stay below its limit."
+        kind, why = (
+            "malignant",
+            "is not raised because the malignant classes together stay below its threshold.",
+        )
         advice = "Do not take the missing flag as reassurance."
     detail = (
         "The flag and the label disagree. The label is the single class that the model picks, here "

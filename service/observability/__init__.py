@@ -1,1 +1,1 @@
-"""What an operator sees: logs, metrics, traces, prediction drift."""
+"""Logs, metrics, traces and prediction drift."""

@@ -1,7 +1,7 @@
-"""Prediction drift: whether answers are spread over classes and confidences as on the validation images.
+"""Prediction drift: compares recent predictions with those on the validation images.
 
-Nothing of an image is kept but two small numbers, its class and its bin, for as long as it is in the
-window.
+The module stores two small numbers for each image in the window: its predicted class and its bin of
+confidence.
 """
 
 import math
@@ -13,45 +13,45 @@ from models.bundle import CONFIDENCE_BINS, DriftReference
 from service.settings import MIN_DRIFT_IMAGES
 
 MIN_IMAGES = MIN_DRIFT_IMAGES
-"""Below so many images the index is not computed.
+"""Number of images below which the index is not computed.
 
-By chance alone the index of n images against N is about (bins - 1)(1/n + 1/N), with a standard
-deviation of sqrt(2 (bins - 1))(1/n + 1/N), see ``population_stability_index``. For the 10 bins of
-confidence, n = 200 and the N = 1,500 of the shipped model that is 0.05 with 0.024: two of them below
-0.1, from which on a shift is customarily looked at.
+Without drift, the index of n images against N has a mean of about (bins - 1)(1/n + 1/N) and a standard
+deviation of sqrt(2 (bins - 1))(1/n + 1/N), see ``population_stability_index``. With 10 bins of confidence,
+n = 200 and the N = 1,500 of the shipped model, the mean is 0.05 and the standard deviation 0.024. The
+customary limit of 0.1 is two standard deviations above that mean.
 """
 
-_SMOOTHING = 0.5  # images added to every bin of both sides, else one empty bin makes the index infinite
+_SMOOTHING = 0.5  # images added to every bin; without them an empty bin would make the index infinite
 
 
 def population_stability_index(counts: Sequence[float], reference: Sequence[float]) -> float:
-    """How far two samples, counted in the same bins, are apart: 0 when their shares are equal.
+    """Return the population stability index of two histograms. It is 0 if their shares are equal.
 
-    The sum over bins of (p - q) ln(p / q), for shares p of ``counts`` and q of ``reference``: the
-    divergence of Kullback and Leibler, taken both ways (their "On Information and Sufficiency", Annals
-    of Mathematical Statistics 22, 1951). Half an image is added to every bin of both sides (Jeffreys'
-    prior). What chance makes of it: Yurdakul and Naranjo, "Statistical properties of the population
-    stability index", Journal of Risk Model Validation 14(4), 2020.
+    The index is the sum over bins of (p - q) ln(p / q), with the shares p of ``counts`` and q of
+    ``reference``. This is the symmetric Kullback-Leibler divergence (Kullback and Leibler, "On Information
+    and Sufficiency", Annals of Mathematical Statistics 22, 1951). Half an image is added to every bin of
+    both (Jeffreys' prior). For its distribution without drift, see Yurdakul and Naranjo, "Statistical
+    properties of the population stability index", Journal of Risk Model Validation 14(4), 2020.
 
     Args:
-        counts, reference: numbers of images by bin, each with a sum above 0.
+        counts, reference: numbers of images by bin, with the same bins. Each has a sum above 0.
     """
     shares = []
-    for side in (counts, reference):
-        total = sum(side) + _SMOOTHING * len(side)
-        shares.append([(count + _SMOOTHING) / total for count in side])
-    found: float = sum((p - q) * math.log(p / q) for p, q in zip(*shares, strict=True))
-    return found
+    for histogram in (counts, reference):
+        total = sum(histogram) + _SMOOTHING * len(histogram)
+        shares.append([(count + _SMOOTHING) / total for count in histogram])
+    index: float = sum((p - q) * math.log(p / q) for p, q in zip(*shares, strict=True))
+    return index
 
 
 class Drift:
-    """The last images answered by one model, against its reference. An image costs O(1).
+    """The recent predictions of one model and their drift from its reference.
 
-    Only the event loop adds images; another thread that reads may miss the last of them.
+    Only the event loop adds images. Other threads may read, and may miss the last image.
     """
 
     def __init__(self, reference: DriftReference, *, window: int) -> None:
-        """Begin with no image; at most the last ``window`` are counted."""
+        """Start without images. ``window`` is the largest number of recent images that count."""
         self._codes = {code: index for index, code in enumerate(reference.labels)}
         self._reference = {
             "label": [share * reference.images for share in reference.labels.values()],
@@ -62,10 +62,10 @@ class Drift:
         self._size = window
 
     def add(self, label: str, confidence: float) -> None:
-        """Count one answer: its predicted class' code, and its largest probability, 0..1."""
-        cell = self._codes[label], min(int(confidence * CONFIDENCE_BINS), CONFIDENCE_BINS - 1)
-        self._window.append(cell)
-        self._count(cell, 1)
+        """Count one prediction: the code of its class, and its largest probability, 0..1. Takes O(1)."""
+        bins = self._codes[label], min(int(confidence * CONFIDENCE_BINS), CONFIDENCE_BINS - 1)
+        self._window.append(bins)
+        self._count(bins, 1)
         if len(self._window) > self._size:
             self._count(self._window.popleft(), -1)
 
@@ -75,13 +75,13 @@ class Drift:
         return len(self._window)
 
     def index(self, of: Literal["label", "confidence"]) -> float:
-        """The population stability index; NaN while there are fewer than ``MIN_IMAGES`` images."""
+        """Return the population stability index of the window, or NaN below ``MIN_IMAGES`` images."""
         counts = list(self._counts[of])
         if sum(counts) < MIN_IMAGES:
             return math.nan
         return population_stability_index(counts, self._reference[of])
 
-    def _count(self, cell: tuple[int, int], step: int) -> None:
-        label, confidence = cell
+    def _count(self, bins: tuple[int, int], step: int) -> None:
+        label, confidence = bins
         self._counts["label"][label] += step
         self._counts["confidence"][confidence] += step

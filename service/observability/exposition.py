@@ -1,4 +1,4 @@
-"""The metrics as text, in bounded time of the event loop."""
+"""Writes the metrics as text, with a bound on the time of the event loop that this takes."""
 
 import asyncio
 import time
@@ -7,44 +7,44 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-_SHARE = 0.1  # of the event loop's time, at most
+_MAX_SHARE = 0.1  # of the time of the event loop
 
 
-class Text(NamedTuple):
-    """An answer to a scraper."""
+class MetricsText(NamedTuple):
+    """The body of a scrape and its content type."""
 
     content: bytes
     content_type: str
 
 
 class Exposition:
-    """Writes the metrics down no more often than takes a tenth of the event loop's time.
+    """Writes the metrics at most so often that this takes a tenth of the event loop's time.
 
-    To write them takes milliseconds. Whoever asks meanwhile waits, and all who wait get the same text. It is
-    never older than the question.
+    One text takes milliseconds. Requests that come too early wait, and all that wait get the same text. The
+    text is never older than the request.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._asked: dict[str, asyncio.Task[Text]] = {}  # by content type
-        self._one = asyncio.Lock()
-        self._free_at = 0.0
+        self._pending: dict[str, asyncio.Task[MetricsText]] = {}  # by content type
+        self._writing = asyncio.Lock()
+        self._earliest = 0.0  # start of the next text, on the clock of time.monotonic
 
-    async def text(self, accept: str) -> Text:
-        """The metrics from now on, in the format that an ``Accept`` header prefers."""
+    async def text(self, accept: str) -> MetricsText:
+        """Return the current metrics in the format that the header ``Accept`` prefers."""
         _, content_type = choose_encoder(accept)
-        task = self._asked.get(content_type)
+        task = self._pending.get(content_type)
         if task is None:
-            task = self._asked[content_type] = asyncio.create_task(self._write(accept, content_type))
-        return await asyncio.shield(task)  # others may wait for it, too
+            task = self._pending[content_type] = asyncio.create_task(self._write(accept, content_type))
+        return await asyncio.shield(task)  # other requests may wait for the same text
 
-    async def _write(self, accept: str, content_type: str) -> Text:
-        async with self._one:
-            await asyncio.sleep(max(0.0, self._free_at - time.monotonic()))
-            del self._asked[content_type]  # who asks from now on is not answered by this
+    async def _write(self, accept: str, content_type: str) -> MetricsText:
+        async with self._writing:
+            await asyncio.sleep(max(0.0, self._earliest - time.monotonic()))
+            del self._pending[content_type]  # later requests get a new text
             encode, _ = choose_encoder(accept)
             begin = time.monotonic()
             content = encode(self._registry)
             end = time.monotonic()
-            self._free_at = end + (end - begin) * (1 / _SHARE - 1)
-            return Text(content, content_type)
+            self._earliest = end + (end - begin) * (1 / _MAX_SHARE - 1)
+            return MetricsText(content, content_type)

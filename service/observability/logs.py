@@ -1,9 +1,9 @@
-"""Logs on standard error, one event a line: JSON for machines, or text for people.
+"""Logs to standard error, one event per line: JSON for machines, or text for people.
 
-What a client sends cannot forge a line or a field: JSON escapes it, and so does the text format.
-Lines are written by a thread of their own, up to 50 ms late: a process that is killed takes the last of
-them with it. A reader that stalls, a closed pipe or a full disk costs
-lines, which are counted in the log once it can be written again; it costs no request.
+Both formats escape what clients send, so that a client cannot forge a line or a field. A thread writes the
+lines, up to 50 ms late. A killed process loses the last of them. If the reader stalls, the pipe is closed or
+the disk is full, lines are lost, but requests are not affected. The log counts the lost lines once it can be
+written again.
 """
 
 import io
@@ -25,16 +25,16 @@ from service.system.threads import show_name
 _FLUSH_SECONDS = 2.0
 _GATHER_SECONDS = 0.05
 
-_ENCODER = json.JSONEncoder(default=str)  # json.dumps would make one for each line
+_ENCODER = json.JSONEncoder(default=str)  # json.dumps would create one for each line
 
 logger = logging.getLogger(__name__)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, in ASCII: time, level, event, then what belongs to the event."""
+    """Formats a record as one line of ASCII JSON: time, level, event, then the fields of the event."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """``record`` as JSON; the fields of an event are its ``fields``, from ``extra``."""
+        """Return ``record`` as JSON. ``extra`` may set ``event`` and ``fields``."""
         fields = getattr(record, "fields", None)
         line = {
             "time": _time(record),
@@ -48,10 +48,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people. Only lines of ours begin at the left: further ones are indented."""
+    """Formats a record as text. Only the first line of a record starts at the left margin."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """``record`` as text, with everything unprintable escaped."""
+        """Return ``record`` as text with unprintable characters escaped."""
         text = f"{_time(record)} {record.levelname} {record.name}: {_printable(record.getMessage())}"
         if record.exc_info:
             lines = self.formatException(record.exc_info).splitlines()
@@ -60,41 +60,41 @@ class TextFormatter(logging.Formatter):
 
 
 class LineHandler(logging.Handler):
-    """Writes lines to a stream from a thread of its own; never blocks, never raises.
+    """Writes lines to a stream in a thread. ``emit`` never blocks and never raises.
 
-    Not ``QueueHandler`` and ``QueueListener``: with a full queue the first writes to standard error from the
-    thread that logs, and ``stop`` of the second waits without end for a reader that stalls.
+    The standard library's ``QueueHandler`` writes to standard error from the logging thread when its queue is
+    full, and ``QueueListener.stop`` waits forever for a stalled reader.
     """
 
     def __init__(self, stream: io.RawIOBase, max_waiting: int = 10_000) -> None:
         """Start the thread.
 
         Args:
-            stream: unbuffered: the lock of a buffer that stalls would also stall the exit. Never closed.
-            max_waiting: most lines in memory, of some 500 bytes; more are lost.
+            stream: unbuffered, because a stalled buffer would block the exit of the process. Never closed.
+            max_waiting: largest number of lines in memory, of about 500 bytes each. Further lines are lost.
         """
         super().__init__()
         self._stream = stream
         self._lines: queue.Queue[str | threading.Event] = queue.Queue(max_waiting)
-        self._dropped = 0  # counted by those who log, one at a time: logging holds a lock
-        self._failed = 0  # counted by the thread
+        self._dropped = 0  # written by threads that log; logging holds a lock
+        self._failed = 0  # written by the writer thread
         self._reported = 0
-        self._torn = False  # a disk was full in the middle of a line
+        self._torn = False  # the last write ended in the middle of a line
         self._hurry = threading.Event()
         threading.Thread(target=self._write_all, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a line, or drop it where too many wait; a warning and worse is written at once."""
+        """Queue a line, or drop it if the queue is full. Lines from level WARNING on are written at once."""
         if record.levelno >= logging.WARNING:
             self._hurry.set()
         try:
             self._lines.put_nowait(self.format(record))
         except Exception:
-            # A full queue, or a message whose arguments do not fit: neither is a request's fault.
+            # The queue is full, or the arguments do not fit the message. Neither may fail a request.
             self._dropped += 1
 
     def flush(self) -> None:
-        """Wait until what was logged before is written, for a bounded time."""
+        """Wait until earlier lines are written, for at most a few seconds."""
         written = threading.Event()
         self._hurry.set()
         try:
@@ -107,8 +107,8 @@ class LineHandler(logging.Handler):
         show_name()
         while True:
             if self._lines.empty():
-                # To wake this thread costs a request more than all else that is done for its line: those
-                # that come meanwhile find it awake.
+                # Wait for more lines: waking this thread costs a request more than everything else that
+                # is done for its line.
                 self._hurry.wait(_GATHER_SECONDS)
                 self._hurry.clear()
             line = self._lines.get()
@@ -116,14 +116,14 @@ class LineHandler(logging.Handler):
                 line.set()
             elif self._write(line) and (lost := self._dropped + self._failed - self._reported):
                 self._reported += lost
-                self._write(self.format(_lost_lines(lost)))  # not by the logger, which may wait for us
+                self._write(self.format(_lost_lines(lost)))  # the logger could wait for this thread
 
     def _write(self, line: str) -> bool:
         whole = left = b"\n" * self._torn + line.encode("utf-8", "backslashreplace") + b"\n"
         try:
             while left:
                 count = self._stream.write(left)
-                if count is None:  # not a blocking one, and full
+                if count is None:  # a non-blocking stream that is full
                     time.sleep(0.05)
                 else:
                     left = left[count:]
@@ -137,10 +137,12 @@ class LineHandler(logging.Handler):
 
 
 def set_up_logs(format_: Literal["json", "text"], level: str) -> None:
-    """Log to standard error, warnings and what nobody catches too.
+    """Log to standard error, including Python warnings and uncaught exceptions.
 
-    What we and uvicorn do is logged from ``level`` on; of libraries, warnings only: Pillow's debug
-    messages hold the tags of an image, and with them the names of patients.
+    Args:
+        format_: of the lines.
+        level: lowest level of the service and uvicorn. Other libraries log from WARNING on, because Pillow's
+            debug messages contain image metadata and so names of patients.
     """
     handler = LineHandler(io.FileIO(sys.stderr.fileno(), "w", closefd=False))
     handler.setFormatter(JsonFormatter() if format_ == "json" else TextFormatter())
@@ -155,7 +157,7 @@ def set_up_logs(format_: Literal["json", "text"], level: str) -> None:
 
 
 def log_request(record: RequestRecord, *, audit: bool) -> None:
-    """One line for one request; with ``audit`` also what was said of each image."""
+    """Log one line for a request. With ``audit`` it includes the prediction for each image."""
     fields: dict[str, Any] = {
         "request_id": record.request_id,
         "method": record.method,
@@ -173,8 +175,8 @@ def log_request(record: RequestRecord, *, audit: bool) -> None:
         "trace_id": record.trace_id,
     }
     fields = {name: value for name, value in fields.items() if value not in (None, {})}
-    if audit and record.verdicts:
-        fields["verdicts"] = [verdict._asdict() for verdict in record.verdicts]
+    if audit and record.predictions:
+        fields["verdicts"] = [prediction._asdict() for prediction in record.predictions]
     logger.info(
         "%s %s %s %d %.1f ms",
         record.request_id,
@@ -200,12 +202,12 @@ def _log_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    # Not its text: a library that warns of a file quotes what it read there.
+    # Without the message, which may quote the contents of a file.
     logger.warning("%s from %s:%d", category.__name__, filename, lineno)
 
 
 def _log_uncaught(type_: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    logger.critical("Not caught: %s", type_.__name__, exc_info=(type_, error, trace))
+    logger.critical("Uncaught exception: %s", type_.__name__, exc_info=(type_, error, trace))
 
 
 def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
@@ -213,7 +215,7 @@ def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
 
 
 def _time(record: logging.LogRecord) -> str:
-    """ISO 8601 in UTC, with milliseconds."""
+    """Return the time of ``record`` in ISO 8601, UTC, with milliseconds."""
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 

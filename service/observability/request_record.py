@@ -1,4 +1,4 @@
-"""What one request leaves behind for its log line, its trace and the metrics."""
+"""The record of one request, for its log line, its trace and the metrics."""
 
 import time
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 UNMATCHED = "unmatched"
-"""The route label of requests to no route: their paths are the client's, and without bound."""
+"""Route label of requests that match no route. Their paths are not used: clients could send any number."""
 
 
 @dataclass(slots=True)
 class Stage:
-    """One part of the work: ``receive``, ``decode``, ``queue``, ``inference`` or ``overlay``.
+    """The time of one stage: ``receive``, ``decode``, ``queue``, ``inference`` or ``overlay``.
 
     Attributes:
         start, end: on the clock of ``time.monotonic``.
@@ -24,7 +24,7 @@ class Stage:
 
 
 class LoggedPrediction(NamedTuple):
-    """What was said of one image. Leaves the process only where an audit was asked for."""
+    """The prediction for one image, for the log. It is logged only with the setting ``audit``."""
 
     label: str
     flag: str
@@ -34,20 +34,26 @@ class LoggedPrediction(NamedTuple):
 
 @dataclass(slots=True)
 class RequestRecord:
-    """Made, completed and reported by ``service.http.middleware.RequestMiddleware``.
+    """Facts about one request. ``service.http.middleware.RequestMiddleware`` creates and reports it.
 
-    It never holds anything of an image or of the client but counts: no bytes, names, paths, addresses.
+    It holds no image data, file names, paths or addresses.
 
     Attributes:
-        method: as sent, if it is a known one.
-        began, started: the same moment, in nanoseconds of Unix time and on ``time.monotonic``.
+        request_id: sent by the client or made by the server.
+        method: as sent, if it is a known method.
+        began, started: the start of the request, in nanoseconds of Unix time and on the clock of
+            ``time.monotonic``.
+        duration: seconds until the response was complete.
         route: template of the route, or ``UNMATCHED``.
-        status: of the answer; 0 if there was none.
-        bytes_received, bytes_sent: of the bodies.
-        model: ``name/version`` of the model that the request was let in to.
+        status: of the response; 0 if there was none.
+        bytes_received, bytes_sent: sizes of the bodies.
+        images: number of images in the body.
+        model: ``name/version`` of the model that served the request.
         key: name of the API key.
-        problem: type of the problem that the answer is, without the URN's prefix.
-        image_problems: the same for single images of a batch.
+        problem: type of the problem in the response, without the prefix of the URN.
+        image_problems: the same for the images of a batch that failed.
+        stages: in the order in which they ended.
+        predictions: one for each image that was classified.
         trace_id: hexadecimal, if traces are on.
     """
 
@@ -66,12 +72,12 @@ class RequestRecord:
     problem: str | None = None
     image_problems: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
-    verdicts: list[LoggedPrediction] = field(default_factory=list)
+    predictions: list[LoggedPrediction] = field(default_factory=list)
     trace_id: str | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Time a block, failing or not; a block that knows better sets ``end`` itself."""
+        """Record the block as a stage, even if it fails. The block may set ``end`` itself."""
         stage = Stage(name, time.monotonic())
         try:
             yield stage
@@ -80,7 +86,7 @@ class RequestRecord:
             self.stages.append(stage)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by stage; the images of a batch are worked on side by side, and summed here."""
+        """Seconds by stage. The times of the images of a batch are added up, although they overlap."""
         total: dict[str, float] = {}
         for stage in self.stages:
             total[stage.name] = total.get(stage.name, 0.0) + stage.end - stage.start

@@ -1,8 +1,8 @@
-"""Traces by OpenTelemetry, whose SDK is an optional extra, imported only if they are asked for.
+"""OpenTelemetry traces. The SDK is an optional extra, imported only if traces are on.
 
-Spans are made from the record of a request once it is over, so the work itself is not instrumented.
-Names and attributes are those of OpenTelemetry's conventions for HTTP servers, without the paths,
-queries and addresses that clients send. Where spans go is set by the standard ``OTEL_...`` variables.
+Spans are created from the record of a finished request, so the code of the request is not instrumented. Names
+and attributes follow OpenTelemetry's semantic conventions for HTTP servers, without the paths, queries and
+addresses that clients send. The standard ``OTEL_...`` variables configure the exporter.
 """
 
 import logging
@@ -27,30 +27,30 @@ _FLUSH_SECONDS = 3.0
 
 
 class Tracing:
-    """Turns records into spans and sends them off, in batches and from a thread of its own.
+    """Converts records to spans, and exports them in batches in a thread.
 
-    A collector that is slow or dead costs spans, never a request.
+    If the collector is slow or down, spans are lost, but requests are not affected.
     """
 
     def __init__(self, version: str) -> None:
-        """Start the exporter, by OTLP over HTTP; ``version`` is the service's."""
-        ours = Resource.create({"service.name": "dermaserve", "service.version": version})
-        # The environment's own words, OTEL_SERVICE_NAME for one, go before ours.
+        """Start the exporter (OTLP over HTTP). ``version`` is the version of the service."""
+        defaults = Resource.create({"service.name": "dermaserve", "service.version": version})
+        # Variables such as OTEL_SERVICE_NAME override the defaults.
         self._provider = TracerProvider(
-            resource=ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False
+            resource=defaults.merge(OTELResourceDetector().detect()), shutdown_on_exit=False
         )
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        # Of a collector that is gone, one line for each lost batch, not one for each attempt.
+        # Log one line for each lost batch, not for each attempt to send it.
         logging.getLogger("opentelemetry").setLevel(logging.ERROR)
         self._tracer = self._provider.get_tracer("dermaserve", version)
         self._propagator = TraceContextTextMapPropagator()
 
     def finish(self, record: RequestRecord, headers: "Mapping[str, str]", scheme: str) -> None:
-        """Make the spans of a request that is over, and set ``record.trace_id``.
+        """Create the spans of a finished request, and set ``record.trace_id``.
 
         Args:
-            record: complete.
-            headers: of the request; ``traceparent`` and ``tracestate`` name the parent.
+            record: of the request.
+            headers: of the request. ``traceparent`` and ``tracestate`` name the parent span.
             scheme: ``http`` or ``https``.
         """
         matched = record.route != UNMATCHED
@@ -63,29 +63,31 @@ class Tracing:
         )
         context = set_span_in_context(span)
 
-        def moment(seconds: float) -> int:
-            """Of the monotonic clock, as nanoseconds of Unix time."""
+        def unix_nanoseconds(seconds: float) -> int:
+            """Convert a time on the clock of ``time.monotonic``."""
             return record.began + round((seconds - record.started) * 1e9)
 
         for stage in record.stages:
-            child = self._tracer.start_span(stage.name, context=context, start_time=moment(stage.start))
-            child.end(moment(stage.end))
+            child = self._tracer.start_span(
+                stage.name, context=context, start_time=unix_nanoseconds(stage.start)
+            )
+            child.end(unix_nanoseconds(stage.end))
         if record.status >= 500:
             span.set_status(StatusCode.ERROR)
-        span.end(moment(record.started + record.duration))
+        span.end(unix_nanoseconds(record.started + record.duration))
         record.trace_id = format_trace_id(span.get_span_context().trace_id)
 
     def close(self) -> None:
-        """Send what waits, for a bounded time. Blocks."""
-        done = in_thread(self._provider.shutdown)
+        """Send the remaining spans, for at most a few seconds. Blocks."""
+        shutdown = in_thread(self._provider.shutdown)
         try:
-            done.result(_FLUSH_SECONDS)
+            shutdown.result(_FLUSH_SECONDS)
         except TimeoutError:
             return  # the thread ends with the process
 
 
 def _attributes(record: RequestRecord, scheme: str) -> "dict[str, AttributeValue]":
-    found: dict[str, AttributeValue | None] = {
+    attributes: dict[str, AttributeValue | None] = {
         "http.request.method": record.method,
         "http.request.body.size": record.bytes_received,
         "http.response.body.size": record.bytes_sent,
@@ -99,4 +101,4 @@ def _attributes(record: RequestRecord, scheme: str) -> "dict[str, AttributeValue
         "dermaserve.key": record.key,
         "dermaserve.problem": record.problem,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}

@@ -1,12 +1,12 @@
-// The one way this page talks to the service. The API key lives in this module's memory only.
+// All requests of this page to the service. The API key is kept only in the memory of this module.
 
-const TIMEOUT = 300_000; // ms; the service's own deadline is shorter unless its operator set it so
+const TIMEOUT = 300_000; // ms; longer than the default deadline of the service
 
-const KEY_NEEDED = { title: "A key is needed", detail: "This service answers only those who have one." };
+const KEY_NEEDED = { title: "A key is required", detail: "This service requires an API key." };
 
 let key = "";
 
-/** Why there is no answer; `status` is 0 when nothing came back. */
+/** The reason why a request failed. `status` is 0 if there was no response. */
 export class Problem extends Error {
   constructor({ title, detail, status = 0, requestId = "", retryAfter = 0 }) {
     super(detail);
@@ -14,20 +14,20 @@ export class Problem extends Error {
   }
 }
 
-/** Send `text` as API key from now on; throws a Problem where it cannot be one. */
+/** Send `text` as the API key from now on. Throws a Problem if it is not a possible key. */
 export function useKey(text) {
   if (!/^[\x21-\x7e]+$/.test(text)) {
-    const detail = "A key has no blanks and no accented letters.";
-    throw new Problem({ title: "This is no key", detail, status: 401 });
+    const detail = "A key has no spaces and no accented letters.";
+    throw new Problem({ title: "This is not a key", detail, status: 401 });
   }
   key = text;
 }
 
 /**
- * The service's JSON from `path`; a POST where there is a `body`.
+ * Resolve to the JSON at `path`. With a `body`, the request is a POST.
  *
- * `onSent(share)` is told of the upload, 0..1. Rejects with a Problem, or the signal's reason.
- * XMLHttpRequest, because fetch tells nothing of an upload's progress.
+ * `onSent(share)` receives the progress of the upload, 0..1. Rejects with a Problem, or the signal's reason.
+ * Uses XMLHttpRequest, because fetch does not report the progress of an upload.
  */
 export function ask(path, { body = null, signal = null, onSent = () => {} } = {}) {
   return new Promise((resolve, reject) => {
@@ -43,7 +43,7 @@ export function ask(path, { body = null, signal = null, onSent = () => {} } = {}
     };
     request.onerror = request.ontimeout = () => reject(new Problem({
       title: "The service cannot be reached",
-      detail: "The network may be down, or the service stopped.",
+      detail: "The network may be down, or the service may have stopped.",
     }));
     request.onabort = () => reject(signal.reason);
     signal?.addEventListener("abort", () => request.abort());
@@ -55,7 +55,7 @@ function problemOf(request) {
   const { title, detail } = request.status === 401 && !key ? KEY_NEEDED : request.response ?? {};
   return new Problem({
     title: title ?? "The service cannot be reached",
-    detail: detail ?? `Something on the way to it answered in its place (HTTP ${request.status}).`,
+    detail: detail ?? `Another server responded instead of the service (HTTP ${request.status}).`,
     status: request.status,
     requestId: request.getResponseHeader("X-Request-ID") ?? "",
     retryAfter: Number(request.getResponseHeader("Retry-After")) || 0,

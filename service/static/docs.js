@@ -1,4 +1,4 @@
-// validatorUrl: by default Swagger UI sends the document's address to a public validator.
+// Without validatorUrl: null, Swagger UI sends the address of the document to a public validator.
 SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",

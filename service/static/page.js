@@ -1,4 +1,4 @@
-// From an image given to its answer shown. Whatever is begun ends what was under way.
+// Sends an image and shows its result. A new action cancels the one in progress.
 
 import { ask, Problem } from "./api.js";
 import { onImage } from "./inputs.js";
@@ -8,12 +8,12 @@ import { hideTrouble, showTrouble } from "./trouble.js";
 
 const get = (id) => document.getElementById(id);
 let model = null; // the facts of GET /model
-let shown = null; // the file that the result is about
+let shown = null; // the file whose result is shown
 let running = new AbortController();
 
 const FAILED = new Problem({
   title: "This page failed",
-  detail: "Load it again, and tell those who run it.",
+  detail: "Reload it, and tell the operator of this service.",
 });
 
 async function loadModel(signal) {
@@ -21,7 +21,7 @@ async function loadModel(signal) {
   showModel(model);
 }
 
-/** The service's answer about `file`, and the facts of the very model that gave it. */
+/** Classify `file`. Also load the facts of the model, if another one gave the result. */
 async function predict(file, code, signal) {
   const body = new FormData();
   body.append("file", file, "image"); // file names may hold patients' names
@@ -43,7 +43,7 @@ async function predict(file, code, signal) {
 }
 
 function classify(file) {
-  get("result").hidden = true; // nobody may take the old answer for one about the new image
+  get("result").hidden = true; // so that the old result is not taken for one of the new image
   attempt(async (signal) => {
     const answer = await predict(file, "", signal);
     const bitmap = await readable(file);
@@ -59,7 +59,7 @@ function explain(code) {
     try {
       showExplanation(await predict(shown, code, signal), model);
     } catch (error) {
-      get("class").value = get("class").dataset.shown; // the picture is still that of the class before
+      get("class").value = get("class").dataset.shown; // the overlay still shows the previous class
       throw error;
     } finally {
       get("stack").removeAttribute("aria-busy");
@@ -67,7 +67,7 @@ function explain(code) {
   }, shown);
 }
 
-/** Run `action(signal)` with progress shown; a Problem is shown with a way to repeat it. */
+/** Run `action(signal)` and show its progress. Show a Problem with a button that repeats the action. */
 async function attempt(action, file = null) {
   running.abort();
   const mine = running = new AbortController();
@@ -78,7 +78,7 @@ async function attempt(action, file = null) {
     await action(mine.signal);
     say("");
   } catch (error) {
-    if (mine.signal.aborted) return; // whoever aborted it has said so
+    if (mine.signal.aborted) return; // the abort has been reported
     say("");
     showTrouble(error instanceof Problem ? error : FAILED, () => attempt(action, file), file);
     if (!(error instanceof Problem)) throw error; // for the console

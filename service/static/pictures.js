@@ -1,16 +1,16 @@
-// The original beside the overlay, and the overlay over what the model saw of the original.
+// Shows the original image, and the overlay over the part that the model read.
 
 const get = (id) => document.getElementById(id);
-const SIDE = 640; // px, longest side of the original as drawn: sharp at twice the size shown
-const COARSE = 100; // px; a smaller model input is shown as the squares that it is
+const SIDE = 640; // px, longest side of the drawn original: sharp on screens with two pixels per px
+const COARSE = 100; // px; a smaller model input is shown with square pixels
 
-/** The pixels of `file`, upright; null where the browser cannot read its format, such as TIFF or DICOM. */
+/** Resolve to a bitmap of `file`, or null if the browser cannot read the format, such as TIFF or DICOM. */
 export function readable(file) {
-  // As the service does: turned as the camera says and converted to sRGB, both the default here.
+  // By default, the browser applies the EXIF orientation and converts to sRGB, as the service does.
   return createImageBitmap(file).catch(() => null);
 }
 
-/** Draw `bitmap`, whole and as the model's `input` cuts it. It may be null, and is closed. */
+/** Draw `bitmap` as a whole and cropped to the model's `input`, and close it. It may be null. */
 export function showOriginal(bitmap, input) {
   get("result").classList.toggle("unseen", !bitmap);
   get("stack").classList.toggle("coarse", Math.max(input.width, input.height) < COARSE);
@@ -24,20 +24,20 @@ export function showOriginal(bitmap, input) {
   const all = bitmap.width - cut.width < 2 && bitmap.height - cut.height < 2;
   if (!all) frame(get("original"), cut, scale);
   get("original-caption").textContent = all
-    ? "Your image." : "Your image. The model sees only what is inside the frame.";
+    ? "Your image." : "Your image. The model reads only the part inside the frame.";
   bitmap.close();
 }
 
-/** Lay the overlay of an answer over it. `name` is the class in words. */
+/** Show the overlay of a result. `name` is the name of the class. */
 export function showOverlay(gradcam, name, note) {
   get("overlay").src = `data:${gradcam.media_type};base64,${gradcam.data}`;
-  get("overlay").alt = `What the model saw, with the places marked that spoke for ${name}`;
+  get("overlay").alt = `The part of the image that the model read, with the evidence for ${name} marked`;
   const unseen = get("result").classList.contains("unseen");
   get("overlay-note").textContent = note
-    || (unseen ? "Your browser cannot show such files: the image is shown with its colours only." : "");
+    || (unseen ? "Your browser cannot show this file format. Only the image with the colours is shown." : "");
 }
 
-/** Let the slider set how much of the overlay is seen. */
+/** Let the slider set the opacity of the overlay. */
 export function wireStrength() {
   const slider = get("strength");
   const set = () => {
@@ -49,7 +49,7 @@ export function wireStrength() {
   set();
 }
 
-/** The largest centred rectangle of the model's shape, as the service cuts it. */
+/** The largest centred rectangle with the aspect ratio of the model's input, as the service crops it. */
 function centre({ width, height }, input) {
   const scale = Math.min(width / input.width, height / input.height);
   const cut = { width: scale * input.width, height: scale * input.height };
@@ -60,7 +60,7 @@ function paint(canvas, bitmap, part, width, height) {
   canvas.width = Math.round(width);
   canvas.height = Math.round(height);
   const context = canvas.getContext("2d");
-  context.fillStyle = "white"; // the service lays transparency on white
+  context.fillStyle = "white"; // the service puts transparent images on white
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
   const { left, top } = part;

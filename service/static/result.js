@@ -1,13 +1,13 @@
-// What the service says, of an image and of its model, as the reader sees it.
+// Shows the result for an image, and the facts of the model.
 
 import { showOriginal, showOverlay } from "./pictures.js";
 import { factWords, flagWords, percent, pickWords, setWords, shownWords, warningTitle } from "./words.js";
 
 const get = (id) => document.getElementById(id);
-const NOTHING_MARKED = "empty_heatmap"; // said at the picture, which it is about
-const DISAGREE = "flag_label_disagree"; // said at the flag
+const NOTHING_MARKED = "empty_heatmap"; // shown at the overlay
+const DISAGREE = "flag_label_disagree"; // shown at the flag
 
-/** Show all of `answer`; `bitmap` is from `readable`, `model` holds the facts of `GET /model`. */
+/** Show the response `answer`. `bitmap` is from `readable`, `model` is the response of `GET /model`. */
 export function showResult(answer, bitmap, model) {
   const byCode = new Map(model.classes.map((entry) => [entry.code, entry]));
   const probability = ({ code }) => answer.probabilities[code];
@@ -35,7 +35,7 @@ export function showResult(answer, bitmap, model) {
   get("result-title").focus();
 }
 
-/** Show the overlay of `answer`, and nothing else. */
+/** Show only the overlay of `answer`. */
 export function showExplanation(answer, model) {
   const { label } = answer.gradcam;
   const { name } = model.classes.find(({ code }) => code === label);
@@ -45,7 +45,7 @@ export function showExplanation(answer, model) {
   get("class").value = get("class").dataset.shown = label;
 }
 
-/** Show what `GET /model` says of the model for any image. */
+/** Show the facts of the model. */
 export function showModel(model) {
   get("model").textContent = `Model: ${model.name} ${model.version}`;
   get("intended-use").textContent = model.intended_use;
@@ -59,7 +59,7 @@ function showWarnings(warnings) {
   get("warning-list").replaceChildren(...warnings.map(({ detail }) => make("li", detail)));
 }
 
-/** Whether the overlay explains a malignant class because the flag is raised over a benign label. */
+/** Whether the overlay explains a malignant class because the image is flagged but its label is benign. */
 function isForTheFlag({ gradcam, malignancy, prediction, probabilities }, model) {
   const malignant = model.classes.filter((entry) => entry.malignant).map(({ code }) => code);
   const likeliest = Math.max(...malignant.map((code) => probabilities[code]));
@@ -93,13 +93,13 @@ function bar(entry, answer) {
   scale.append(make("span", "", "fill"));
   scale.firstChild.style.width = `${100 * probability}%`;
   const length = make("td");
-  length.setAttribute("aria-hidden", "true"); // the figure beside it says the same
+  length.setAttribute("aria-hidden", "true"); // the next cell has the figure
   length.append(scale);
   row.append(name, length, make("td", percent(probability), "figure"));
   return row;
 }
 
-/** `node` with the name of a class, and its mark where it is malignant. */
+/** Add the name of a class to `node`, with a badge if the class is malignant. */
 function named(node, { name, malignant }) {
   node.append(name);
   if (malignant) node.append(" ", make("span", "▲ malignant", "badge"));

@@ -1,22 +1,22 @@
-// What went wrong, and what the reader can do about it.
+// Shows what failed, and what the reader can do about it.
 
 import { useKey } from "./api.js";
 
 const get = (id) => document.getElementById(id);
-const LARGE = 10_000_000; // bytes; over it, a lost connection may well be the service refusing the size
+const LARGE = 10_000_000; // bytes; above it, a lost connection may mean that the service refused the size
 let ticking = 0;
 
-/** Show `problem`; `again` repeats what failed. `file`, if any, is what was being sent. */
+/** Show `problem`. `again` repeats the failed action. `file` is the file that was sent, or null. */
 export function showTrouble(problem, again, file = null) {
   const unreached = problem.status === 0;
   const repeat = () => {
-    get("file").focus(); // what has the focus now is about to go
+    get("file").focus(); // the element with the focus is about to be hidden
     again();
   };
   get("trouble-title").textContent = problem.title;
-  const perhaps = unreached && file?.size > LARGE
-    ? ` The image has ${Math.round(file.size / 1e6)} MB: it may be too large.` : "";
-  get("trouble-detail").textContent = problem.detail + perhaps;
+  const tooLarge = unreached && file?.size > LARGE
+    ? ` The image has ${Math.round(file.size / 1e6)} MB. It may be too large.` : "";
+  get("trouble-detail").textContent = problem.detail + tooLarge;
   get("trouble-quote").hidden = !problem.requestId;
   get("trouble-id").textContent = problem.requestId;
   const locked = problem.status === 401;
@@ -33,7 +33,7 @@ export function showTrouble(problem, again, file = null) {
     }
     repeat();
   };
-  // Sending the same once more helps where the service, not the image, was the reason.
+  // A retry may help if the cause is the service, not the image.
   get("again").hidden = locked || !(unreached || problem.status === 429 || problem.status >= 500);
   get("again").onclick = repeat;
   wait(problem.retryAfter);
@@ -46,7 +46,7 @@ export function hideTrouble() {
   get("trouble").hidden = true;
 }
 
-/** Keep the button back for as many seconds as the service asked for, and say so. */
+/** Disable the button for the seconds in Retry-After, and show the rest of the time. */
 function wait(seconds) {
   const until = Date.now() + seconds * 1000;
   const show = () => {

@@ -1,6 +1,6 @@
-// The sentences of the page, for a reader who knows lesions but not statistics.
+// The sentences of the page, for readers who know lesions but not statistics.
 
-/** A share 0..1 in percent. Nothing that is merely unlikely reads as 0 %, nor likely as 100 %. */
+/** Format a share 0..1 in percent. Only 0 gives "0 %", and only 1 gives "100 %". */
 export function percent(share, digits = 1) {
   const least = 10 ** -digits;
   if (share > 0 && 100 * share < least / 2) return `< ${least} %`;
@@ -8,7 +8,7 @@ export function percent(share, digits = 1) {
   return `${(100 * share).toFixed(digits)} %`;
 }
 
-/** A share as people count: "3 of 100". */
+/** Format a share 0..1 as a natural frequency: "3 of 100". */
 export function ofHundred(share) {
   const count = Math.round(100 * share);
   if (count === 0 && share > 0) return "fewer than 1 of 100";
@@ -16,78 +16,78 @@ export function ofHundred(share) {
   return `${count} of 100`;
 }
 
-/** Two shares in percent, with as many digits as tell them apart. */
-function apart(one, other) {
+/** Format two shares in percent, with enough digits to distinguish them. */
+function distinguished(one, other) {
   let digits = 1;
   while (digits < 6 && one !== other && percent(one, digits) === percent(other, digits)) digits += 1;
   return [percent(one, digits), percent(other, digits)];
 }
 
 /**
- * The flag of an answer: title, figures, meaning, worth; `model` is the answer of `GET /model`.
+ * The title, figures, meaning and worth of a flag. `model` is the response of `GET /model`.
  *
- * Misses and false alarms are those of the test part, where the bundle has them: on the images that
- * the threshold was chosen on, which the operating point tells of, they look better than they are.
+ * Sensitivity and specificity are those of the test part, if the bundle has them. Those of the operating
+ * point are too good, because the threshold was chosen on the same images.
  */
 export function flagWords({ flag, probability, threshold }, model) {
   const { malignancy_sensitivity, malignancy_specificity } = model.metrics;
   const sensitivity = malignancy_sensitivity ?? model.operating_point.sensitivity;
   const specificity = malignancy_specificity ?? model.operating_point.specificity;
-  const [chance, limit] = apart(probability, threshold);
+  const [chance, limit] = distinguished(probability, threshold);
   if (flag === "malignant") {
     return {
       title: "▲ Flagged as malignant",
-      figures: `Probability of a malignant class: ${chance}. The flag is raised from ${limit} on.`,
-      meaning: "This is no diagnosis of cancer. It means: have a specialist look at the lesion. The limit is "
-        + "low on purpose, so that little is missed: when the model was checked, "
+      figures: `Probability of a malignant class: ${chance}. The threshold of the flag is ${limit}.`,
+      meaning: "This is not a diagnosis of cancer. It means that a specialist should look at the lesion. The "
+        + "threshold is low on purpose, so that few malignant lesions are missed: when the model was tested, "
         + `${ofHundred(1 - specificity.value)} benign lesions were flagged as well.`,
       worth: worthWords(model, "flagged lesions", ({ positive }) => positive),
     };
   }
   return {
     title: "○ Not flagged",
-    figures: `Probability of a malignant class: ${chance}, below the ${limit} from which the flag is raised.`,
-    meaning: "The service calls this “benign”, which does not mean harmless. When the model was checked, "
-      + `${ofHundred(1 - sensitivity.value)} malignant lesions were missed like this. It knows `
-      + `${model.classes.length} classes only, and takes anything else for one of them. If a lesion is new, changes, `
-      + "bleeds or worries anyone, have a specialist look at it, whatever this page says.",
+    figures: `Probability of a malignant class: ${chance}, below the threshold of ${limit}.`,
+    meaning: "The service calls this “benign”, which does not mean harmless. When the model was tested, "
+      + `${ofHundred(1 - sensitivity.value)} malignant lesions were missed like this. The model knows only `
+      + `${model.classes.length} classes, and assigns every image to one of them. If a lesion is new, `
+      + "changes, bleeds or worries anyone, a specialist should look at it, whatever this page says.",
     worth: worthWords(model, "lesions that are not flagged", ({ negative }) => negative === null ? null : 1 - negative),
   };
 }
 
-/** How many of the lesions like this one are malignant, at each prevalence that `GET /model` tells. */
+/** How many lesions with this flag are malignant, at each prevalence in `GET /model`. */
 function worthWords(model, lesions, malignant) {
-  const checked = model.metrics.malignancy_prevalence?.value;
+  const tested = model.metrics.malignancy_prevalence?.value;
   const known = model.predictive_values.filter((at) => malignant(at) !== null);
   if (known.length === 0) return "";
   const shares = known.map((at) => `${ofHundred(malignant(at))} where ${ofHundred(at.prevalence)} lesions are `
-    + `malignant${at.prevalence === checked ? ", as when the model was checked" : ""}`);
+    + `malignant${at.prevalence === tested ? ", as when the model was tested" : ""}`);
   return `Malignant among ${lesions}: ${shares.join("; ")}.`;
 }
 
-/** Which class the overlay is about; `picked` names the benign label where it is shown for the flag. */
+/** Which class the overlay explains. `picked` is the benign label, if it explains the flag instead. */
 export function shownWords(name, picked) {
-  const shown = `Shown: what spoke for ${name}`;
+  const shown = `Shown: evidence for ${name}`;
   if (!picked) return `${shown}.`;
   return `${shown}, the most probable malignant class, because the image is flagged. The class picked is `
-    + `${picked}: choose it above to see what spoke for it.`;
+    + `${picked}. Choose it above to see the evidence for it.`;
 }
 
-/** Which class the decision rule picked, and why that may not be the longest bar. */
+/** Which class the decision rule picked, and why its bar may not be the longest. */
 export function pickWords({ name, probability }, isLongest) {
   const pick = `The model picks: ${name} (${percent(probability)}).`;
   if (isLongest) return pick;
-  return `${pick} This is not the longest bar: the rule favours rare classes, so as not to overlook them.`;
+  return `${pick} Its bar is not the longest, because the rule favours rare classes.`;
 }
 
-/** The prediction set: introduction and promise. `longer` names classes left out despite longer bars. */
+/** Introduction and meaning of the prediction set. `longer` are classes outside it with longer bars. */
 export function setWords({ coverage, labels }, longer) {
-  const despite = longer.length === 0 ? "" : " Not kept although the bar is longer: "
-    + `${longer.join(", ")}. Each class has a limit of its own for being kept.`;
+  const despite = longer.length === 0 ? "" : " Not in the set although the bar is longer: "
+    + `${longer.join(", ")}. Each class has its own threshold.`;
   return {
-    intro: labels.length === 1 ? "It keeps one class:" : `It keeps ${labels.length} classes:`,
-    meaning: `For ${ofHundred(coverage)} images like those it was checked with, the right class is meant to `
-      + `be kept; for ${ofHundred(1 - coverage)} it is not.${despite}`,
+    intro: labels.length === 1 ? "The set has one class:" : `The set has ${labels.length} classes:`,
+    meaning: `For ${ofHundred(coverage)} images like those that the model was tested with, the set should `
+      + `contain the right class. For ${ofHundred(1 - coverage)}, it does not.${despite}`,
   };
 }
 
@@ -95,14 +95,14 @@ export function warningTitle(count) {
   return count === 1 ? "⚠ Before you read on: a warning" : `⚠ Before you read on: ${count} warnings`;
 }
 
-/** Name, value and meaning of the figures that most readers may skip. */
+/** Names and values of the figures that most readers can skip. */
 export function factWords(answer, provider) {
-  const { entropy, disagreement, ood_score: strangeness, ood_threshold: limit } = answer.uncertainty;
+  const { entropy, disagreement, ood_score: score, ood_threshold: limit } = answer.uncertainty;
   return [
     ["Spread over the classes", `${entropy.toFixed(2)} (0: one class is certain, 1: all are equally likely)`],
-    ["Disagreement of the networks", `${disagreement.toFixed(2)} (0: none, 1: each says another class)`],
-    ["Unlike the training images", `${strangeness.toPrecision(3)} (warned of over ${limit.toPrecision(3)})`],
+    ["Disagreement of the networks", `${disagreement.toFixed(2)} (0: none, 1: each picks another class)`],
+    ["Difference from the training images", `${score.toPrecision(3)} (warning above ${limit.toPrecision(3)})`],
     ["Model", `${answer.model.name} ${answer.model.version}, ${provider}`],
-    ["Number of this request", answer.request_id],
+    ["Request id", answer.request_id],
   ];
 }

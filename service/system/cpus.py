@@ -1,7 +1,7 @@
-"""How many processor cores this process may really use.
+"""The number of processor cores that this process may use.
 
-ONNX Runtime sizes its thread pool by the host's cores; in a container with a quota of two cores on
-a host of 64 that means 64 threads fighting over two, and inference many times slower.
+ONNX Runtime sizes its thread pool by the cores of the host. In a container with a quota of two cores on a
+host with 64, it would run 64 threads on two cores, and inference would be many times slower.
 """
 
 import math
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
-    """Cores allowed by the affinity mask and by the container's CPU quota, at least 1.
+    """Return the number of cores that the affinity mask and the CPU quota allow, at least 1.
 
     Args:
-        root: where ``proc`` and ``sys`` are looked up; tests pass a folder of their own.
+        root: folder that contains ``proc`` and ``sys``. Tests pass their own.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [*_quotas_v2(root), *_quotas_v1(root)]
@@ -21,10 +21,10 @@ def usable_cpus(root: Path = Path("/")) -> int:
 
 
 def _quotas_v2(root: Path) -> list[float]:
-    """Quotas in cores of this process's cgroup and of all above it (cgroup v2)."""
+    """Return the quotas, in cores, of this process's cgroup and its ancestors (cgroup v2)."""
     base = root / "sys/fs/cgroup"
     own = _own_cgroup(root, controller="")
-    # Inside a container the namespace usually hides the outer path: the own cgroup is then the root.
+    # In a container, the namespace usually makes the own cgroup the root.
     folders = [base / own, *(base / own).parents] if own else [base]
     quotas = []
     for folder in folders:
@@ -37,7 +37,10 @@ def _quotas_v2(root: Path) -> list[float]:
 
 
 def _quotas_v1(root: Path) -> list[float]:
-    """The same for cgroup v1, the default of RHEL 8 and its kin; -1 stands for "no quota"."""
+    """Return the quotas, in cores, of this process's cgroup (cgroup v1).
+
+    Cgroup v1 is the default of RHEL 8 and its derivatives. A quota of -1 means none.
+    """
     own = _own_cgroup(root, controller="cpu")
     quotas = []
     for name in ("cpu", "cpu,cpuacct"):
@@ -49,7 +52,7 @@ def _quotas_v1(root: Path) -> list[float]:
 
 
 def _own_cgroup(root: Path, *, controller: str) -> str:
-    """Path of this process's cgroup below the mount point, as ``/proc/self/cgroup`` gives it."""
+    """Return the path of this process's cgroup below the mount point, from ``/proc/self/cgroup``."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -59,7 +62,7 @@ def _own_cgroup(root: Path, *, controller: str) -> str:
 
 
 def _read(file: Path) -> str:
-    """The file's text, or nothing: every one of these files may be missing."""
+    """Return the text of the file, or an empty string if it is missing."""
     try:
         return file.read_text().strip()
     except (OSError, UnicodeDecodeError):

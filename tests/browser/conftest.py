@@ -1,4 +1,4 @@
-"""One headless Chromium for all tests here, and real servers for it to visit."""
+"""A headless Chromium, and servers for it to visit."""
 
 import shutil
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ FLAGS = (
 
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator["WebDriver"]:
-    """The browser, or a loud skip."""
+    """The browser. Without one the tests are skipped."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is missing: no page was tested")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     chromedriver = shutil.which("chromedriver")
@@ -56,7 +56,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator["WebDriver"]:
 
 @pytest.fixture
 def visitor(driver: "WebDriver") -> Iterator[Visitor]:
-    """Somebody at the browser, on whose visit no script fails and no other host is asked."""
+    """A visitor. The test fails if a script fails or another host gets a request."""
     visitor = Visitor(driver)
     yield visitor
     visitor.leave()
@@ -66,7 +66,7 @@ def visitor(driver: "WebDriver") -> Iterator[Visitor]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, shipped_bundle: Path) -> Iterator[Process]:
-    """The shipped bundle, served for all tests that leave the server as they found it."""
+    """A server of the shipped bundle, for all tests that do not change it."""
     with process(tmp_path_factory.mktemp("server"), shipped_bundle) as server:
         server.wait_ready()
         yield server
@@ -74,7 +74,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, shipped_bundle: Path) -> It
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle that loads in no time, for servers that a test makes for itself."""
+    """A bundle that loads quickly, for servers that a test starts."""
     return write_tiny_bundle(tmp_path_factory.mktemp("bundle")).path
 
 

@@ -10,7 +10,7 @@ import httpx
 
 @contextlib.contextmanager
 def prefixed(target: str, prefix: str) -> Iterator[str]:
-    """Serve ``target`` under ``prefix``; yields the address. All other paths get 404."""
+    """Serve ``target`` under ``prefix`` and yield the address. All other paths get 404."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -63,7 +63,7 @@ def test_the_page_has_names_roles_structure_and_contrast_in_every_state(
 
 
 @pytest.mark.parametrize("width", [320, 360, 600, 1200])
-def test_nothing_runs_over_the_side_on_a_phone_or_at_200_percent(
+def test_the_page_fits_a_phone_and_200_percent_zoom(
     visitor: Visitor, server: Process, blurred: Path, width: int
 ) -> None:
     visitor.look(width=width)
@@ -78,7 +78,7 @@ def test_nothing_runs_over_the_side_on_a_phone_or_at_200_percent(
     assert small == [], "too small for a thumb (WCAG 2.2, 2.5.8)"
 
 
-def test_everything_works_by_keyboard_in_the_order_that_it_is_read(
+def test_everything_works_by_keyboard_in_reading_order(
     visitor: Visitor, server: Process, lesion: Path
 ) -> None:
     visitor.visit(server.url)
@@ -125,16 +125,16 @@ def test_a_screen_reader_finds_names_roles_and_headings(
         if visitor.js("return arguments[0].checkVisibility() && !arguments[0].ariaHidden", element)
     }
     assert named["file"][1] == "Choose an image …"
-    assert named["class"] == ("combobox", "Show what spoke for")
+    assert named["class"] == ("combobox", "Show the evidence for")
     assert named["strength"] == ("slider", "Strength of the colours")
     assert named["overlay"][0] in ("image", "img")
-    assert "spoke for" in named["overlay"][1]
+    assert "evidence for" in named["overlay"][1]
     assert named["original"][1] == "Your image"
     assert all(name for _, name in named.values()), named
     regions = {
         element.accessible_name for element in visitor.find_all("main section") if element.is_displayed()
     }
-    assert {"1. Give it an image", "2. What the model says", "Probability of each class"} <= regions
+    assert {"1. Choose an image", "2. Result", "Probability of each class"} <= regions
     levels = visitor.js(
         "return [...document.querySelectorAll('h1, h2, h3, h4')].filter((e) => e.checkVisibility())"
         ".map((e) => Number(e.tagName[1]))"

@@ -1,4 +1,4 @@
-"""Swagger UI with a service that wants a key: its Authorize button is all one needs."""
+"""Swagger UI with a service that requires a key: the Authorize button is enough."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.service.process import process
 CARD = "#operations-model-model"
 
 
-def test_a_key_typed_into_authorize_is_sent_and_forgotten_with_the_page(
+def test_a_key_typed_into_authorize_is_sent_and_not_stored(
     visitor: Visitor, tmp_path: Path, tiny: Path
 ) -> None:
     token = new_token()
@@ -20,7 +20,7 @@ def test_a_key_typed_into_authorize_is_sent_and_forgotten_with_the_page(
         visitor.visit(server.url + "/docs")
 
         def ask() -> str:
-            """Status of GET /model, by the page's own button."""
+            """Return the status of GET /model, requested with the button of the page."""
             if not visitor.sees(f"{CARD} .execute"):
                 visitor.wait_for(lambda: visitor.sees(f"{CARD} .opblock-summary-control"))
                 visitor.find(f"{CARD} .opblock-summary-control").click()

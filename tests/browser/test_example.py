@@ -1,11 +1,11 @@
-"""The README's JavaScript in a page: the same lines as in Node, but for those about files."""
+"""The JavaScript of docs/clinic-api.md in a page: the same lines as in Node, but for those about files."""
 
 import base64
 from pathlib import Path
 
 from tests.browser.visitor import Visitor
+from tests.docs.pages import block
 from tests.service.process import Process
-from tests.test_readme import block
 
 _BEFORE = """
 const [encoded, done] = arguments;
@@ -17,8 +17,8 @@ const console = { lines: [], log(...values) { this.lines.push(values.join(" "));
 _AFTER = "})().then(() => done(console.lines), (error) => done([String(error)]));"
 
 
-def test_the_example_of_the_readme_runs_in_a_page(visitor: Visitor, server: Process, lesion: Path) -> None:
-    lines = block("For a clinic's app", "javascript").splitlines()
+def test_the_example_client_runs_in_a_page(visitor: Visitor, server: Process, lesion: Path) -> None:
+    lines = block("docs/clinic-api.md", "Clients", "javascript").splitlines()
     kept = [line for line in lines if "import " not in line and "writeFile" not in line]
     assert len(kept) == len(lines) - 2
     visitor.visit(server.url)

@@ -1,4 +1,4 @@
-"""The page and an image: what it shows is what the API answers."""
+"""The page shows for an image what the API returns."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ TWO = (Label("benign", "Harmless thing", False), Label("malignant", "Bad thing",
 
 
 def answered(server: Process, path: Path, query: str = "?gradcam=true") -> dict[str, Any]:
-    """What the API says of the same bytes."""
+    """Return the response of the API for the same bytes."""
     answer = httpx.post(f"{server.url}/predict{query}", files={"file": path.read_bytes()}, timeout=40)
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
@@ -29,13 +29,13 @@ def answered(server: Process, path: Path, query: str = "?gradcam=true") -> dict[
 
 
 def percent(share: float) -> str:
-    """A share as the page writes it: what is possible is never 0 %, what is not certain never 100 %."""
+    """Format a share as the page does: only 0 is 0 %, and only 1 is 100 %."""
     text = f"{100 * share:.1f} %"
     return {"0.0 %": "< 0.1 %", "100.0 %": "> 99.9 %"}.get(text, text) if 0 < share < 1 else text
 
 
 def assert_shows(visitor: Visitor, body: dict[str, Any], model: dict[str, Any]) -> None:
-    """Everything of an answer is on the page."""
+    """Check that the page shows the whole response."""
     names = {entry["code"]: entry["name"] for entry in model["classes"]}
     malignant = {entry["code"] for entry in model["classes"] if entry["malignant"]}
     rows = visitor.find_all("#bars tr")
@@ -78,14 +78,14 @@ def assert_shows(visitor: Visitor, body: dict[str, Any], model: dict[str, Any]) 
     assert overlay(visitor) == base64.b64decode(body["gradcam"]["data"])
     assert visitor.js("return document.getElementById('class').value") == body["gradcam"]["label"]
     shown = visitor.reads("#shown")
-    assert shown.startswith(f"Shown: what spoke for {names[body['gradcam']['label']]}")
+    assert shown.startswith(f"Shown: evidence for {names[body['gradcam']['label']]}")
     for_the_flag = body["gradcam"]["label"] != body["prediction"]["label"]
     assert ("because the image is flagged" in shown) == for_the_flag
     assert (f"The class picked is {body['prediction']['name']}" in shown) == for_the_flag
 
 
 def assert_worth(visitor: Visitor, body: dict[str, Any], model: dict[str, Any]) -> None:
-    """How many of the lesions with this flag are malignant is told, at each prevalence."""
+    """Check that the page shows how many lesions with this flag are malignant, at each prevalence."""
     flagged = body["malignancy"]["flag"] == "malignant"
     assert model["predictive_values"][-1]["prevalence"] == 0.05
     for at in model["predictive_values"]:
@@ -105,7 +105,7 @@ def overlay(visitor: Visitor) -> bytes:
 
 
 def canvas(visitor: Visitor) -> np.ndarray:
-    """The pixels that lie under the overlay, uint8 RGB."""
+    """Return the pixels under the overlay, uint8 RGB."""
     url = visitor.js("return document.getElementById('seen').toDataURL()")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
 
@@ -116,7 +116,7 @@ def screenshot(visitor: Visitor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("give", [Visitor.drop, Visitor.choose, Visitor.paste], ids=lambda g: g.__name__)
-def test_an_image_given_in_any_way_gets_the_numbers_of_the_api(
+def test_an_image_dropped_chosen_or_pasted_gets_the_numbers_of_the_api(
     visitor: Visitor, server: Process, lesion: Path, give: Callable[[Visitor, Path], None]
 ) -> None:
     visitor.visit(server.url)
@@ -135,10 +135,10 @@ def test_a_real_image_gets_the_numbers_of_the_api(visitor: Visitor, server: Proc
     assert_shows(visitor, answered(server, path), httpx.get(f"{server.url}/model").json())
 
 
-def test_a_flag_over_a_benign_class_is_bridged_in_words_and_in_the_picture(
+def test_a_flag_over_a_benign_label_is_explained_in_text_and_overlay(
     visitor: Visitor, server: Process, ham10000: Path
 ) -> None:
-    """Of the real lesions the first that is flagged although the class picked is benign."""
+    """Uses the first real lesion that is flagged although its label is benign."""
     model = httpx.get(f"{server.url}/model").json()
     for path in sorted(ham10000.glob("originals/*.jpg")):
         body = answered(server, path)
@@ -156,7 +156,7 @@ def test_a_flag_over_a_benign_class_is_bridged_in_words_and_in_the_picture(
     assert "disagree" in visitor.reads("#flag-disagree")
     visitor.find(f"#class option[value={body['prediction']['label']}]").click()
     visitor.wait_for(lambda: "because the image is flagged" not in visitor.reads("#shown"))
-    assert visitor.reads("#shown") == f"Shown: what spoke for {body['prediction']['name']}."
+    assert visitor.reads("#shown") == f"Shown: evidence for {body['prediction']['name']}."
 
 
 def test_warnings_come_first(visitor: Visitor, server: Process, lesion: Path, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_warnings_come_first(visitor: Visitor, server: Process, lesion: Path, tm
 
 
 @pytest.mark.parametrize("kind", ["upright", "turned by the camera", "transparent"])
-def test_under_the_overlay_lies_what_the_model_saw(
+def test_the_overlay_lies_over_the_pixels_that_the_model_read(
     visitor: Visitor, server: Process, lesion: Path, tmp_path: Path, kind: str
 ) -> None:
     image = opened(lesion)
@@ -194,7 +194,7 @@ def test_under_the_overlay_lies_what_the_model_saw(
     assert np.abs(canvas(visitor).astype(int) - expected).mean() < 2
 
 
-def test_the_slider_blends_the_overlay_in(visitor: Visitor, server: Process, lesion: Path) -> None:
+def test_the_slider_sets_the_opacity_of_the_overlay(visitor: Visitor, server: Process, lesion: Path) -> None:
     visitor.visit(server.url)
     visitor.choose(lesion)
     visitor.wait_for_result()
@@ -247,9 +247,7 @@ def test_a_format_that_the_browser_cannot_show_is_shown_as_its_overlay(
     assert visitor.sees("#strength")
 
 
-def test_a_grey_bundle_of_two_classes_is_shown_as_it_is(
-    visitor: Visitor, lesion: Path, tmp_path: Path
-) -> None:
+def test_a_grey_bundle_with_two_classes_is_shown(visitor: Visitor, lesion: Path, tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "two", color="grey", height=28, width=28, classes=TWO).path
     with process(tmp_path, bundle) as server:
         server.wait_ready()
@@ -264,7 +262,7 @@ def test_a_grey_bundle_of_two_classes_is_shown_as_it_is(
         assert np.ptp(inside, axis=2).max() <= 1, "the model sees no colours"
 
 
-def test_nothing_of_a_visit_is_kept(visitor: Visitor, server: Process, lesion: Path) -> None:
+def test_the_page_stores_nothing(visitor: Visitor, server: Process, lesion: Path) -> None:
     visitor.visit(server.url)
     visitor.choose(lesion)
     visitor.wait_for_result()
@@ -277,4 +275,4 @@ def test_nothing_of_a_visit_is_kept(visitor: Visitor, server: Process, lesion: P
     )
     assert kept == [0, 0, "", [], []]
     assert "Jane" not in server.output()
-    assert "stored nowhere" in visitor.reads("#drop")
+    assert "not stored anywhere" in visitor.reads("#drop")

@@ -1,4 +1,4 @@
-"""Swagger UI: an upload by its own form, the overlay as a picture, an example of everything."""
+"""Swagger UI: an upload with its form, the overlay as an image, examples of all responses."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def unfold(visitor: Visitor, url: str, operation: str) -> None:
 
 
 @pytest.mark.parametrize("media_type", ["multipart/form-data", "image/jpeg"])
-def test_an_image_chosen_in_the_form_comes_back_with_its_overlay_as_a_picture(
+def test_swagger_ui_shows_the_overlay_of_an_image(
     visitor: Visitor, server: Process, lesion: Path, media_type: str
 ) -> None:
     operation = "#operations-images-gradcam"
@@ -34,7 +34,7 @@ def test_an_image_chosen_in_the_form_comes_back_with_its_overlay_as_a_picture(
     visitor.wait_for(lambda: visitor.find(picture).get_property("naturalWidth") == 224)
 
 
-def test_the_numbers_are_those_of_the_api(visitor: Visitor, server: Process, lesion: Path) -> None:
+def test_swagger_ui_shows_the_numbers_of_the_api(visitor: Visitor, server: Process, lesion: Path) -> None:
     operation = "#operations-images-predict"
     unfold(visitor, server.url, operation)
     visitor.find(f"{operation} input[type=file]").send_keys(str(lesion))
@@ -46,7 +46,7 @@ def test_the_numbers_are_those_of_the_api(visitor: Visitor, server: Process, les
     assert body["probabilities"] == direct["probabilities"]
 
 
-def test_it_works_under_a_path_prefix(visitor: Visitor, server: Process) -> None:
+def test_swagger_ui_works_under_a_path_prefix(visitor: Visitor, server: Process) -> None:
     operation = "#operations-model-model"
     with prefixed(server.url, "/clinic/skin") as url:
         unfold(visitor, url, operation)

@@ -1,4 +1,4 @@
-"""The page when something is wrong: what is said, and what the reader can do."""
+"""The page when something fails: its messages, and what the reader can do."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tests.service.process import Process, process
 ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 
 
-def test_a_file_that_is_no_image_gets_the_words_of_the_service(
+def test_a_file_that_is_not_an_image_gets_the_problem_of_the_service(
     visitor: Visitor, server: Process, tmp_path: Path, lesion: Path
 ) -> None:
     text = tmp_path / "letter.txt"
@@ -37,7 +37,7 @@ def test_a_file_that_is_no_image_gets_the_words_of_the_service(
     assert not visitor.sees("#trouble")
 
 
-def test_a_stopped_service_is_said_to_be_and_tried_again(
+def test_a_stopped_service_is_reported_and_can_be_retried(
     visitor: Visitor, tiny: Path, lesion: Path, tmp_path: Path
 ) -> None:
     with process(tmp_path, tiny) as server:
@@ -54,7 +54,7 @@ def test_a_stopped_service_is_said_to_be_and_tried_again(
         visitor.wait_for_result()
 
 
-def test_a_full_service_says_when_to_try_again_and_the_button_waits_as_long(
+def test_an_overloaded_service_says_when_to_retry_and_the_button_waits(
     visitor: Visitor, tiny: Path, lesion: Path, tmp_path: Path
 ) -> None:
     with process(tmp_path, tiny, MAX_QUEUE_SIZE=1) as server:
@@ -75,7 +75,7 @@ def test_a_full_service_says_when_to_try_again_and_the_button_waits_as_long(
         visitor.wait_for_result()
 
 
-def test_who_sends_too_many_images_sees_for_how_long_to_wait(
+def test_a_rate_limited_visitor_sees_how_long_to_wait(
     visitor: Visitor, tiny: Path, lesion: Path, tmp_path: Path
 ) -> None:
     with process(tmp_path, tiny, RATE_LIMIT=1, RATE_BURST=1) as server:
@@ -92,7 +92,7 @@ def test_who_sends_too_many_images_sees_for_how_long_to_wait(
         assert visitor.find("#class").get_property("value") == explained, "and names its picture"
 
 
-def test_a_service_with_keys_asks_for_one_and_forgets_it(
+def test_the_page_asks_for_a_key_and_does_not_store_it(
     visitor: Visitor, tiny: Path, lesion: Path, tmp_path: Path, key_file: tuple[Path, str]
 ) -> None:
     path, token = key_file
@@ -146,11 +146,11 @@ def test_an_upload_can_be_cancelled_or_replaced(
     assert not visitor.sees("#trouble"), "nobody waits for the answer about the first file"
 
 
-def test_what_is_no_single_file_is_refused_in_words(visitor: Visitor, server: Process) -> None:
+def test_anything_but_a_single_file_is_refused_with_a_message(visitor: Visitor, server: Process) -> None:
     visitor.visit(server.url)
     visitor.wait_for(lambda: visitor.reads("#model"))
     for script, words in (
-        ("data.setData('text/plain', 'a lesion')", "no file"),
+        ("data.setData('text/plain', 'a lesion')", "not a file"),
         ("for (const n of 'ab') data.items.add(new File([n], n))", "one at a time"),
     ):
         visitor.js(

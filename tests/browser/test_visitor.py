@@ -1,4 +1,4 @@
-"""The counting itself: a test that counts no errors must be able to see one."""
+"""The visitor counts errors: tests that expect none rely on it."""
 
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         "document.body.append(Object.assign(new Image(), {src: 'http://elsewhere.example/'}))",
     ],
 )
-def test_failing_scripts_and_breaches_of_the_policy_are_counted(
+def test_the_visitor_counts_script_errors_and_policy_violations(
     driver: "WebDriver", server: Process, script: str
 ) -> None:
     visitor = Visitor(driver)
@@ -32,7 +32,7 @@ def test_failing_scripts_and_breaches_of_the_policy_are_counted(
     visitor.leave()
 
 
-def test_other_hosts_are_counted(driver: "WebDriver") -> None:
+def test_the_visitor_counts_requests_to_other_hosts(driver: "WebDriver") -> None:
     visitor = Visitor(driver)
     visitor.visit("data:text/html,<img src=http://elsewhere.example/>")
     visitor.wait_for(lambda: visitor.strange_hosts() == {"elsewhere.example"})

@@ -1,4 +1,4 @@
-"""What a person does at the page and sees there, in terms of the person."""
+"""Drives the browser in terms of what a person does and sees."""
 
 import json
 import time
@@ -16,7 +16,7 @@ TAB, ENTER, HOME, END, LEFT, DOWN = "\ue004", "\ue007", "\ue011", "\ue010", "\ue
 
 
 class Visitor:
-    """Somebody at the browser; ``driver`` is there for what has no words here."""
+    """A person at the browser. ``driver`` is for everything else."""
 
     def __init__(self, driver: "WebDriver") -> None:
         self.driver = driver
@@ -62,7 +62,7 @@ class Visitor:
         self.driver.switch_to.active_element.send_keys(keys)
 
     def focused(self) -> str:
-        """Id, or else tag, of what has the focus."""
+        """Return the id of the focused element, or its tag."""
         return str(self.js("const e = document.activeElement; return e.id || e.tagName.toLowerCase()"))
 
     def wait_for(self, condition: Callable[[], Any], seconds: float = 40) -> None:
@@ -75,7 +75,7 @@ class Visitor:
         self.find("#file").send_keys(str(path))
 
     def drop(self, path: Path) -> None:
-        """Drag a file from outside the browser onto the page, and let it go there."""
+        """Drag a file from outside the browser and drop it on the page."""
         where = self.find("#drop").location
         data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
@@ -83,7 +83,7 @@ class Visitor:
             self.driver.execute_cdp_cmd("Input.dispatchDragEvent", event)
 
     def paste(self, path: Path) -> None:
-        """Paste a file; browsers keep the real clipboard from programs."""
+        """Paste a file by an event, because browsers hide the clipboard from programs."""
         self.js(
             """
             const clipboardData = new DataTransfer();
@@ -103,13 +103,13 @@ class Visitor:
         self.wait_for(lambda: self.sees("#trouble") and not self.sees("#work"))
 
     def complaints(self) -> list[str]:
-        """Errors of scripts and breaches of the content policy; a refused request is neither."""
+        """Return script errors and violations of the content security policy, without failed requests."""
         self._read_logs()
         severe = [entry for entry in self._logs["browser"] if entry["level"] == "SEVERE"]
         return [entry["message"] for entry in severe if entry["source"] != "network"]
 
     def strange_hosts(self) -> set[str]:
-        """Hosts other than this machine that were asked for anything."""
+        """Return other hosts that got requests."""
         self._read_logs()
         events = [json.loads(entry["message"])["message"] for entry in self._logs["performance"]]
         urls = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]

@@ -1,4 +1,4 @@
-"""The fixtures of tests/service, for the tests of what runs around it."""
+"""The fixtures of tests/service, for tests of the deployment."""
 
 from tests.service.conftest import _no_settings_from_outside, client, jpeg, lesion, tiny
 

@@ -1,4 +1,4 @@
-"""Docker's command line, and the containers of docker-compose.yml under a name of their own."""
+"""Runs Docker, and the containers of docker-compose.yml under a separate project name."""
 
 import json
 import os
@@ -10,16 +10,16 @@ from tests.deploy.monitoring import ROOT
 from tests.service.process import free_port
 
 BUILD_OPTIONS = os.environ.get("DOCKER_BUILD_OPTIONS", "").split()
-"""For instance ``--network=host``, where containers have no way to a package index."""
+"""Options such as ``--network=host``, if containers cannot reach a package index."""
 
 ALONE = ("docker", "run", "--rm", "--network", "none", "dermaserve")
-"""A container of its own, for a moment; without arguments it would serve."""
+"""Options of a short-lived container. Without arguments it would serve."""
 
 Done = subprocess.CompletedProcess[str]
 
 
 def run(*command: str, check: bool = True, timeout: float = 120, **options: Any) -> Done:
-    """Run a command in the repository's root; fails with what it said."""
+    """Run a command in the root of the repository. Fail with its output."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, **options)
     assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done
@@ -55,7 +55,7 @@ class Stack:
         return run(*self._compose, *arguments, env=environment, **options)
 
     def container(self, service: str) -> str:
-        """Its id, running or not."""
+        """Return its id, even if it is stopped."""
         return self.compose("ps", "-q", "-a", service).stdout.strip()
 
     def inspect(self, service: str) -> dict[str, Any]:
@@ -67,12 +67,12 @@ class Stack:
         return self.compose("exec", "-T", "service", "python", "-c", code, check=False)
 
     def requests(self) -> list[dict[str, Any]]:
-        """The log lines of requests."""
+        """Return the log lines of requests."""
         lines = run("docker", "logs", self.container("service")).stderr.splitlines()
         return [line for line in map(json.loads, lines) if line["event"] == "request"]
 
     def new_key(self, name: str) -> str:
-        """Make a key with the image itself; its line is added to the file in one step."""
+        """Create a key with the image, and add its line to the file in one step."""
         made = run(
             "docker", "run", "--rm", "--network", "none", "dermaserve", "python", "-m", "service", "key", name
         )

@@ -34,7 +34,7 @@ def image() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def prepared(image: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Nothing is started yet; whatever is, ends with the module."""
+    """The containers, not started yet. They end with the module."""
     stack = Stack(tmp_path_factory.mktemp("keys"))
     try:
         yield stack
@@ -61,7 +61,7 @@ def prometheus(stack: Stack) -> Iterator[Prometheus]:
 
 
 def predict(stack: Stack, key: str | None) -> int:
-    """The status of one image at the published port."""
+    """Return the status of one image at the published port."""
     headers = JPEG | ({"X-API-Key": key} if key is not None else {})
     return httpx.post(stack.url() + "/predict", content=PHOTO, headers=headers, timeout=60).status_code
 
@@ -85,7 +85,7 @@ def test_the_image_does_not_start_without_keys() -> None:
     assert "DERMASERVE_API_KEYS_FILE" in done.stderr
 
 
-def test_the_image_says_what_it_is(image: dict[str, Any]) -> None:
+def test_the_image_has_labels_and_a_user(image: dict[str, Any]) -> None:
     labels = image["Config"]["Labels"]
     assert {f"org.opencontainers.image.{name}" for name in ("title", "licenses", "revision")} <= set(labels)
     assert image["Config"]["User"] == "10001"

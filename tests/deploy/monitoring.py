@@ -1,4 +1,4 @@
-"""What the tests of deploy/ share: the queries in it, a Prometheus, and traffic."""
+"""Shared by the tests of deploy/: its queries, a Prometheus server, and traffic."""
 
 import json
 import math
@@ -22,13 +22,13 @@ DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "dermaserve.json"
 
 
 class Query(NamedTuple):
-    """One expression of the dashboard, named after the panel or annotation that it is of."""
+    """An expression of the dashboard, named after its panel or annotation."""
 
     title: str
     expression: str
 
     def filled_in(self) -> str:
-        """As Grafana would send it, with all instances and two minutes' width of a rate."""
+        """Return the query as Grafana sends it, for all instances and with a rate over two minutes."""
         text = self.expression
         for name, value in (("$__rate_interval", "2m"), ("$__range", "1h"), ("$instance", ".+")):
             text = text.replace(name, value)
@@ -42,7 +42,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def panels() -> list[dict[str, Any]]:
-    """All but the rows, which only hold titles."""
+    """Return all panels except rows, which only have titles."""
     return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
@@ -55,7 +55,7 @@ def annotation_queries() -> list[Query]:
 
 
 def rules() -> list[dict[str, Any]]:
-    """Recording rules and alerts, in order."""
+    """Return the recording rules and alerts, in order."""
     groups = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
@@ -65,13 +65,13 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def names(expression: str) -> set[str]:
-    """The series that an expression reads: of ours, of a process, recorded by a rule."""
+    """Return the names of the series in an expression: of the service, the process or a rule."""
     bare = re.sub(r'"[^"]*"', "", expression)
     return set(re.findall(r"\b(?:instance:)?(?:dermaserve|process)_\w+(?::\w+)?", bare))
 
 
 class Prometheus:
-    """The HTTP API of a running one."""
+    """The HTTP API of a running Prometheus server."""
 
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=10)
@@ -86,13 +86,13 @@ class Prometheus:
         return answer["data"]
 
     def values(self, expression: str) -> list[float]:
-        """The numbers of an instant query, without those that are none (NaN)."""
+        """Return the values of an instant query, without NaN."""
         data = self.get("query", query=expression)
         found = [float(sample["value"][1]) for sample in data["result"]] if data else []
         return [value for value in found if not math.isnan(value)]
 
     def health(self) -> list[str]:
-        """Of each target: ``up``, ``down`` or ``unknown``."""
+        """Return the health of each target: ``up``, ``down`` or ``unknown``."""
         data = self.get("targets")
         return [target["health"] for target in data["activeTargets"]] if data else []
 
@@ -101,7 +101,7 @@ class Prometheus:
 
 
 def picture(seed: int, *, shade: float = 1.0, width: int = 600) -> bytes:
-    """A drawn lesion as JPEG, darker with a lower ``shade``; a narrow one is warned of."""
+    """Draw a lesion as a JPEG, darker with a lower ``shade``. A narrow one gets a warning."""
     lesion = draw_lesion(np.random.default_rng(seed), code="mel")
     return encoded(lesion.point(lambda value: value * shade).resize((width, width * 3 // 4)), "JPEG")
 
@@ -137,5 +137,5 @@ def traffic(url: str, key: str, *, threads: int = 3) -> Iterator[None]:
 
 
 def unanswered(prometheus: Prometheus, queries: list[Query]) -> list[Query]:
-    """Those that give no number, now."""
+    """Return the queries that have no value now."""
     return [query for query in queries if not prometheus.values(query.filled_in())]

@@ -34,7 +34,7 @@ def test_every_container_is_locked_down_and_bounded(container: dict[str, Any]) -
     assert not any(key in container for key in ("privileged", "network_mode", "cap_add", "pid"))
 
 
-def test_every_container_says_who_runs_it_and_how_it_is(container: dict[str, Any]) -> None:
+def test_every_container_has_a_user_and_a_health_check(container: dict[str, Any]) -> None:
     if "build" in container:
         recipe = (ROOT / "Dockerfile").read_text()
         assert re.search(r"^USER 10001$", recipe, re.MULTILINE)
@@ -67,7 +67,7 @@ def test_every_command_of_compose_runs_without_any_variable(name: str) -> None:
     assert [variable for variable in variables if ":-" not in variable] == []
 
 
-def test_compose_demands_a_folder_of_keys() -> None:
+def test_compose_requires_a_folder_of_keys() -> None:
     service = compose()["services"]["service"]
     (volume,) = service["volumes"]
     assert (volume["type"], volume["target"], volume["read_only"]) == ("bind", "/keys", True)
@@ -88,7 +88,7 @@ def test_a_container_has_longer_to_stop_than_the_service_takes() -> None:
     assert patience > settings.drain_pause + settings.shutdown_grace
 
 
-def test_the_alert_of_memory_knows_the_limits() -> None:
+def test_the_memory_alert_matches_the_limits() -> None:
     expression = next(a["expr"] for a in alerts() if a["alert"] == "DermaserveMemoryHigh")
     base, extra = map(float, re.findall(r"\((\d+) \+ (\d+) \*", expression)[0])
     cpu, gpu = (

@@ -1,4 +1,4 @@
-"""The dashboard: each panel explains itself, and reads series that the service has."""
+"""Each panel of the dashboard has a description and reads series of the service."""
 
 import itertools
 import math
@@ -66,7 +66,7 @@ def test_every_metric_of_the_service_is_on_the_dashboard(client: Client) -> None
 
 
 def _series(family: Any) -> list[str]:
-    """What a family is stored as; samples of a label appear only with its first value."""
+    """Return the names of the samples of a family. Labelled samples exist only after their first value."""
     suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
     return [family.name + suffix for suffix in suffixes.get(family.type, [])]
 

@@ -1,4 +1,4 @@
-"""Every query of the dashboard returns data: a real Prometheus scrapes a real service at work."""
+"""Every query of the dashboard returns data, with a real Prometheus server and a busy service."""
 
 import shutil
 import subprocess
@@ -52,7 +52,7 @@ def service(tmp_path: Path, bundle: Path, operations_port: int) -> Iterator[Proc
 
 @pytest.fixture
 def prometheus(tmp_path: Path, operations_port: int) -> Iterator[Prometheus]:
-    """Ours, but for the target and a scrape each second."""
+    """The configuration of deploy/, with another target and a scrape each second."""
     folder = Path(shutil.copytree(PROMETHEUS, tmp_path / "prometheus"))
     config = folder / "prometheus.yml"
     text = config.read_text().replace("service:9100", f"127.0.0.1:{operations_port}")

@@ -1,4 +1,4 @@
-"""What is installed: the wheel, the Pythons it needs, and the probe in the image."""
+"""The wheel, the required Python versions, and the health check of the image."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_a_wheel_holds_the_programs_the_page_and_the_shipped_bundle(tmp_path: Pa
     assert not [name for name in names if name.startswith(("tests", "bench"))]
 
 
-def test_make_says_which_pythons_it_needs(tmp_path: Path) -> None:
+def test_make_names_the_supported_pythons(tmp_path: Path) -> None:
     old = tmp_path / "python"
     old.write_text(
         f'#!/bin/sh\nshift\nexec {sys.executable} -c "import sys; sys.version_info = (3, 14); $1"\n'
@@ -67,7 +67,7 @@ def test_readme_makefile_and_dockerfile_name_the_pythons_of_the_project() -> Non
     assert f"(3, {least}) <= v < (3, {end})" in (ROOT / "Makefile").read_text()
 
 
-def test_the_images_probe_asks_the_port_of_the_setting(
+def test_the_health_check_of_the_image_uses_the_configured_port(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, tiny: Path
 ) -> None:
     recipe = (ROOT / "Dockerfile").read_text()

@@ -1,4 +1,4 @@
-"""The alert rules: valid, tested one by one, and each with its paragraph for the one who is called."""
+"""The alert rules are valid and tested, and each has a paragraph in the runbook."""
 
 import re
 import shutil
@@ -34,7 +34,7 @@ def test_alerts_fire_when_they_should_and_not_when_they_should_not() -> None:
     run_promtool("test", "rules", HERE / "rules_test.yml")
 
 
-def test_every_alert_is_tested_both_ways() -> None:
+def test_every_alert_has_a_test_that_fires_and_one_that_does_not() -> None:
     cases: dict[str, set[bool]] = {}
     for group in yaml.safe_load((HERE / "rules_test.yml").read_text())["tests"]:
         for case in group.get("alert_rule_test", ()):
@@ -43,7 +43,7 @@ def test_every_alert_is_tested_both_ways() -> None:
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
-def test_an_alert_says_how_bad_it_is_what_happened_and_where_to_read_on(alert: dict[str, Any]) -> None:
+def test_an_alert_has_a_severity_a_summary_and_a_runbook(alert: dict[str, Any]) -> None:
     assert set(alert["labels"]) == {"severity"}
     assert alert["labels"]["severity"] in ("critical", "warning")
     assert set(alert["annotations"]) == {"summary", "description", "runbook"}
@@ -53,7 +53,7 @@ def test_an_alert_says_how_bad_it_is_what_happened_and_where_to_read_on(alert: d
     assert anchor == alert["alert"].lower()
 
 
-def test_rules_read_only_recorded_series_that_there_are() -> None:
+def test_rules_read_only_recorded_series_that_exist() -> None:
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     read = {name for rule in rules() for name in names(rule["expr"]) if ":" in name}
     assert read <= recorded

@@ -13,7 +13,7 @@ from PIL import Image
 from starlette.requests import Request
 
 from models.preprocess import decode
-from service.admission.admission import Admission
+from service.admission.admission import Admission, Reservation
 from service.api.upload import UploadLimits, read_images
 from service.errors import RequestError
 from tests.long.drawn import drawn_dicoms, drawn_files, tiled_tiff
@@ -60,8 +60,8 @@ def parsing(data: bytes) -> str:
     request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
     limit = 10_000_000
     try:
-        with Admission(max_requests=1, max_body_bytes=limit).reserve() as reservation:
-            parts = asyncio.run(read_images(request, UploadLimits(limit, 0, 60), reservation))
+        reservation = Reservation(Admission(max_requests=1, max_body_bytes=limit))
+        parts = asyncio.run(read_images(request, UploadLimits(limit, 0, 60), reservation))
     except RequestError as error:
         return type(error).__name__
     assert parts

@@ -1,4 +1,4 @@
-"""Embedded ICC profiles: colours are read as they were meant; a useless profile is said and ignored."""
+"""Embedded ICC profiles: colours are converted to sRGB; an unusable profile is ignored and reported."""
 
 import io
 import zlib
@@ -26,7 +26,7 @@ WIDE = [name for name in SPACES if name != "sRGB"]
 
 
 def difference(found: Decoded, expected: Decoded | Image.Image) -> float:
-    """Mean of the pixels' differences."""
+    """Return the mean absolute difference of the pixels."""
     other = expected.pixels if isinstance(expected, Decoded) else np.asarray(expected)
     return float(np.abs(found.pixels.astype(int) - other).mean())
 
@@ -80,7 +80,7 @@ def test_a_large_jpeg_with_a_profile_is_still_decoded_at_a_reduced_scale(
 
 
 @pytest.mark.parametrize("space", WIDE)
-def test_palette_transparency_and_orientation_go_with_a_profile(space: str) -> None:
+def test_palette_transparency_and_orientation_work_with_a_profile(space: str) -> None:
     profile, stored = rgb_profile(space), in_space(LESION, space)
     palette = encoded(stored.quantize(64), "PNG", icc_profile=profile)
     assert difference(decode(palette), decode(encoded(LESION.quantize(64), "PNG"))) < 2
@@ -121,7 +121,7 @@ def test_grey_with_a_profile_of_rgb_means_equal_red_green_and_blue() -> None:
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "TIFF"])
-def test_inks_with_a_profile_look_as_it_says(format_: str) -> None:
+def test_cmyk_is_converted_by_its_profile(format_: str) -> None:
     options: dict[str, Any] = {"quality": 97, "subsampling": 0} if format_ == "JPEG" else {}
     inks = LESION.convert("CMYK")
     found = decode(encoded(inks, format_, icc_profile=cmyk_profile(), **options))
@@ -148,26 +148,26 @@ def test_inks_with_a_profile_look_as_it_says(format_: str) -> None:
     ],
     ids=["none", "cut", "without red", "of inks", "of grey"],
 )
-def test_a_broken_or_foreign_profile_is_ignored_and_said(format_: str, profile: bytes) -> None:
+def test_a_broken_or_mismatched_profile_is_ignored_and_reported(format_: str, profile: bytes) -> None:
     found = decode(encoded(LESION, format_, icc_profile=profile, **OPTIONS[format_]))
     assert found.profile_ignored
     plain = decode(encoded(LESION, format_, **OPTIONS[format_]))
     np.testing.assert_array_equal(found.pixels, plain.pixels)
 
 
-def test_a_huge_profile_is_not_tried() -> None:
+def test_a_huge_profile_is_ignored() -> None:
     huge = rgb_profile("Display P3") + bytes(5_000_000)
     assert decode(encoded(LESION, "TIFF", icc_profile=huge)).profile_ignored
 
 
-def test_a_profile_of_rgb_is_nothing_for_inks() -> None:
+def test_an_rgb_profile_is_ignored_for_cmyk() -> None:
     inks = LESION.convert("CMYK")
     found = decode(encoded(inks, "JPEG", icc_profile=rgb_profile("Display P3")))
     assert found.profile_ignored
     assert difference(found, decode(encoded(inks, "JPEG"))) < 1
 
 
-def test_a_profile_that_cannot_be_unpacked_is_said() -> None:
+def test_a_profile_that_cannot_be_unpacked_is_reported() -> None:
     data = encoded(LESION, "PNG")
     content = b"name\0\0" + zlib.compress(rgb_profile("Display P3"))[:-40]
     assert decode(data[:33] + png_chunk(b"iCCP", content) + data[33:]).profile_ignored
@@ -176,7 +176,7 @@ def test_a_profile_that_cannot_be_unpacked_is_said() -> None:
     assert decode(jpeg[:count] + b"\x02" + jpeg[count + 1 :]).profile_ignored
 
 
-def test_dicom_files_have_profiles_too() -> None:
+def test_profiles_of_dicom_files_are_used() -> None:
     profile = rgb_profile("Display P3")
     stored, plain = in_space(LESION, "Display P3"), decode(encoded(LESION, "PNG"))
     assert difference(decode(dicom_file(stored, ICCProfile=profile)), plain) < 1
@@ -186,15 +186,15 @@ def test_dicom_files_have_profiles_too() -> None:
     assert not decode(dicom_file(LESION)).profile_ignored
 
 
-def test_few_conversions_are_kept() -> None:
+def test_few_conversions_are_cached() -> None:
     for gamma in range(10, 40):
         decode(encoded(LESION.convert("L"), "PNG", icc_profile=grey_profile(gamma / 10)))
-    assert color._kept_transform.cache_info().currsize <= 4
+    assert color._cached_transform.cache_info().currsize <= 4
 
 
-def test_the_conversion_of_a_huge_profile_is_not_kept() -> None:
-    color._kept_transform.cache_clear()
+def test_the_conversion_of_a_huge_profile_is_not_cached() -> None:
+    color._cached_transform.cache_clear()
     profile = grey_profile(1.3)
     stored = encoded(LESION.convert("L"), "TIFF", icc_profile=profile + bytes(200_000))
     assert not decode(stored).profile_ignored
-    assert color._kept_transform.cache_info().currsize == 0
+    assert color._cached_transform.cache_info().currsize == 0

@@ -1,4 +1,4 @@
-"""JPEGs that Pillow shows although libjpeg knows that their data is damaged are refused."""
+"""JPEGs whose data libjpeg reports as damaged are refused, although Pillow decodes them."""
 
 import io
 import itertools
@@ -35,7 +35,7 @@ def pillow_shows(data: bytes) -> bool:
 
 
 def cut(data: bytes, share: float) -> bytes:
-    """``data`` without the last part of its pixels, but with its end: some software mends files so."""
+    """Return ``data`` without its last pixels but with an end marker, as some repair software writes it."""
     [(start, end)] = pixel_spans(data)
     return data[: start + int((end - start) * share)].rstrip(b"\xff") + END
 
@@ -61,7 +61,7 @@ def test_data_that_goes_on_after_the_picture_is_refused(variant: str) -> None:
         decode(broken)
 
 
-def test_damage_that_shifts_what_follows_is_mostly_noticed() -> None:
+def test_damage_that_shifts_the_rest_is_mostly_detected() -> None:
     data = encoded(LESION, "JPEG", quality=90)
     [(start, end)] = pixel_spans(data)
     refused = shown = 0
@@ -97,17 +97,17 @@ def test_intact_jpegs_of_every_kind_are_read() -> None:
 
 
 @pytest.mark.parametrize("more", [bytes(3), b"\xff" * 9, END + bytes(5000), END + b"trailer" * 999])
-def test_padding_and_what_follows_the_end_are_no_damage(more: bytes) -> None:
+def test_padding_and_trailing_bytes_are_accepted(more: bytes) -> None:
     data = encoded(LESION, "JPEG")
     np.testing.assert_array_equal(decode(data[:-2] + more + END).pixels, decode(data).pixels)
 
 
-def test_a_picture_of_a_few_bytes_with_a_picture_behind_it_is_no_damage() -> None:
+def test_a_tiny_jpeg_followed_by_another_is_accepted() -> None:
     tiny = encoded(Image.new("L", (8, 8), 90), "JPEG")
     assert decode(tiny + encoded(LESION, "JPEG")).width == 8
 
 
-def test_a_preview_before_or_behind_the_picture_is_no_damage() -> None:
+def test_a_preview_before_or_after_the_picture_is_accepted() -> None:
     small = encoded(LESION.resize((60, 45)), "JPEG")
     exif = Image.Exif()
     exif[0x010E] = "x"
@@ -122,7 +122,7 @@ def test_a_preview_before_or_behind_the_picture_is_no_damage() -> None:
         decode(broken)
 
 
-def test_a_jpeg_in_a_dicom_file_is_looked_at_too() -> None:
+def test_a_damaged_jpeg_in_a_dicom_file_is_refused() -> None:
     broken = cut(encoded(LESION, "JPEG"), 0.5)
     with pytest.raises(CorruptImage, match="its compressed data ends before"):
         decode(dicom_file(LESION, jpeg=broken))
@@ -133,7 +133,7 @@ def test_every_real_image_is_intact(ham10000: Path) -> None:
         decode(path.read_bytes())
 
 
-def test_of_photographs_cut_short_none_is_answered(ham10000: Path) -> None:
+def test_truncated_photographs_are_all_refused(ham10000: Path) -> None:
     for path in sorted((ham10000 / "originals").glob("*.jpg"))[:8]:
         data = path.read_bytes()
         for share in (0.05, 0.3, 0.6, 0.95):

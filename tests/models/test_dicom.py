@@ -1,4 +1,4 @@
-"""DICOM: photographs are read as any other image; all else is refused in words, and no name leaves."""
+"""DICOM: photographs are read like any other image, other files are refused, and no name is revealed."""
 
 import logging
 import struct
@@ -30,7 +30,7 @@ def small(data: bytes, **options: Any) -> Decoded:
 
 
 def same(data: bytes, picture: Image.Image, tolerance: int = 0) -> Decoded:
-    """``data`` is read as the PNG of ``picture`` would be."""
+    """Assert that ``data`` decodes to the same pixels as a PNG of ``picture``."""
     found, expected = small(data), small(encoded(picture, "PNG"))
     difference = np.abs(found.pixels.astype(int) - expected.pixels.astype(int)).max()
     assert difference <= tolerance
@@ -81,7 +81,7 @@ def test_luma_and_colour_become_rgb() -> None:
     same(dicom_file(LESION, pixels=pixels, PhotometricInterpretation="YBR_FULL"), LESION, tolerance=4)
 
 
-def test_colour_that_two_pixels_share_is_given_to_both() -> None:
+def test_two_pixels_share_their_colour_in_ybr_full_422() -> None:
     plain = Image.new("RGB", (120, 90), (180, 90, 40))
     luma, blue, red = np.moveaxis(np.asarray(plain.convert("YCbCr")), -1, 0)
     pixels = np.stack([luma[:, ::2], luma[:, 1::2], blue[:, ::2], red[:, ::2]], axis=-1).tobytes()
@@ -95,7 +95,7 @@ def test_a_jpeg_inside_is_read_as_the_jpeg_alone() -> None:
     assert np.array_equal(found.pixels, small(jpeg).pixels)
 
 
-def test_exif_tags_of_a_jpeg_inside_turn_nothing() -> None:
+def test_exif_orientation_of_a_jpeg_inside_is_ignored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     found = small(dicom_file(LESION, jpeg=encoded(LESION, "JPEG", quality=90, exif=exif.tobytes())))
@@ -109,7 +109,7 @@ def test_a_jpeg_inside_may_have_an_odd_number_of_columns() -> None:
     assert np.array_equal(found.pixels, small(jpeg).pixels)
 
 
-def test_a_jpeg_of_rgb_without_a_mark_of_its_own_is_not_taken_for_ycbcr() -> None:
+def test_an_rgb_jpeg_without_an_adobe_marker_is_not_decoded_as_ycbcr() -> None:
     # Red, green and blue in the place of luma and colour; without its JFIF segment nothing tells them apart.
     disguised = encoded(Image.merge("YCbCr", LESION.split()), "JPEG", quality=95, subsampling=0)
     jpeg = disguised[:2] + disguised[20:]
@@ -121,14 +121,14 @@ def test_a_jpeg_of_rgb_without_a_mark_of_its_own_is_not_taken_for_ycbcr() -> Non
 
 
 @pytest.mark.parametrize("jpeg", [None, encoded(LESION, "JPEG")], ids=["raw", "jpeg"])
-def test_of_several_frames_the_first_is_read_and_the_others_are_said(jpeg: bytes | None) -> None:
+def test_the_first_of_several_frames_is_read_and_the_others_are_reported(jpeg: bytes | None) -> None:
     one, three = dicom_file(LESION, jpeg=jpeg), dicom_file(LESION, jpeg=jpeg, frames=3)
     found = small(three)
     assert found.several_frames
     assert np.array_equal(found.pixels, small(one).pixels)
 
 
-def test_burnt_in_text_is_said() -> None:
+def test_burnt_in_text_is_reported() -> None:
     assert small(dicom_file(LESION, BurnedInAnnotation="YES")).burned_in
     assert not small(dicom_file(LESION, BurnedInAnnotation="NO")).burned_in
 
@@ -147,7 +147,7 @@ def test_burnt_in_text_is_said() -> None:
     ],
     ids=str,
 )
-def test_what_is_no_photograph_or_stored_otherwise_is_refused_in_words(changes: dict[str, Any]) -> None:
+def test_other_objects_and_encodings_are_refused_with_a_reason(changes: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedImage, match="DICOM file"):
         decode(dicom_file(LESION, **changes))
 
@@ -155,7 +155,7 @@ def test_what_is_no_photograph_or_stored_otherwise_is_refused_in_words(changes: 
 @pytest.mark.parametrize(
     "syntax", [uid.JPEG2000Lossless, uid.JPEGLSLossless, uid.RLELossless, uid.JPEGLossless]
 )
-def test_other_compressions_are_refused_in_words(syntax: str) -> None:
+def test_other_compressions_are_refused_with_a_reason(syntax: str) -> None:
     data = dicom_file(LESION, jpeg=b"any")
     padded = syntax.encode().ljust(len(uid.JPEGBaseline8Bit), b"\0")
     data = renamed(data, uid.JPEGBaseline8Bit.encode(), padded)
@@ -164,7 +164,7 @@ def test_other_compressions_are_refused_in_words(syntax: str) -> None:
 
 
 def renamed(data: bytes, old: bytes, new: bytes) -> bytes:
-    """``data`` with an element's value of another length in its header; all there is of lengths is mended."""
+    """Return ``data`` with an element's value replaced and all stated lengths corrected."""
     at = data.index(old)
     length = len(old) + len(old) % 2
     new += b"\0" * (len(new) % 2)
@@ -209,14 +209,14 @@ def test_a_dicom_file_in_a_dicom_file_is_not_entered() -> None:
         decode(dicom_file(LESION, jpeg=b"\xff\xd8\xff" + inner[3:]))
 
 
-def test_what_precedes_the_mark_does_not_count() -> None:
+def test_the_preamble_is_ignored() -> None:
     data = dicom_file(LESION)
     for start in (b"II*\0", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"):
         same(start + data[len(start) :], LESION)
 
 
 def bomb(items: int, nested: bool) -> bytes:
-    """A file with so many empty items before its pixels."""
+    """Return a file with ``items`` empty items before its pixels."""
     data = dicom_file(LESION)
     start = data.index(struct.pack("<HH2s", 8, 0x1110, b"SQ"))
     item = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF if nested else 0)
@@ -225,14 +225,14 @@ def bomb(items: int, nested: bool) -> bytes:
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_a_file_of_countless_items_is_given_up(nested: bool) -> None:
+def test_a_file_with_too_many_items_is_refused(nested: bool) -> None:
     start = time.process_time()
     with pytest.raises(CorruptImage):
         decode(bomb(500_000, nested))
     assert time.process_time() - start < 5  # in full: a quarter of a minute and more, and a gigabyte
 
 
-def test_a_file_cut_anywhere_is_damage() -> None:
+def test_a_file_truncated_anywhere_is_refused() -> None:
     for data in (dicom_file(LESION), dicom_file(LESION, jpeg=encoded(LESION, "JPEG"))):
         for end in range(0, len(data) - 64, 64):
             with pytest.raises(ImageError):
@@ -275,7 +275,7 @@ def test_no_name_of_a_file_reaches_log_message_or_repr(caplog: pytest.LogCapture
     no_name_in(caplog.text)
 
 
-def test_not_even_odd_values_are_complained_of(capfd: pytest.CaptureFixture[str]) -> None:
+def test_invalid_values_cause_no_warning_or_log(capfd: pytest.CaptureFixture[str]) -> None:
     # In a process of its own: here warnings are errors.
     program = (
         "import sys, logging; logging.basicConfig(level=logging.DEBUG)\n"
@@ -293,7 +293,7 @@ def test_not_even_odd_values_are_complained_of(capfd: pytest.CaptureFixture[str]
 ROOT = Path(__file__).parents[2]
 
 
-def test_without_the_extra_a_dicom_file_is_refused_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_a_dicom_file_is_refused_naming_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "pydicom"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "models.dicom", raising=False)
@@ -302,10 +302,10 @@ def test_without_the_extra_a_dicom_file_is_refused_plainly(monkeypatch: pytest.M
         decode(FILES["raw"])
 
 
-def test_the_service_imports_without_it() -> None:
+def test_the_service_imports_without_pydicom() -> None:
     program = "import sys; sys.modules['pydicom'] = None; import service.app, models.preprocess"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
 
 
-def test_it_has_a_media_type() -> None:
+def test_dicom_has_a_media_type() -> None:
     assert ACCEPTED_FORMATS["DICOM"] == "application/dicom"

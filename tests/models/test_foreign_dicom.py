@@ -1,4 +1,4 @@
-"""DICOM files that other software wrote, or wrote otherwise than their headers say."""
+"""DICOM files written by other software, and files whose encoding contradicts their header."""
 
 import io
 import re
@@ -34,7 +34,7 @@ def test_files_of_other_software_look_as_pydicom_decodes_them(file: Path) -> Non
     assert np.abs(found.pixels.astype(int) - expected.pixels.astype(int)).max() <= 1
 
 
-def test_some_of_them_are_read() -> None:
+def test_some_files_of_other_software_are_read() -> None:
     assert len(FOREIGN) > 20
     assert "SC_rgb_jpeg" in {file.stem for file in FOREIGN}
 
@@ -49,7 +49,7 @@ def test_elements_without_the_types_that_the_header_promises_are_read(kind: str)
 
 
 def without_types(file: bytes) -> bytes:
-    """``file`` with its elements behind group 2 in implicit little endian, its header unchanged."""
+    """Return ``file`` with the elements after group 2 in implicit little endian, its header unchanged."""
     start = 144 + struct.unpack_from("<L", file, 140)[0]
     dataset = pydicom.dcmread(io.BytesIO(file))
     body = DicomBytesIO()

@@ -1,4 +1,4 @@
-"""Damaged files in their hundreds, on every run; ``make fuzz`` tries a hundred thousand."""
+"""Decodes hundreds of damaged files; ``make fuzz`` tries a hundred thousand."""
 
 from random import Random
 
@@ -44,8 +44,8 @@ def test_damaged_input_gives_a_result_or_a_clean_refusal(name: str) -> None:
     assert len(outcomes) > 1, outcomes  # neither all refused nor all accepted
 
 
-def test_the_long_run_survives_what_it_looks_for() -> None:
-    """Its watched processes answer for every input, each exactly once."""
+def test_the_fuzzer_survives_crashes_and_hangs_of_the_decoder() -> None:
+    """Each input is counted exactly once."""
     total = fuzz(seed=3, first=10, count=20, processes=1)
     assert sum(total.outcomes.values()) == 20
     assert not total.faults

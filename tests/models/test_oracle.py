@@ -1,4 +1,4 @@
-"""What Pillow refuses is refused, what it loads looks the same; ``make fuzz`` tries more."""
+"""``decode`` refuses what Pillow refuses, and gives the same pixels otherwise; ``make fuzz`` tries more."""
 
 import struct
 from random import Random
@@ -23,7 +23,7 @@ def test_intact_files_look_as_pillow_shows_them(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_of_damaged_files_the_same_are_refused_as_by_pillow(name: str) -> None:
+def test_damaged_files_are_refused_exactly_when_pillow_refuses_them(name: str) -> None:
     """Cut, with flipped bits, and with damage that knows the format; in the pixels and elsewhere."""
     outcomes = set()
     for seed in range(60):

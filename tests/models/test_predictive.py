@@ -1,4 +1,4 @@
-"""``models.predictive``: Bayes' theorem for a flag, worked by counting."""
+"""``models.predictive``: predictive values, checked by counting lesions."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def test_predictive_values_are_those_of_counted_lesions() -> None:
     assert found.missed == pytest.approx(20 / (480 + 20))
 
 
-def test_the_rarer_the_disease_the_less_a_flag_says() -> None:
+def test_positive_predictive_value_falls_with_prevalence() -> None:
     shares = [predictive_values(0.97, 0.57, prevalence).positive for prevalence in (0.5, 0.2, 0.05, 0.01)]
     assert shares == sorted(shares, key=lambda share: share or 0, reverse=True)
     assert shares[0] == pytest.approx(0.97 / (0.97 + 0.43))
@@ -23,7 +23,7 @@ def test_the_rarer_the_disease_the_less_a_flag_says() -> None:
     ("sensitivity", "specificity", "positive", "negative"),
     [(0.0, 1.0, None, 0.8), (1.0, 0.0, 0.2, None), (1.0, 1.0, 1.0, 1.0)],
 )
-def test_a_flag_that_is_never_or_always_raised_has_no_value_of_the_other_kind(
+def test_a_value_over_no_lesions_is_none(
     sensitivity: float, specificity: float, positive: float | None, negative: float | None
 ) -> None:
     found = predictive_values(sensitivity, specificity, 0.2)

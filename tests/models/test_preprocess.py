@@ -1,4 +1,4 @@
-"""``decode``: any file to the one square that training and serving read, or a clear refusal."""
+"""``decode``: returns the pixels that training and serving read, or a clear error."""
 
 import io
 import struct
@@ -69,7 +69,7 @@ def test_the_largest_centred_square_is_cut() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF"])
 def test_exif_orientation_is_applied(orientation: int, format_: str) -> None:
-    """Of a picture with four differently coloured quarters, each quarter comes out in its place."""
+    """Each of four differently coloured quarters is decoded to its place."""
     upright = Image.new("RGB", (640, 640))
     colors = {(0, 0): "red", (320, 0): "lime", (0, 320): "blue", (320, 320): "white"}
     for place, color in colors.items():
@@ -141,7 +141,7 @@ def test_real_valued_samples_are_scaled_by_their_range_and_may_hold_nan() -> Non
     ),
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read where Linux keeps them")
-def test_a_pixel_takes_no_more_memory_than_is_promised(
+def test_decoding_takes_no_more_memory_per_pixel_than_stated(
     format_: str, mode: str, options: dict[str, Any], most: int
 ) -> None:
     """Bytes per pixel at the peak, measured in a process that does nothing but this one decode."""
@@ -189,7 +189,7 @@ def test_the_pages_of_a_tiff_are_not_walked() -> None:
     assert time.process_time() - before < 1
 
 
-def test_a_phones_embedded_preview_is_no_frame() -> None:
+def test_a_phones_embedded_preview_is_not_a_frame() -> None:
     found = decode(encoded(LESION, "MPO", save_all=True, append_images=[LESION.resize((60, 45))]))
     assert (found.format, found.several_frames) == ("JPEG", False)
 
@@ -201,7 +201,7 @@ def with_tiles(width: int, height: int) -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
 
 
-def test_refusals_are_told_apart() -> None:
+def test_each_kind_of_unusable_file_raises_its_own_error() -> None:
     with pytest.raises(UnsupportedImage):
         decode(b"")
     with pytest.raises(UnsupportedImage):
@@ -237,7 +237,7 @@ def test_mutated_files_raise_nothing_but_image_errors(name: str, data: st.DataOb
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=200))
-def test_random_bytes_are_no_image(content: bytes) -> None:
+def test_random_bytes_are_not_an_image(content: bytes) -> None:
     with pytest.raises(ImageError):
         decode(content)
 

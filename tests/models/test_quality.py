@@ -1,4 +1,4 @@
-"""``models.quality``: the four figures on pictures whose values are known, and what changes them."""
+"""``models.quality``: the four measures on images whose values are known."""
 
 import numpy as np
 import pytest
@@ -16,12 +16,12 @@ def _lesion(size: int = 96) -> Image.Image:
     ("level", "clipped"), [(0, 0.0), (128, 0.0), (249, 0.0), (250, 1.0), (255, 1.0)], ids=str
 )
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_plain_picture_has_its_level_and_nothing_else(level: int, clipped: float, channels: int) -> None:
+def test_a_uniform_image_has_brightness_only(level: int, clipped: float, channels: int) -> None:
     plain = np.full((20, 30, channels), level, np.uint8)
     assert measure_quality(plain) == Quality(0.0, float(level), 0.0, clipped)
 
 
-def test_figures_follow_their_definitions() -> None:
+def test_measures_follow_their_definitions() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (31, 40, 3), np.uint8)
     luma = np.floor(pixels.astype(float) @ (np.array([77, 150, 29]) / 256) + 0.5)
     laplacian = [
@@ -33,7 +33,7 @@ def test_figures_follow_their_definitions() -> None:
     np.testing.assert_allclose(measure_quality(pixels), expected, rtol=1e-5)
 
 
-def test_luma_is_that_of_pillow() -> None:
+def test_luma_equals_that_of_pillow() -> None:
     picture = _lesion()
     grey = np.asarray(picture.convert("L"), np.float64)
     assert measure_quality(np.asarray(picture)).brightness == pytest.approx(grey.mean(), abs=0.5)
@@ -52,7 +52,7 @@ def test_blur_lowers_sharpness_and_leaves_brightness() -> None:
     assert blurred.brightness == pytest.approx(clean.brightness, abs=2.0)
 
 
-def test_one_saturated_channel_is_no_over_exposure() -> None:
+def test_one_saturated_channel_is_not_over_exposure() -> None:
     red = np.zeros((10, 10, 3), np.uint8)
     red[..., 0] = 255
     assert measure_quality(red).clipped == 0.0

@@ -1,4 +1,4 @@
-"""Samples that are neither RGB nor grey of 8 bits, and files that only say how large they are."""
+"""Samples other than 8-bit RGB or grey, and files that only claim to be large."""
 
 import struct
 import subprocess
@@ -51,7 +51,7 @@ def wide(top: int, order: str = "<") -> bytes:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_transparency_that_grey_is_multiplied_by_is_laid_on_white(order: str) -> None:
+def test_premultiplied_grey_is_laid_on_white(order: str) -> None:
     grey = np.asarray(GREY)
     alpha = np.full_like(grey, 128)
     multiplied = (grey.astype(int) * 128 // 255).astype(np.uint8)
@@ -63,14 +63,14 @@ def test_transparency_that_grey_is_multiplied_by_is_laid_on_white(order: str) ->
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_fewer_bits_in_16_are_as_bright_as_they_are_meant(bits: int, order: str) -> None:
+def test_samples_that_use_fewer_than_16_bits_keep_their_brightness(bits: int, order: str) -> None:
     """MaxSampleValue, tag 281, says so."""
     top = (1 << bits) - 1
     found = decode(tiff(wide(top, order), (16,), {281: (3, top)}, order))
     assert np.abs(found.pixels - PLAIN).mean() < 2
 
 
-def test_twelve_bits_by_themselves_are_as_bright_as_they_are_meant() -> None:
+def test_packed_12_bit_samples_keep_their_brightness() -> None:
     values = np.asarray(GREY).astype(np.uint32) * 4095 // 255
     first, second = values.reshape(-1, 2).T
     packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], -1).astype(np.uint8)
@@ -80,19 +80,19 @@ def test_twelve_bits_by_themselves_are_as_bright_as_they_are_meant() -> None:
 
 @pytest.mark.parametrize("stated", [None, 65535, 3000, 255, 0])
 def test_a_dark_picture_in_16_bits_stays_dark(stated: int | None) -> None:
-    """The tag may as well be the brightest sample there is, which must not change how a picture looks."""
+    """MaxSampleValue may also be the brightest sample, which must not change how the image looks."""
     found = decode(tiff(wide(3000), (16,), {} if stated is None else {281: (3, stated)}))
     assert np.abs(found.pixels - PLAIN * 3000 / 65535).mean() < 2
 
 
 @pytest.mark.parametrize("kind", [1, 2, 4, 5, 7, 12])
-def test_a_maximum_that_is_no_number_or_too_small_says_nothing(kind: int) -> None:
+def test_an_invalid_or_too_small_maximum_is_ignored(kind: int) -> None:
     found = decode(tiff(wide(65535), (16,), {281: (kind, 4095)}))
     assert np.abs(found.pixels - PLAIN).mean() < 2
 
 
-def test_a_tiny_file_that_says_to_be_huge_is_refused_in_silence() -> None:
-    """As a warning, Python would keep its text, with the number of pixels, for ever."""
+def test_a_tiny_file_that_claims_to_be_huge_is_refused_without_a_warning() -> None:
+    """Python would keep the text of each warning, which contains the number of pixels, forever."""
     program = """
 import sys, warnings
 from models.errors import ImageTooLarge

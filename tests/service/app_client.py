@@ -1,4 +1,4 @@
-"""A client of an app in this process: real ASGI messages, no sockets, plain calls from tests."""
+"""A synchronous client of an application in this process, by ASGI messages without sockets."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ from service.settings import Settings
 
 
 class Client:
-    """Runs an app's lifespan and requests on an event loop in a thread of its own."""
+    """Runs the lifespan and the requests of an application on an event loop in a thread."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -47,11 +47,11 @@ class Client:
             self.loop.close()
 
     def call(self, work: Any) -> Any:
-        """Run a coroutine on the app's loop and wait for it."""
+        """Run a coroutine on the event loop of the application and wait for its result."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     def begin(self, method: str, url: str, **options: Any) -> "Future[httpx.Response]":
-        """Start a request without waiting for its answer."""
+        """Start a request without waiting for its response."""
         if isinstance(content := options.get("content"), Iterator):
             options["content"] = _later(content)
         return asyncio.run_coroutine_threadsafe(self._client.request(method, url, **options), self.loop)
@@ -73,7 +73,7 @@ async def _later(chunks: Iterator[bytes]) -> Any:
 
 
 def said(probabilities: Sequence[float], *, disagreement: float = 0.0, ood_score: float = 0.0) -> Outputs:
-    """What a graph says of one image, with maps of nothing: for tests that set it in ``OnnxSession.run``."""
+    """Build the graph's outputs for one image, with zero heatmaps, for a patched ``OnnxSession.run``."""
     return Outputs(
         np.array([probabilities], np.float32),
         np.zeros((1, len(probabilities), 7, 7), np.float32),
@@ -95,7 +95,7 @@ def settings_for(bundle: Path, **changes: Any) -> Settings:
 
 @contextmanager
 def running(bundle: Path, **changes: Any) -> Iterator[Client]:
-    """A door to an app that is ready, or has failed to load."""
+    """Yield a client of an application that is ready, or has failed to load its model."""
     runtime = Runtime(settings_for(bundle, **changes))
     door = Client(runtime)
     door.start()

@@ -1,4 +1,4 @@
-"""Two bundles that answer differently behind one link, as an operator switches them."""
+"""Two bundles with different predictions behind a link, as an operator switches them."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ class Bundles:
         self.switch("old")
 
     def switch(self, name: str) -> None:
-        """Point the link to another bundle, in one step as ``docs/operations.md`` says."""
+        """Point the link to another bundle in one step, as in ``docs/operations.md``."""
         link = self.folder / "next"
         link.symlink_to(name)
         link.replace(self.current)

@@ -1,4 +1,4 @@
-"""A running service on the tiny bundle, reached through its public door."""
+"""Fixtures: a running service with the tiny bundle, and images."""
 
 import os
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ JPEG = {"content-type": "image/jpeg"}
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The developer's own settings must not decide a test."""
+    """Remove the developer's settings from the environment."""
     for name in [n for n in os.environ if n.startswith("DERMASERVE_") and n != "DERMASERVE_HAM10000"]:
         monkeypatch.delenv(name)
 
@@ -47,7 +47,7 @@ def client(tiny: Path) -> Iterator[Client]:
 
 @pytest.fixture
 def next_is_answered(client: Client, jpeg: bytes) -> Iterator[None]:
-    """For tests of bad requests: after each the service is as it was."""
+    """For tests of bad requests: check afterwards that the service works and holds nothing."""
     yield
     assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
     assert client.runtime.admission.requests == 0
@@ -62,7 +62,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
 
 
 def assert_problem(response: Any, status: int, kind: str) -> None:
-    """Every error has the same five members, and nothing of the server's inside."""
+    """Check the members of a problem document, and that it leaks no internals."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body = response.json()

@@ -1,4 +1,4 @@
-"""An app behind the real listener, in this process: for tests that speak bytes to a socket."""
+"""An application behind a real listener in this process, for tests that send bytes over a socket."""
 
 import contextlib
 import socket
@@ -43,7 +43,7 @@ class Listening:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
     def sample(self, name: str, **labels: str) -> float:
-        """The value of a metric; 0 if there is none with these labels."""
+        """Return the value of a metric, or 0 if there is none with these labels."""
         return self.runtime.metrics.registry.get_sample_value(f"dermaserve_{name}", labels) or 0.0
 
 
@@ -59,7 +59,7 @@ def listening(bundle: Path, **changes: Any) -> Iterator[Listening]:
 
 
 def read_to_end(connection: socket.socket) -> bytes:
-    """All that comes until the server closes; a reset ends it too."""
+    """Read until the server closes or resets the connection."""
     answer = b""
     with contextlib.suppress(ConnectionResetError):
         while data := connection.recv(65_536):

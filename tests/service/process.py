@@ -1,4 +1,4 @@
-"""The real process: ``python -m service`` on a port of its own, for tests over real sockets."""
+"""Runs ``python -m service`` as a process, for tests over real sockets."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on, below those that the system gives to clients."""
+    """Return a free TCP port below the range that the system gives to clients."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as free, contextlib.suppress(OSError):
@@ -64,24 +64,24 @@ class Process:
         )
 
     def status(self, path: str) -> int:
-        """The status of ``GET path``; 0 where nobody answers."""
+        """Return the status of ``GET path``, or 0 without a response."""
         try:
             return httpx.get(self.url + path).status_code
         except httpx.TransportError:
             return 0
 
     def wait_ready(self) -> None:
-        """Return as soon as it is ready; fails with its output when it ends instead."""
+        """Wait until the process is ready. Fail with its output if it ends instead."""
         wait_for(lambda: self.status("/readyz") == 200 or self.process.poll() is not None, 60)
         assert self.process.poll() is None, self.output()
 
     def output(self) -> str:
-        """All it printed so far."""
+        """Return the output so far."""
         self._log.seek(0)
         return self._log.read()
 
     def end(self) -> None:
-        """Kill it if it still runs."""
+        """Kill the process if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(10)
@@ -90,7 +90,7 @@ class Process:
 
 @contextlib.contextmanager
 def process(folder: Path, bundle: Path, **options: Any) -> Iterator[Process]:
-    """A ``Process`` that ends with the block."""
+    """Start a ``Process`` and end it with the block."""
     running = Process(folder, bundle, **options)
     try:
         yield running

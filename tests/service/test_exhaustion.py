@@ -8,6 +8,7 @@ from typing import Any
 import onnxruntime
 import pytest
 
+from service.system.fair_queue import DEFAULT_RANK
 from tests.service.app_client import running, wait_for
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.decoders import Decoders
@@ -20,7 +21,7 @@ def test_an_image_that_waits_for_room_to_decode_gives_up_at_the_deadline(
     monkeypatch.setattr("service.decoding.decoder.SMALL", 0)  # every image is a large one
     with running(tiny, request_timeout=0.5) as client:
         turn = client.runtime._models._decoder._large
-        client.call(turn.acquire())
+        client.call(turn.acquire(DEFAULT_RANK))
         late = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
         for future in late:
             assert_problem(future.result(20), 504, "deadline-passed")
@@ -98,7 +99,7 @@ def test_a_hanging_inference_fails_both_probes_until_it_ends(tiny: Path, slow: S
     ("path", "call", "error"),
     [
         ("/predict", "service.decoding.fork_server.socket.socketpair", OSError(24, "Too many open files")),
-        ("/predict", "service.api.images.read_image", MemoryError()),
+        ("/predict", "service.api.job.read_image", MemoryError()),
         ("/gradcam", "service.system.threads.threading.Thread.start", RuntimeError("can't start new thread")),
     ],
 )

@@ -32,7 +32,7 @@ PNG = {"content-type": "image/png"}
 
 
 def copied(bundle: Path, folder: Path) -> Path:
-    """A bundle of one's own to break."""
+    """A copy of the bundle that a test may damage."""
     folder.mkdir()
     for file in bundle.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
@@ -40,7 +40,7 @@ def copied(bundle: Path, folder: Path) -> Path:
 
 
 def with_fault(folder: Path, nodes: list[onnx.NodeProto], **constants: np.ndarray) -> Path:
-    """The tiny bundle with ``nodes`` that give a ``nothing``, zeros of shape [N], added to its score."""
+    """Build the tiny bundle with ``nodes``, whose output ``nothing`` (zeros, [N]) is added to its score."""
     model = tiny_graph()
     graph = model.graph
     last = next(node for node in graph.node if node.output[0] == "ood_score")
@@ -55,7 +55,7 @@ def with_fault(folder: Path, nodes: list[onnx.NodeProto], **constants: np.ndarra
 
 @pytest.fixture(scope="module")
 def fails_on_white(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fails at run time for images that have a sample of 250 or more: a look-up beyond its table."""
+    """A look-up that fails at run time for images with a sample of 250 or more."""
     node = helper.make_node
     nodes = [
         node("ReduceMax", ["float", "image_axes"], ["brightest"], keepdims=0),
@@ -65,7 +65,7 @@ def fails_on_white(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_fault(tmp_path_factory.mktemp("white") / "b", nodes, zeros=np.zeros(250, np.float32))
 
 
-def test_an_image_on_which_the_graph_fails_fails_alone(
+def test_an_image_that_makes_the_graph_fail_fails_alone(
     fails_on_white: Path, caplog: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     dark = encoded(Image.new("RGB", (300, 300), (120, 60, 40)), "PNG")
@@ -88,7 +88,7 @@ def test_an_image_on_which_the_graph_fails_fails_alone(
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])
-def test_a_jump_of_the_clock_moves_no_deadline(
+def test_deadlines_do_not_depend_on_the_system_clock(
     tiny: Path, jpeg: bytes, jump: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, real_ns = time.time, time.time_ns
@@ -114,7 +114,7 @@ def test_a_jump_of_the_clock_moves_no_deadline(
         assert_problem(late, 504, "deadline-passed")
 
 
-def test_a_killed_process_tells_its_clients_at_once_and_the_next_one_serves(
+def test_clients_of_a_killed_process_notice_at_once_and_its_successor_serves(
     tmp_path: Path, tiny: Path, jpeg: bytes
 ) -> None:
     hanging = (
@@ -155,14 +155,14 @@ def test_a_killed_process_tells_its_clients_at_once_and_the_next_one_serves(
 
 
 def _no_files() -> None:
-    """Let this process write not a single byte to any file of a disk."""
+    """Forbid this process to write to files on a disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
-def test_nothing_is_written_to_a_disk_and_a_full_one_is_not_noticed(
+def test_the_service_writes_nothing_to_disk_and_works_on_a_full_one(
     tmp_path: Path, tiny: Path, lesion: Image.Image, jpeg: bytes
 ) -> None:
-    """No file may grow, there is no folder for temporary ones, and the log's disk is full."""
+    """No file may grow, there is no temporary folder, and the disk of the log is full."""
     large = encoded(lesion.resize((1600, 1200)), "BMP")  # 5.8 MB: form parsers spool such parts
     nowhere = {"TMPDIR": "/proc", "HOME": "/proc", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     with Path("/dev/full").open("w") as full:
@@ -185,7 +185,7 @@ def test_nothing_is_written_to_a_disk_and_a_full_one_is_not_noticed(
             assert server.process.wait(30) == 0
 
 
-def test_a_model_that_rots_on_disk_goes_on_from_memory_and_is_refused_when_loaded_again(
+def test_a_bundle_damaged_on_disk_is_served_from_memory_and_refused_on_reload(
     tmp_path: Path, tiny: Path, jpeg: bytes
 ) -> None:
     bundle = copied(tiny, tmp_path / "bundle")

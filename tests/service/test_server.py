@@ -1,4 +1,4 @@
-"""The real process: start, answer, SIGTERM, exit."""
+"""The process: start, requests, SIGTERM, exit."""
 
 import contextlib
 import io
@@ -28,7 +28,7 @@ from tests.service.process import ROOT, Process, process
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Process]:
-    """One process for all tests that leave it as they found it."""
+    """One process for all tests that do not change it."""
     with process(tmp_path_factory.mktemp("server"), tiny) as server:
         server.wait_ready()
         yield server
@@ -83,7 +83,9 @@ def test_sigterm_when_idle_exits_0(tmp_path: Path, tiny: Path) -> None:
         assert server.process.wait(20) == 0, server.output()
 
 
-def test_a_bundle_that_fails_verification_ends_the_process_naming_why(tmp_path: Path, tiny: Path) -> None:
+def test_a_bundle_that_fails_verification_ends_the_process_with_the_reason(
+    tmp_path: Path, tiny: Path
+) -> None:
     folder = tmp_path / "altered"
     folder.mkdir()
     for file in tiny.iterdir():
@@ -113,16 +115,16 @@ def test_a_wrong_setting_ends_the_process_with_status_2_and_one_line(
     assert lines[0].startswith("error: " + expected)
 
 
-def test_a_demanded_gpu_that_is_not_there_ends_the_process(tmp_path: Path, tiny: Path) -> None:
+def test_a_required_gpu_that_is_missing_ends_the_process(tmp_path: Path, tiny: Path) -> None:
     with process(tmp_path, tiny, DEVICE="cuda") as server:
         wait_for(lambda: server.process.poll() is not None or server.status("/readyz") == 200, 60)
         if server.process.poll() is None:
             pytest.skip("there is a GPU here")
         assert server.process.returncode == 1
-        assert "cuda was demanded" in server.output()
+        assert "cuda is required" in server.output()
 
 
-def test_a_taken_port_ends_the_process(tmp_path: Path, tiny: Path) -> None:
+def test_a_port_in_use_ends_the_process(tmp_path: Path, tiny: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -201,7 +203,7 @@ def test_memory_of_large_images_is_given_back(server: Process) -> None:
     wait_for(lambda: resident() < before + 60_000)  # one such image takes 200 MB while it is decoded
 
 
-def test_a_stream_far_over_the_limit_is_answered_and_not_swallowed(tmp_path: Path, tiny: Path) -> None:
+def test_an_endless_body_is_answered_without_reading_it(tmp_path: Path, tiny: Path) -> None:
     sent = 0
 
     def flood() -> Iterator[bytes]:
@@ -245,7 +247,7 @@ def test_debug_logs_hold_no_tags_of_images(tmp_path: Path, tiny: Path, lesion: I
         assert "Doe" not in server.output()
 
 
-def test_work_that_does_not_end_does_not_hold_the_exit(tmp_path: Path, tiny: Path, jpeg: bytes) -> None:
+def test_work_that_does_not_end_does_not_delay_the_exit(tmp_path: Path, tiny: Path, jpeg: bytes) -> None:
     with process(tmp_path, tiny, DRAIN_PAUSE=0, SHUTDOWN_GRACE=1) as server:
         server.wait_ready()
 
@@ -291,7 +293,7 @@ def test_the_printed_address_can_be_opened(tmp_path: Path, host: str, shown: str
         assert f"Page http://{shown}:{server.port}/ " in server.output()
 
 
-def test_variables_of_a_kubernetes_service_are_told_and_ignored(tmp_path: Path, tiny: Path) -> None:
+def test_variables_of_a_kubernetes_service_are_logged_and_ignored(tmp_path: Path, tiny: Path) -> None:
     links = {
         "DERMASERVE_OPERATIONS_PORT": "tcp://10.96.0.17:9100",
         "DERMASERVE_SERVICE_HOST": "10.96.0.17",
@@ -317,7 +319,7 @@ def test_closed_standard_streams_change_neither_service_nor_exit(
         assert server.process.wait(30) == 0, server.output()
 
 
-def test_rows_for_a_closed_standard_output_are_not_lost_in_silence(tmp_path: Path, tiny: Path) -> None:
+def test_a_closed_standard_output_is_an_error_of_predict(tmp_path: Path, tiny: Path) -> None:
     (tmp_path / "lesion.jpg").write_bytes(b"")
     done = subprocess.run(
         ["sh", "-c", f'exec "{sys.executable}" -m service predict "{tmp_path}/lesion.jpg" >&-'],

@@ -1,4 +1,4 @@
-"""The real process: reloads under load and by SIGHUP, and SIGTERM at awkward moments."""
+"""The process: reloads under load and by SIGHUP, and SIGTERM at awkward moments."""
 
 import re
 import signal
@@ -31,7 +31,7 @@ SLOW_LOAD = (
     "from service.__main__ import main\n"
     "sys.exit(main([]))"
 )
-"""A service whose load number ``first`` and all after it take ``seconds`` longer."""
+"""A service whose model loads take ``seconds`` longer, from load number ``first`` on."""
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def expected(bundle: Path, jpeg: bytes) -> dict[str, float]:
     return found
 
 
-def test_five_reloads_under_load_fail_no_request_and_mix_no_two_models(
+def test_five_reloads_under_load_fail_no_request_and_mix_no_models(
     tmp_path: Path, bundles: Bundles, keys: Path, jpeg: bytes
 ) -> None:
     right = {OLD: expected(bundles.folder / "old", jpeg), NEW: expected(bundles.folder / "new", jpeg)}
@@ -100,7 +100,7 @@ def test_five_reloads_under_load_fail_no_request_and_mix_no_two_models(
     assert 'dermaserve_reloads_total{outcome="loaded"} 5.0' in metrics
 
 
-def test_sighup_reloads_bundle_and_keys_and_a_bad_bundle_leaves_all_as_it_was(
+def test_sighup_reloads_bundle_and_keys_and_keeps_both_if_the_bundle_is_bad(
     tmp_path: Path, bundles: Bundles, keys: Path
 ) -> None:
     other = new_token()
@@ -152,7 +152,7 @@ def test_sigterm_while_a_model_is_loaded_exits_0(tmp_path: Path, bundles: Bundle
     assert "Traceback" not in output
 
 
-def test_a_second_sigterm_and_sighup_change_nothing_of_a_drain(
+def test_a_second_sigterm_and_sighup_do_not_affect_a_drain(
     tmp_path: Path, bundles: Bundles, jpeg: bytes
 ) -> None:
     with process(tmp_path, bundles.current, DRAIN_PAUSE=1.5) as server:

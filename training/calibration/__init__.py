@@ -1,1 +1,1 @@
-"""From trained members to calibrated answers: fitted on training and validation images alone."""
+"""Calibrates trained members and fits the safeguards, on training and validation images only."""

@@ -1,8 +1,7 @@
-"""From raw logits to decisions, fitted on validation data only.
+"""Fits everything between logits and decisions, on validation data only.
 
-In this order: the weights of the mean where the recipe leaves them open; one temperature per member,
-so that the ensemble's probabilities mean what they say; the decision rule's tau; the malignancy
-threshold.
+It fits, in this order: the weights of the mean, if the recipe does not fix them; one temperature per member,
+so that the ensemble's probabilities are calibrated; the decision rule's tau; the malignancy threshold.
 """
 
 import itertools
@@ -18,23 +17,24 @@ from sklearn.metrics import balanced_accuracy_score
 from training.calibration.combination import TINY, Combination
 
 TAU_GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Coarse on purpose: a finely tuned rule loses from validation to test what it gained."""
+"""Candidates for tau. The grid is coarse to avoid overfitting the validation part."""
 
 _WEIGHT_STEPS = 10
-"""The grid of ensemble weights has steps of a tenth, for the same reason."""
+"""Ensemble weights are multiples of 1 / 10, for the same reason."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns the members' logits into probabilities and decisions.
+    """Parameters that turn the members' logits into probabilities and decisions.
 
     Attributes:
-        combination: of the members' probabilities.
-        temperatures: divides the logits, one per member.
-        log_prior_shifts: subtracted after that, ``[K_m]`` per member; see ``training.fit.batches``.
-        prior: share of each class in the training data, ``[K]``.
+        combination: combines the members' probabilities.
+        temperatures: one per member; the logits are divided by it.
+        log_prior_shifts: ``[K_m]`` per member, subtracted from the divided logits; see
+            ``training.fit.batches``.
+        prior: ``[K]``, share of each class in the training data.
         tau: exponent of the prior in the decision rule.
-        threshold: malignancy probability from which the flag says malignant.
+        threshold: malignancy probability from which an image is flagged.
     """
 
     combination: Combination
@@ -45,19 +45,19 @@ class Calibration:
     threshold: float
 
     def member_probabilities(self, logits: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Calibrated probabilities ``[N, K_m]`` of each member from its logits ``[N, K_m]``."""
+        """Return the calibrated probabilities ``[N, K_m]`` of each member from its logits ``[N, K_m]``."""
         return _member_probabilities(logits, self.log_prior_shifts, self.temperatures)
 
     def probabilities(self, logits: Sequence[np.ndarray]) -> np.ndarray:
-        """The ensemble's probabilities ``[N, K]``."""
+        """Return the ensemble's probabilities ``[N, K]``."""
         return self.combination(self.member_probabilities(logits))
 
     def disagreement(self, logits: Sequence[np.ndarray]) -> np.ndarray:
-        """How far apart the members are, ``[N]`` in [0, 1]; see ``Combination.disagreement``."""
+        """Return the disagreement of the members, ``[N]``; see ``Combination.disagreement``."""
         return self.combination.disagreement(self.member_probabilities(logits))
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """Class index ``[N]`` that the decision rule picks: the largest p / prior ** tau."""
+        """Return the class index ``[N]`` that the decision rule selects: the largest p / prior ** tau."""
         return decide(probabilities, np.array(self.prior), self.tau)
 
 
@@ -74,19 +74,20 @@ def fit_calibration(
 ) -> Calibration:
     """Fit weights, temperatures, tau and threshold.
 
-    The temperatures minimise the negative log-likelihood of the ensemble as a whole (Guo et al.,
-    "On Calibration of Modern Neural Networks", ICML 2017, section 4.2, with one per member): a
-    mean of separately calibrated members would be under-confident.
+    The temperatures minimise the negative log-likelihood of the ensemble (Guo et al., "On Calibration of
+    Modern Neural Networks", ICML 2017, section 4.2, with one temperature per member). A mean of separately
+    calibrated members would be under-confident.
 
     Args:
         logits: ``[N, K_m]`` of each member on the validation images.
-        labels: int ``[N]``.
-        combination: as the recipe writes it.
-        weighting: whether to keep its weights, make them ∝ accuracy, or search a coarse grid.
+        labels: int ``[N]``, the true class.
+        combination: the combination that the recipe states.
+        weighting: ``"fixed"`` keeps its weights, ``"accuracy"`` makes them proportional to each member's
+            accuracy, ``"grid"`` searches a coarse grid.
         log_prior_shifts: ``[K_m]`` per member, see ``training.fit.batches.log_prior_shift``.
-        prior: training prior ``[K]``.
+        prior: ``[K]``, share of each class in the training data.
         malignant: bool ``[K]``.
-        target_sensitivity: share of malignant images that the threshold must reach.
+        target_sensitivity: share of malignant images that the threshold must flag.
     """
     shifts = tuple(tuple(float(v) for v in shift) for shift in log_prior_shifts)
     temperatures = _fit_temperatures(logits, labels, shifts, combination)
@@ -99,8 +100,8 @@ def fit_calibration(
         members = _member_probabilities(logits, shifts, temperatures)
         combination = replace(combination, smoothing=_fit_smoothing(combination, members, labels))
     p = combination(_member_probabilities(logits, shifts, temperatures))
-    # On equal scores the smaller tau wins: it departs less from the most probable class. A vote
-    # is a decision already.
+    # On equal scores the smaller tau wins, because it deviates less from the most probable class. A vote
+    # needs no rule: it already is a decision.
     grid = (0.0,) if combination.kind == "vote" else TAU_GRID
     tau = max(grid, key=lambda t: (round(balanced_accuracy_score(labels, decide(p, prior, t)), 6), -t))
     return Calibration(
@@ -114,9 +115,14 @@ def fit_calibration(
 
 
 def fit_threshold(scores: np.ndarray, positive: np.ndarray, target_sensitivity: float) -> float:
-    """The largest threshold at which the share ``scores >= threshold`` of positives is reached.
+    """Return the largest threshold that reaches the target sensitivity.
 
-    Rounded down to four decimals, for people to read; rounding down can only raise sensitivity.
+    It is rounded down to four decimals to be readable; this cannot lower the sensitivity.
+
+    Args:
+        scores: float ``[N]``; ``scores >= threshold`` are flagged.
+        positive: bool ``[N]``, with at least one True.
+        target_sensitivity: share of the positives that must be flagged.
     """
     ordered = np.sort(scores[positive])[::-1]
     needed = int(np.ceil(target_sensitivity * len(ordered) - 1e-9))
@@ -124,15 +130,15 @@ def fit_threshold(scores: np.ndarray, positive: np.ndarray, target_sensitivity: 
 
 
 def decide(probabilities: np.ndarray, prior: np.ndarray, tau: float) -> np.ndarray:
-    """Class index ``[N]`` with the largest p / prior ** tau."""
+    """Return the class index ``[N]`` with the largest p / prior ** tau (see ``DecisionRule``)."""
     return np.asarray(np.argmax(probabilities / prior**tau, axis=1))
 
 
 def _member_probabilities(
     logits: Sequence[np.ndarray], shifts: Sequence[Sequence[float]], temperatures: Sequence[float]
 ) -> list[np.ndarray]:
-    # The temperature first: it makes z / T the logarithm of what the network really learnt, which is
-    # p(y|x) under the prior that it saw, and only of that can the prior be taken out.
+    # The temperature comes first: z / T is then the calibrated log p(y|x) under the prior seen in training,
+    # from which the shift removes that prior.
     return [
         np.asarray(softmax(z / temperature - np.asarray(shift), axis=1))
         for z, shift, temperature in zip(logits, shifts, temperatures, strict=True)
@@ -145,7 +151,7 @@ def _fit_temperatures(
     shifts: Sequence[Sequence[float]],
     combination: Combination,
 ) -> tuple[float, ...]:
-    if combination.kind == "vote":  # a vote does not change with a member's confidence
+    if combination.kind == "vote":  # the vote does not depend on the temperatures
         combination = replace(combination, kind="mean")
 
     def loss(log_temperatures: Any) -> float:
@@ -156,12 +162,12 @@ def _fit_temperatures(
     return tuple(float(v) for v in np.exp(fitted.x))
 
 
-def own_temperatures(
+def member_temperatures(
     logits: Sequence[np.ndarray], labels: np.ndarray, log_prior_shifts: Sequence[Sequence[float]]
 ) -> tuple[float, ...]:
-    """The temperature of each member as if it were alone, for scoring it beside the ensemble.
+    """Fit the temperature of each member alone, for its comparison with the ensemble.
 
-    The ensemble's temperatures make its mean honest, which leaves each member over-confident.
+    With the ensemble's temperatures, which calibrate the mean, each member alone is over-confident.
 
     Args:
         logits: ``[N, K]`` of each member on the validation images.
@@ -181,7 +187,7 @@ def _accuracies(members: Sequence[np.ndarray], labels: np.ndarray) -> tuple[floa
 
 
 def _best_of_grid(members: Sequence[np.ndarray], labels: np.ndarray) -> tuple[float, ...]:
-    """The weights in steps of a tenth with the smallest negative log-likelihood."""
+    """Return the weights on the grid with the smallest negative log-likelihood."""
     steps = range(_WEIGHT_STEPS + 1)
     grid = (g for g in itertools.product(steps, repeat=len(members)) if sum(g) == _WEIGHT_STEPS)
     return min(

@@ -1,4 +1,4 @@
-"""The outputs of the trained members: logits, and pooled features for the out-of-distribution score."""
+"""Outputs of the trained members: logits, and pooled features for the out-of-distribution score."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +14,8 @@ class MemberOutputs(NamedTuple):
     """The members' outputs for N images.
 
     Attributes:
-        logits: float64 ``[N, K_m]`` of each member.
-        pooled: float32 ``[N, F_m]`` of each member, the spatial mean of its last feature map.
+        logits: float64 ``[N, K_m]`` per member.
+        pooled: float32 ``[N, F_m]`` per member, the spatial mean of its last feature map.
     """
 
     logits: tuple[np.ndarray, ...]
@@ -23,11 +23,11 @@ class MemberOutputs(NamedTuple):
 
     @property
     def features(self) -> np.ndarray:
-        """The pooled features of all members side by side, float32 ``[N, ΣF_m]``."""
+        """The concatenated pooled features of all members, float32 ``[N, ΣF_m]``."""
         return np.concatenate(self.pooled, axis=1)
 
     def save(self, path: Path) -> None:
-        """Write to ``path`` (.npz), whole or not at all."""
+        """Write to the file ``path`` (``.npz``), atomically."""
         part = path.with_name(f"part-{path.name}")
         arrays: dict[str, Any] = {}
         for index, (logits, pooled) in enumerate(zip(self.logits, self.pooled, strict=True)):
@@ -37,7 +37,7 @@ class MemberOutputs(NamedTuple):
 
     @staticmethod
     def load(path: Path) -> "MemberOutputs":
-        """What ``save`` wrote."""
+        """Read a file that ``save`` wrote."""
         with np.load(path) as content:
             members = range(len(content.files) // 2)
             return MemberOutputs(
@@ -47,7 +47,7 @@ class MemberOutputs(NamedTuple):
 
 
 def predict(networks: Sequence[keras.Model], images: Any, *, batch_size: int) -> MemberOutputs:
-    """The outputs of ``networks`` for uint8 images ``[N, H, W, C]``."""
+    """Return the outputs of ``networks`` for uint8 images ``[N, H, W, C]``."""
     logits, pooled = [], []
     for network in networks:
         features = network.get_layer(FEATURES).output

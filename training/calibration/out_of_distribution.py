@@ -1,20 +1,29 @@
-"""A score of how much an image differs from the training images, from features that the model computes.
+"""An out-of-distribution score: how far an image's features lie outside the space of training images.
 
-The score is the PCA residual of the members' pooled features: what is left of a picture's distance
-from the mean when the directions in which training pictures differ are taken out (Wang et al., "ViM:
-Out-of-Distribution with Virtual-logit Matching", CVPR 2022, eq. 5, without its logits). A picture
-unlike the training data excites features in combinations that training pictures do not.
+The score is the PCA residual of the members' pooled features: the squared distance from the mean that the
+principal components of the training features do not explain (Wang et al., "ViM: Out-of-Distribution with
+Virtual-logit Matching", CVPR 2022, eq. 5, without its logits).
 
-Chosen on the first model, by the area under the ROC curve of validation images against photographs,
-drawings of lesions, screens of text, noise, plain colours, and dermatoscopic images inverted or with
-red and blue swapped (mean over the seven kinds; in brackets the share found by the threshold that 1 %
-of validation images pass): PCA residual 0.992 (0.85), with the members on their own scales 0.990
-(0.76); the residual joined to the energy as ViM does 0.983 (0.85); Mahalanobis distance to the
-nearest class in the same 64 dimensions (Lee et al., NeurIPS 2018) 0.893 (0.13); energy (Liu et al.,
-NeurIPS 2020) 0.728 (0.09); one minus the largest probability 0.724 (0.02); distance to the nearest
-class mean 0.635 (0.01). It finds what is plainly no dermatoscopic image, and not all of that:
-pictures of one even texture without an object, such as gravel or a histological section, can pass.
-Rare diagnoses are rare pictures too: of vascular lesions it marks one in seven.
+The method was selected on the first model. Out of distribution were photographs, drawings of lesions, screens
+of text, noise, plain colours, and dermatoscopic images inverted or with red and blue swapped. The table gives
+means over these seven kinds: the AUC against validation images, and the share detected at a threshold that
+flags 1 % of the validation images.
+
+========================================================================  =====  ========
+Score                                                                     AUC    Detected
+========================================================================  =====  ========
+PCA residual                                                              0.992  0.85
+PCA residual, each member's features in their own scale                   0.990  0.76
+PCA residual and energy, as in ViM                                        0.983  0.85
+Mahalanobis distance to the nearest class (Lee et al., NeurIPS 2018)      0.893  0.13
+Energy (Liu et al., NeurIPS 2020)                                         0.728  0.09
+1 − largest probability                                                   0.724  0.02
+Distance to the nearest class mean                                        0.635  0.01
+========================================================================  =====  ========
+
+The score detects images that clearly are not dermatoscopic, but not all of them: images of a uniform texture,
+such as gravel or a histological section, can pass. It also flags images of rare diagnoses: one in seven
+vascular lesions.
 """
 
 from collections.abc import Sequence
@@ -27,24 +36,24 @@ from sklearn.utils.extmath import randomized_svd
 METHOD = "PCA residual of pooled features"
 
 _COMPONENTS = 64
-"""Directions that count as usual: as above, 0.985 to 0.993 for 32 to 128, and few enough to add 0.7 MB."""
+"""Number of principal components; the AUC is 0.985 to 0.993 for 32 to 128. They add 0.7 MB to the graph."""
 
-_LEAST_SPREAD = 0.01
-"""Least standard deviation of a feature, as a share of its mean, that counts as a difference."""
+_MIN_SPREAD = 0.01
+"""Lower bound for the standard deviation of a feature, as a share of its mean."""
 
 
 @dataclass(frozen=True)
 class OutOfDistribution:
-    """The score's parameters, all float32; F features, C components.
+    """The score's parameters for F features and C components, all float32.
 
-    ``score = |z − basis (basisᵀ z)|²`` with ``z = (features − mean) · scale``: 1 is the distance from
-    the mean of the average training image, of which a small part is left over for a usual picture.
-    (Not as |z|² − |basisᵀ z|², where float32 would lose that small part.)
+    ``score = |z − basis (basisᵀ z)|²`` with ``z = (features − mean) · scale``. The scale makes the mean of
+    ``|z|²`` over the training images 1. The equivalent ``|z|² − |basisᵀ z|²`` would lose the small residual
+    to float32 rounding.
 
     Attributes:
-        mean: ``[F]``, of the training features.
-        scale: ``[F]``, the same for all features of a member.
-        basis: ``[F, C]``, orthonormal columns: the principal components.
+        mean: ``[F]``, mean of the training features.
+        scale: ``[F]``, equal for all features of a member.
+        basis: ``[F, C]``, the principal components as orthonormal columns.
     """
 
     mean: np.ndarray
@@ -53,14 +62,14 @@ class OutOfDistribution:
 
     @staticmethod
     def fit(features: np.ndarray, widths: Sequence[int] | None = None) -> "OutOfDistribution":
-        """Fit to training images; the same features give the same parameters.
+        """Fit the parameters to training images; the result is deterministic.
 
-        At most half of the images and of the features become components, so that something is left.
+        There are at most N / 2 and at most F / 2 components, so that a residual remains.
 
         Args:
-            features: float ``[N, F]``, the members' pooled features side by side.
-            widths: number of features of each member, summing to F; each member then has the same
-                share in the distance, whatever its features' scale. None: all features are one.
+            features: float ``[N, F]``, the members' concatenated pooled features.
+            widths: number of features of each member. Each member contributes equally to the distance,
+                whatever the scale of its features. None counts all features as one member's.
 
         Raises:
             ValueError: the widths do not sum to F.
@@ -73,28 +82,28 @@ class OutOfDistribution:
         centred = features - mean
         spread = (centred**2).mean(axis=0)
         starts = np.cumsum([0, *widths[:-1]])
-        # Features that hardly differ from image to image, as those of a network not yet trained, must not be
-        # blown up until their rounding is all that is seen.
-        spread = np.maximum(spread, (_LEAST_SPREAD * mean) ** 2)
-        of_member = np.add.reduceat(spread, starts) * len(widths)
-        scale = np.repeat(1 / np.sqrt(np.where(of_member > 0, of_member, 1.0)), widths)
+        # Nearly constant features, such as those of an untrained network, would otherwise be scaled up to
+        # rounding errors.
+        spread = np.maximum(spread, (_MIN_SPREAD * mean) ** 2)
+        by_member = np.add.reduceat(spread, starts) * len(widths)
+        scale = np.repeat(1 / np.sqrt(np.where(by_member > 0, by_member, 1.0)), widths)
         components = min(_COMPONENTS, count // 2, total // 2)
         if components:
-            # Not sklearn's PCA: it divides by the total variance, which is 0 where no feature ever changes.
+            # scikit-learn's PCA divides by the total variance, which is 0 if all features are constant.
             basis = randomized_svd(centred * scale, components, n_iter=7, random_state=0)[2].T
         else:
             basis = np.zeros((total, 1))
         return OutOfDistribution(*(array.astype(np.float32) for array in (mean, scale, basis)))
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """The score ``[N]`` of pooled features ``[N, F]``: 0 at the mean, higher is stranger."""
+        """Return the score ``[N]`` of pooled features ``[N, F]``; training images have low scores."""
         z = (features - self.mean) * self.scale
-        left_over = z - (z @ self.basis) @ self.basis.T
-        return np.asarray((left_over**2).sum(axis=1))
+        residual = z - (z @ self.basis) @ self.basis.T
+        return np.asarray((residual**2).sum(axis=1))
 
     def graph(self, tf: Any, features: Any) -> Any:
-        """``score`` in TensorFlow, for the exported graph; ``tf`` is the module."""
+        """Build ``score`` from TensorFlow operations, for the exported graph; ``tf`` is the module."""
         z = (features - self.mean) * self.scale
-        inside = tf.matmul(z, tf.constant(self.basis))
-        left_over = z - tf.matmul(inside, tf.constant(self.basis), transpose_b=True)
-        return tf.reduce_sum(left_over * left_over, axis=1)
+        coordinates = tf.matmul(z, tf.constant(self.basis))
+        residual = z - tf.matmul(coordinates, tf.constant(self.basis), transpose_b=True)
+        return tf.reduce_sum(residual * residual, axis=1)

@@ -1,7 +1,8 @@
-"""Fitted after calibration, on train and validation images only: what tells a doubtful answer from others.
+"""Fits and measures the safeguards: what warns of unreliable predictions.
 
-Prediction sets, the out-of-distribution score, the disagreement of members, the limits of a usual
-picture, and the reference for drift. ``models.safeguards`` says how a manifest holds them.
+These are the prediction sets, the out-of-distribution score, the members' disagreement, the limits of image
+quality, and the drift reference. They are fitted after the calibration, on training and validation images
+only. ``models.safeguards`` defines their fields in the manifest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,23 +31,29 @@ from training.metrics.subgroups import subgroups
 from training.run import read_json, write_json
 
 COVERAGE = 0.9
-"""Target share of the images of each class whose prediction set holds the class."""
+"""Target share of the images of each class whose prediction set contains the class."""
 
-_NUMBERS, _OUTLIERS = "safeguards.json", "safeguards.npz"
+QUANTILE = 0.99
+"""Share of the validation images at or below a threshold for warnings."""
+
+_ROUNDING_MARGIN = 1e-4
+
+_JSON_NAME, _ARRAYS_NAME = "safeguards.json", "safeguards.npz"
 
 
 @dataclass(frozen=True)
 class Safeguards:
-    """Everything fitted; see the manifest's fields of the same names.
+    """The fitted safeguards.
 
     Attributes:
-        outliers: computes the out-of-distribution score from pooled features.
-        set_thresholds: by class code.
-        ood_threshold, disagreement_threshold: above them an image is unusual.
-        quality, drift_reference: as in the manifest.
+        out_of_distribution: computes the out-of-distribution score from pooled features.
+        set_thresholds: thresholds of the prediction sets, by class code.
+        ood_threshold: an image with a higher score is out of distribution.
+        disagreement_threshold: the members disagree on an image with a higher disagreement.
+        quality, drift_reference: the manifest's fields of these names.
     """
 
-    outliers: OutOfDistribution
+    out_of_distribution: OutOfDistribution
     set_thresholds: dict[str, float]
     ood_threshold: float
     disagreement_threshold: float
@@ -54,47 +61,48 @@ class Safeguards:
     drift_reference: dict[str, Any]
 
     def save(self, folder: Path) -> None:
-        """Write to ``folder``."""
-        part = folder / f"part-{_OUTLIERS}"
-        np.savez(part, **asdict(self.outliers))
-        part.replace(folder / _OUTLIERS)
-        numbers = {name: value for name, value in vars(self).items() if name != "outliers"}
-        write_json(folder / _NUMBERS, numbers)
+        """Write ``safeguards.json`` and ``safeguards.npz`` to ``folder``."""
+        part = folder / f"part-{_ARRAYS_NAME}"
+        np.savez(part, **asdict(self.out_of_distribution))
+        part.replace(folder / _ARRAYS_NAME)
+        rest = {name: value for name, value in vars(self).items() if name != "out_of_distribution"}
+        write_json(folder / _JSON_NAME, rest)
 
     @staticmethod
     def load(folder: Path) -> "Safeguards":
-        """What ``save`` wrote."""
-        with np.load(folder / _OUTLIERS) as arrays:
-            outliers = OutOfDistribution(**{name: arrays[name] for name in arrays.files})
-        return Safeguards(outliers, **read_json(folder / _NUMBERS))
+        """Read the files that ``save`` wrote."""
+        with np.load(folder / _ARRAYS_NAME) as arrays:
+            score = OutOfDistribution(**{name: arrays[name] for name in arrays.files})
+        return Safeguards(score, **read_json(folder / _JSON_NAME))
 
 
 def fit_safeguards(
     validation: Predictions,
     *,
     disagreement: np.ndarray,
-    known: MemberOutputs,
-    outputs: MemberOutputs,
+    training_outputs: MemberOutputs,
+    validation_outputs: MemberOutputs,
     pixels: np.ndarray,
 ) -> Safeguards:
     """Fit all safeguards.
 
     Args:
-        validation: the ensemble's answers on the N validation images.
-        disagreement: of its members there, ``[N]``.
-        known: the members' outputs for training images.
-        outputs: those for the validation images.
+        validation: the ensemble's predictions on the N validation images.
+        disagreement: ``[N]``, the members' disagreement on the validation images.
+        training_outputs: the members' outputs for training images.
+        validation_outputs: the members' outputs for the validation images.
         pixels: training images, uint8 ``[T, H, W, C]``.
     """
-    outliers = OutOfDistribution.fit(known.features, [pooled.shape[1] for pooled in known.pooled])
+    widths = [pooled.shape[1] for pooled in training_outputs.pooled]
+    score = OutOfDistribution.fit(training_outputs.features, widths)
     thresholds = fit_prediction_sets(
         validation.probabilities, validation.labels, validation.decided, COVERAGE
     )
     return Safeguards(
-        outliers=outliers,
+        out_of_distribution=score,
         set_thresholds={code: float(t) for code, t in zip(validation.codes, thresholds, strict=True)},
-        ood_threshold=unusual_from(outliers.score(outputs.features)),
-        disagreement_threshold=min(unusual_from(disagreement), 1.0),
+        ood_threshold=upper_threshold(score.score(validation_outputs.features)),
+        disagreement_threshold=min(upper_threshold(disagreement), 1.0),
         quality=fit_quality_limits(measure_images(pixels)),
         drift_reference=drift_reference(validation.probabilities, validation.decided, validation.codes),
     )
@@ -109,31 +117,30 @@ def measure_safeguards(
     disagreement: np.ndarray,
     resamples: int,
 ) -> dict[str, Any]:
-    """What ``metrics.json`` says of the safeguards, measured on the N test images ``rows``.
+    """Measure the safeguards on the N test images, as ``metrics.json`` holds it.
 
     Args:
-        safeguards: as fitted.
-        test: the ensemble's outputs.
-        rows: the images.
-        features: their pooled features ``[N, F]``.
-        disagreement: of the members, ``[N]``.
-        resamples: of the bootstrap.
+        safeguards: the fitted safeguards.
+        test: the ensemble's predictions.
+        rows: the test images.
+        features: ``[N, F]``, their pooled features.
+        disagreement: ``[N]``, the members' disagreement.
+        resamples: number of bootstrap resamples.
     """
+    ood_scores = safeguards.out_of_distribution.score(features)
     thresholds = np.array([safeguards.set_thresholds[code] for code in test.codes])
     return {
         "prediction_sets": measure_prediction_sets(test, thresholds, resamples=resamples),
         "subgroups": subgroups(test, rows, resamples=resamples),
         "flagged": {
-            "out_of_distribution": float(
-                (safeguards.outliers.score(features) > safeguards.ood_threshold).mean()
-            ),
+            "out_of_distribution": float((ood_scores > safeguards.ood_threshold).mean()),
             "members_disagree": float((disagreement > safeguards.disagreement_threshold).mean()),
         },
     }
 
 
 def safeguard_fields(safeguards: Safeguards, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a manifest that safeguards fill, with what ``metrics.json`` measured of them."""
+    """Return the manifest's fields about safeguards; ``metrics`` is the content of ``metrics.json``."""
     sets = metrics["prediction_sets"]
     return {
         "prediction_sets": PredictionSets(
@@ -152,23 +159,17 @@ def safeguard_fields(safeguards: Safeguards, metrics: Mapping[str, Any]) -> dict
     }
 
 
-QUANTILE = 0.99
-"""Share of the validation images whose score is usual."""
-
-_ROUNDING = 1e-4  # what float32 sums may add where all scores are equal
-
-
 def drift_reference(probabilities: np.ndarray, decided: np.ndarray, codes: Sequence[str]) -> dict[str, Any]:
-    """The manifest's ``drift_reference``: how often each class is decided, and how confidently.
+    """Return the manifest's ``drift_reference``.
 
     Args:
-        probabilities: float ``[N, K]`` on validation.
-        decided: int ``[N]``, the decision rule's class.
+        probabilities: float ``[N, K]`` on the validation part.
+        decided: int ``[N]``, the class that the decision rule selects.
         codes: the K class codes.
 
     Returns:
-        ``images``: N; ``labels``: share of each decided class by code; ``confidence``: shares of the
-        images by their largest probability, in equal bins of [0, 1], the last of which holds 1.
+        ``images``: N; ``labels``: share of each selected class by code; ``confidence``: shares of the
+        images by their largest probability, in equal bins of [0, 1], the last of which includes 1.
     """
     top = np.minimum((probabilities.max(axis=1) * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
     counts = np.bincount(decided, minlength=len(codes))
@@ -180,10 +181,10 @@ def drift_reference(probabilities: np.ndarray, decided: np.ndarray, codes: Seque
     }
 
 
-def unusual_from(scores: np.ndarray, quantile: float = QUANTILE) -> float:
-    """The threshold above which a score is unusual: ``quantile`` of ``scores`` are at or under it.
+def upper_threshold(scores: np.ndarray, quantile: float = QUANTILE) -> float:
+    """Return the threshold at or below which the share ``quantile`` of ``scores`` lies.
 
-    It lies slightly above that score, because the graph computes the score again with other rounding.
+    It is slightly above that quantile, because the exported graph rounds differently.
     """
     found = float(np.quantile(scores, quantile, method="higher"))
-    return found + _ROUNDING * max(abs(found), 1.0)
+    return found + _ROUNDING_MARGIN * max(abs(found), 1.0)

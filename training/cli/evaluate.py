@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
         parents=[scoring_options()],
-        help="calibrate on validation and score the test part once; or score a bundle again",
+        help="calibrate on validation and score the test part; or score a bundle again",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, metavar="DIR", help="the run folder")
@@ -38,6 +38,25 @@ def add(commands: Any) -> None:
         "--renew",
         metavar="VERSION",
         help="for --bundle: fit its prediction sets anew, and write it again as this version of the model",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="for --bundle: images from outside its data set, to be scored in place of its test part",
+    )
+    parser.add_argument(
+        "--truth",
+        type=Path,
+        metavar="CSV",
+        help="for --images: their diagnoses, in the layout of the ISIC 2018 challenge",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        default=Path("runs/external"),
+        help="for --images: folder for the report (default: runs/external)",
     )
     parser.set_defaults(command=evaluate)
 
@@ -64,6 +83,9 @@ def _evaluate_bundle(options: argparse.Namespace) -> None:
     from training.export.rescore import rescore
     from training.recipe import RecipeError
 
+    if options.images or options.truth:
+        _evaluate_external(options)
+        return
     if not options.data:
         raise RecipeError("--bundle needs --data, the folder of the data set it was trained on")
     if options.renew:
@@ -72,6 +94,27 @@ def _evaluate_bundle(options: argparse.Namespace) -> None:
         renew(options.bundle, options.data, options.renew, resamples=options.resamples)
     metrics = rescore(options.bundle, options.data, resamples=options.resamples)
     print_metrics(metrics["test"], metrics["prediction_sets"]["measured"])
+
+
+def _evaluate_external(options: argparse.Namespace) -> None:
+    from training.export.external import score_external
+    from training.recipe import RecipeError
+
+    if not (options.images and options.truth) or options.renew:
+        raise RecipeError("--images and --truth belong together, and do not go with --renew")
+    found = score_external(
+        options.bundle,
+        options.images,
+        options.truth,
+        options.report,
+        data=options.data,
+        resamples=options.resamples,
+    )
+    print_metrics(found.metrics["test"], found.metrics["prediction_sets"]["measured"])
+    print(f"{found.metrics['images']} images scored, {len(found.excluded)} left out")
+    if options.data is None:
+        print("near-duplicates of the training images were not looked for: --data names the data set")
+    print(f"report: {options.report / 'report.md'}")
 
 
 def print_metrics(test: dict[str, dict[str, float]], coverage: dict[str, dict[str, float]]) -> None:

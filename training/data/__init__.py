@@ -1,1 +1,1 @@
-"""The data set: reading, describing and splitting it."""
+"""Reads, describes and splits the data set."""

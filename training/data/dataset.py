@@ -1,4 +1,4 @@
-"""The data set in its published layout: one metadata CSV beside one or several image folders."""
+"""Reads the data set in its published layout: a metadata CSV and one or more folders of images."""
 
 import csv
 import hashlib
@@ -20,12 +20,12 @@ MALIGNANT: tuple[bool, ...] = tuple(label.malignant for label in HAM10000_LABELS
 
 
 class DataError(DermaserveError):
-    """The data set cannot be used as it is; the message says which rows or files and why."""
+    """The data set cannot be used; the message names the rows or files and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image and what is known of it. ``age`` is in years, None where it is not known."""
+    """One image and its metadata; ``age`` is in years, None if unknown."""
 
     image_id: str
     lesion_id: str
@@ -43,31 +43,33 @@ class Row:
 
 
 def read_dataset(folder: Path) -> list[Row]:
-    """Read the metadata in ``folder`` and find each row's image anywhere below it.
+    """Read the metadata in ``folder``, and find each image in ``folder`` or any folder below it.
 
-    The published archives unpack to ``HAM10000_images_part_1`` and ``_part_2``; any other folders
-    do as well. Rows come back sorted by image_id, so that every later step is reproducible.
+    The published archives unpack to ``HAM10000_images_part_1`` and ``_part_2``; other folder names work too.
+
+    Returns:
+        The rows, sorted by image_id so that every later step is reproducible.
 
     Raises:
-        DataError: no readable metadata, a missing column, an unknown class, an invalid age, an
-            image_id twice, a lesion with two diagnoses, or a row without its file; at most ten
-            examples are named.
+        DataError: the metadata cannot be read or lacks a column; or rows have an unknown class, an invalid
+            age, a repeated image_id, a lesion with two diagnoses, or no image file. The message names at
+            most ten of them.
     """
     metadata = folder / METADATA_NAME
     if not metadata.is_file():
-        raise DataError(f"{metadata}: not found; expected the published {METADATA_NAME} there")
+        raise DataError(f"{metadata}: not found; expected the published {METADATA_NAME}")
     try:
         with metadata.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, restval="")
             missing = set(COLUMNS) - set(reader.fieldnames or ())
             records = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{metadata}: no readable CSV ({error})") from error
+        raise DataError(f"{metadata}: not a readable CSV file ({error})") from error
     if missing:
         raise DataError(f"{metadata}: columns missing: {', '.join(sorted(missing))}")
     if not records:
         raise DataError(f"{metadata}: no rows")
-    # Where an image lies twice, say at full size among a few examples, the folder with more images wins.
+    # If several folders hold an image, for example a folder with a few samples, the largest folder counts.
     files: dict[str, Path] = {}
     for image_folder in sorted(_image_folders(folder), key=lambda item: len(item[1])):
         files.update({path.stem: path for path in image_folder[1]})
@@ -93,7 +95,7 @@ def read_dataset(folder: Path) -> list[Row]:
 
 
 def duplicate_groups(rows: Iterable[Row]) -> list[list[Row]]:
-    """Groups of rows whose files are the same to the byte."""
+    """Return groups of two or more rows whose files are byte-identical."""
     by_digest: dict[str, list[Row]] = {}
     for row in rows:
         with row.path.open("rb") as stream:
@@ -111,12 +113,12 @@ def _image_folders(folder: Path) -> list[tuple[Path, list[Path]]]:
 
 
 def _age(text: str) -> float | None:
-    """Years, 0 where the field is empty; None if it is not a valid age."""
+    """Return the age in years, 0 if the field is empty, None if it is not a valid age."""
     try:
         age = float(text or 0)
     except ValueError:
         return None
-    return age if 0 <= age < 130 else None  # refuses NaN, too
+    return age if 0 <= age < 130 else None  # NaN is not valid either
 
 
 def _row(record: dict[str, str], path: Path) -> Row:
@@ -125,7 +127,7 @@ def _row(record: dict[str, str], path: Path) -> Row:
         lesion_id=record["lesion_id"],
         dx=record["dx"],
         dx_type=record["dx_type"],
-        age=_age(record["age"]) or None,  # in this data set 0 stands for unknown
+        age=_age(record["age"]) or None,  # in this data set, 0 means unknown
         sex=record["sex"] or "unknown",
         localization=record["localization"] or "unknown",
         path=path,
@@ -154,22 +156,22 @@ _BINARY = (Label("benign", "Benign lesion", False), Label("malignant", "Malignan
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a task, in the order of a model's columns."""
+    """The classes of a task, in the order of the model's outputs."""
 
     labels: tuple[Label, ...]
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """Their codes."""
+        """Codes of the classes."""
         return tuple(label.code for label in self.labels)
 
     @property
     def malignant(self) -> np.ndarray:
-        """Which are malignant, bool ``[K]``."""
+        """Whether each class is malignant, bool ``[K]``."""
         return np.array([label.malignant for label in self.labels])
 
     def indices(self, diagnoses: Sequence[str]) -> np.ndarray:
-        """Class index int ``[N]`` of each image from its ``dx``."""
+        """Return the class index, int64 ``[N]``, of each diagnosis (``dx``)."""
         index_of = {code: index for index, code in enumerate(self.codes)}
         if self.labels is _BINARY:
             index_of = {label.code: int(label.malignant) for label in HAM10000_LABELS}
@@ -177,5 +179,5 @@ class Classes:
 
 
 def classes_of(task: Task) -> Classes:
-    """The classes of ``task``."""
+    """Return the classes of ``task``: the seven diagnoses, or benign and malignant."""
     return Classes(_BINARY if task == "malignancy" else HAM10000_LABELS)

@@ -1,7 +1,6 @@
-"""Decoded images as one array per part and size, kept on disk and mapped into memory.
+"""Decodes images once, and caches them on disk as memory-mapped arrays.
 
-Decoding goes through ``models.preprocess`` exactly as in the service. An epoch then costs no
-decoding, which matters most on a fast device.
+Images are decoded by ``models.preprocess``, as in the service. Epochs do not decode images again.
 """
 
 import hashlib
@@ -25,13 +24,14 @@ from training.data.dataset import DataError, Row
 def load_pixels(
     rows: Sequence[Row], *, height: int, width: int, color: Color = "rgb", cache: Path
 ) -> np.ndarray:
-    """Images of ``rows`` as uint8 ``[N, height, width, C]``, decoded once.
+    """Return the decoded images of ``rows`` as a memory-mapped uint8 array ``[N, height, width, C]``.
 
     Args:
-        rows: the images, in the order wanted.
-        height, width: pixels of the result.
-        color: ``"rgb"`` (C 3) or ``"grey"`` (C 1).
-        cache: folder for the arrays; one is found again by its files, the size and the decoder.
+        rows: the images, in the order of the result.
+        height, width: size of the result in pixels.
+        color: ``"rgb"`` (C = 3) or ``"grey"`` (C = 1).
+        cache: folder for the arrays. An array is reused if the files, the size and the decoder's code are
+            unchanged.
 
     Raises:
         DataError: an image cannot be decoded, or the disk has no space for the array.
@@ -58,15 +58,15 @@ def load_pixels(
             array.flush()
             part.replace(file)
         finally:
-            part.unlink(missing_ok=True)  # an unfinished array is removed
+            part.unlink(missing_ok=True)  # removes an unfinished array
     pixels: np.ndarray = np.load(file, mmap_mode="r")
     return pixels
 
 
 def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """A new array on disk with its space reserved: writing to a mapping on a full disk kills the process."""
+    """Create an array on disk, with its space reserved: writing to a mapping on a full disk is fatal."""
     needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
-    message = f"{path.parent}: the decoded images need {needed:,} bytes, {free:,} are free there"
+    message = f"{path.parent}: the decoded images need {needed:,} bytes, {free:,} are free"
     if needed > free:
         raise DataError(message)
     try:
@@ -80,7 +80,7 @@ def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap:
 
 
 def _key(rows: Sequence[Row]) -> str:
-    """Changes with the files, their order and the decoder's own code."""
+    """Return a key that depends on the files, their order and the decoder's source code."""
     decoder = (preprocess, jpeg, samples, color)
     digest = hashlib.sha256("".join(inspect.getsource(module) for module in decoder).encode())
     for row in rows:
@@ -90,10 +90,10 @@ def _key(rows: Sequence[Row]) -> str:
 
 
 def read_thumbnails(rows: Sequence[Row], size: int) -> np.ndarray:
-    """The centre square of every image, grey, uint8 ``[N, size, size]``; decoded at a reduced scale.
+    """Return the grey centre square of every image, uint8 ``[N, size, size]``.
 
     Raises:
-        DataError: files that are not a whole image; at most ten are named.
+        DataError: images cannot be decoded; the message names at most ten of them.
     """
     thumbnails = np.empty((len(rows), size, size), dtype=np.uint8)
 
@@ -101,7 +101,7 @@ def read_thumbnails(rows: Sequence[Row], size: int) -> np.ndarray:
         path = rows[index].path
         try:
             with Image.open(path) as image:
-                image.draft("L", (2 * size, 2 * size))  # a JPEG's next larger eighth, quarter or half
+                image.draft("L", (2 * size, 2 * size))  # decodes a JPEG at a reduced scale
                 grey = image.convert("L")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             return f"{path}: {error}"

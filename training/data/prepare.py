@@ -1,4 +1,4 @@
-"""Check a data set, describe it, and split it by lesion."""
+"""Checks a data set, describes it and splits it by lesion."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from training.data.folds import fold_path, make_folds
 from training.data.near_duplicates import SIZE, NearDuplicate, near_duplicates
 from training.data.pixels import read_thumbnails
 from training.data.report import crossing_lesions, describe, plot_data
-from training.data.split import FLATTERS, Split, SplitBy, make_split, read_split, write_split
+from training.data.split import BY_IMAGE_WARNING, Split, SplitBy, make_split, read_split, write_split
 
 SPLIT_NAME = "split.csv"
 
@@ -18,9 +18,9 @@ class Prepared:
     """A checked data set.
 
     Attributes:
-        rows: its images.
-        pairs: images of different lesions that show the same.
-        splits: by the name of the file; one, or one a fold.
+        rows: the images.
+        pairs: near-duplicate images of different lesions.
+        splits: the splits by file name: one, or one per fold.
     """
 
     rows: list[Row]
@@ -29,12 +29,12 @@ class Prepared:
 
     @property
     def by_image(self) -> bool:
-        """Whether the split is by image, so that figures from it are too high."""
+        """Whether the split is by image, so that metrics from it are too high."""
         return any(split.by == "image" for split in self.splits.values())
 
     @property
     def summary(self) -> str:
-        """One line; a second one warns of a split by image."""
+        """A summary of one line, followed by a warning if the split is by image."""
         lesions = len({row.lesion_id for row in self.rows})
         differ = sum(1 for pair in self.pairs if pair.first.dx != pair.second.dx)
         crossing = sum(crossing_lesions(self.rows, split) for split in self.splits.values())
@@ -42,7 +42,7 @@ class Prepared:
             f"{len(self.rows)} images of {lesions} lesions; {len(self.pairs)} near-duplicate pairs between "
             f"lesions ({differ} with different diagnoses); {crossing} lesions in more than one part"
         )
-        return text + (f"\nWARNING: {FLATTERS}" if self.by_image else "")
+        return text + (f"\nWARNING: {BY_IMAGE_WARNING}" if self.by_image else "")
 
 
 def prepare(
@@ -55,25 +55,25 @@ def prepare(
     by: SplitBy = "lesion",
     folds: int | None = None,
 ) -> Prepared:
-    """Check every row against its file, then write the split, ``data.md`` and ``data.png``.
+    """Check the data set, then write the split, ``data.md`` and ``data.png``.
 
-    Every file is decoded to see that it is whole and which show the same picture. That looks at
-    files and groups them; no figure that a model is chosen or judged by comes of it.
+    Every image of the data set is decoded, test images included, to find damaged files and near-duplicates.
+    This only groups images; it does not influence the choice or the metrics of a model.
 
     Args:
         data: folder of the data set in its published layout.
-        out: folder for the files: ``split.csv``, or ``fold-1.csv`` and so on.
-        seed: of the split.
-        validation, test: shares of the images; not for folds, where each is one fold.
-        by: ``"image"`` lets photographs of one lesion lie in several parts, to measure what that does.
-        folds: for cross-validation, their number.
+        out: folder for the files: ``split.csv``, or ``fold-1.csv``, ``fold-2.csv`` … with ``folds``.
+        seed: seed of the split.
+        validation, test: shares of the images; ignored with ``folds``, where each part is one fold.
+        by: ``"image"`` lets images of one lesion lie in several parts, to measure the leakage.
+        folds: number of folds for cross-validation; None makes a single split.
 
     Raises:
-        DataError: the data set is not usable, folds are asked for by image, or ``out`` holds a run
-            of another split; nothing is written.
+        DataError: the data set cannot be used, ``folds`` is combined with a split by image, or ``out``
+            holds a run with another split. Nothing is written then.
     """
     if folds is not None and by == "image":
-        raise DataError("folds are made by lesion only; a split by image is a single one")
+        raise DataError("folds are made by lesion only; a split by image cannot have folds")
     rows = read_dataset(data)
     thumbnails = read_thumbnails(rows, SIZE)
     equal_files = duplicate_groups(rows)
@@ -96,8 +96,8 @@ def prepare(
 
 
 def _check_run(out: Path, rows: list[Row], splits: dict[str, Split]) -> None:
-    """Refuse to put another split under a run that was trained with the one in its folder."""
+    """Raise DataError if ``out`` holds a run that was trained with another split."""
     file = out / SPLIT_NAME
     has_run = (out / "recipe.json").is_file() and file.is_file()
     if has_run and SPLIT_NAME in splits and read_split(file, rows) != splits[SPLIT_NAME]:
-        raise DataError(f"{out} holds a run of another split; choose another folder")
+        raise DataError(f"{out}: holds a run with another split; choose another folder")

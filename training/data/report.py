@@ -1,4 +1,4 @@
-"""What a data set holds and how it was split, as Markdown."""
+"""Describes a data set and its splits in Markdown, with a plot."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from training.data.dataset import CODES, Row
 from training.data.near_duplicates import NearDuplicate
-from training.data.split import FLATTERS, PARTS, Split, image_counts, rows_of
-from training.figure_files import SIZE
+from training.data.split import BY_IMAGE_WARNING, PARTS, Split, image_counts, rows_of
+from training.figure_files import SAVE_OPTIONS
 from training.markdown import table
 
 _SHOWN_PAIRS = 200
@@ -23,14 +23,14 @@ def describe(
     equal_files: Sequence[Sequence[Row]],
     pairs: Sequence[NearDuplicate],
 ) -> str:
-    """The text of ``data.md``.
+    """Return the text of ``data.md``.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         rows: its images.
-        splits: by the name of their file; one, or one a fold.
-        equal_files: groups of images whose files are equal to the byte.
-        pairs: images of different lesions that show the same.
+        splits: the splits by file name: one, or one per fold.
+        equal_files: groups of images whose files are byte-identical.
+        pairs: near-duplicate images of different lesions.
     """
     per_lesion = Counter(row.lesion_id for row in rows)
     several = sum(1 for count in per_lesion.values() if count > 1)
@@ -40,7 +40,11 @@ def describe(
         "",
         f"{len(rows)} images of {len(per_lesion)} lesions; {several} lesions have several images.",
         "",
-        *([f"**Warning: {FLATTERS}.**", ""] if any(split.by == "image" for split in splits.values()) else []),
+        *(
+            [f"**Warning: {BY_IMAGE_WARNING}.**", ""]
+            if any(split.by == "image" for split in splits.values())
+            else []
+        ),
         *table(
             ("split", "part", "images", "lesions", *CODES),
             [line for file, split in splits.items() for line in _parts(file, rows, split)],
@@ -56,7 +60,7 @@ def describe(
         *_counts("Sex", Counter(row.sex for row in rows)),
         *_counts("Site", Counter(row.localization for row in rows)),
         *_counts("Diagnosis confirmed by", Counter(row.dx_type for row in rows)),
-        f"Files equal to the byte: {len(equal_files)} groups"
+        f"Byte-identical files: {len(equal_files)} groups"
         + (": " if equal_files else "")
         + "; ".join(
             ", ".join(f"{r.image_id} ({r.lesion_id}, {r.dx})" for r in group) for group in equal_files
@@ -71,7 +75,7 @@ def describe(
 
 
 def crossing_lesions(rows: Sequence[Row], split: Split) -> int:
-    """How many lesions lie in more than one part."""
+    """Count the lesions with images in more than one part."""
     parts: dict[str, set[str]] = {}
     for row in rows:
         parts.setdefault(row.lesion_id, set()).add(split[row.image_id])
@@ -79,7 +83,7 @@ def crossing_lesions(rows: Sequence[Row], split: Split) -> int:
 
 
 def crossing_pairs(pairs: Sequence[NearDuplicate], split: Mapping[str, str]) -> int:
-    """How many of the pairs have their images in two parts."""
+    """Count the pairs whose images are in two parts."""
     return sum(1 for pair in pairs if split[pair.first.image_id] != split[pair.second.image_id])
 
 
@@ -100,11 +104,11 @@ def _near_duplicates(splits: Mapping[str, Split], pairs: Sequence[NearDuplicate]
     differ = sum(1 for pair in pairs if pair.first.dx != pair.second.dx)
     crossing = sum(crossing_pairs(pairs, split) for split in splits.values())
     lines = [
-        "## One picture under two lesions",
+        "## Near-duplicates",
         "",
-        f"{len(pairs)} pairs of images of different lesions look like the same picture or spot, {differ} of "
-        f"them with different diagnoses; {crossing} lie in two parts of a split. A split by lesion keeps such"
-        " lesions together, dealt as the first one's class; the diagnoses themselves stay as they are.",
+        f"{len(pairs)} pairs of images of different lesions show the same spot, {differ} of them with "
+        f"different diagnoses; {crossing} lie in two parts of a split. A split by lesion keeps such lesions "
+        "in one part and counts them as the class of the first one. The diagnoses are not changed.",
         "",
     ]
     lines += table(
@@ -127,7 +131,7 @@ def _near_duplicates(splits: Mapping[str, Split], pairs: Sequence[NearDuplicate]
 
 
 def plot_data(path: Path, rows: Sequence[Row], split: Mapping[str, str]) -> None:
-    """Classes by part, ages, sexes and sites of a data set."""
+    """Plot the classes by part, ages, sexes and sites of a data set to the PNG file ``path``."""
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     axes = figure.subplots(2, 2)
     counts = Counter((row.dx, split[row.image_id]) for row in rows)
@@ -147,4 +151,4 @@ def plot_data(path: Path, rows: Sequence[Row], split: Mapping[str, str]) -> None
         found = Counter(getattr(row, field) for row in rows).most_common()
         axis.barh([name for name, _ in found][::-1], [n for _, n in found][::-1])
         axis.set(title=f"{field}", xlabel="images")
-    figure.savefig(path, **SIZE)
+    figure.savefig(path, **SAVE_OPTIONS)

@@ -1,9 +1,9 @@
-"""Lesion-grouped, stratified split into train, validation and test, kept in a file.
+"""Lesion-grouped, stratified split into train, validation and test, stored in a file.
 
-A lesion photographed several times must lie on one side only: a split by image flatters balanced
-accuracy by about 0.10 on this data. The same holds for one picture under two lesion ids, so such
-lesions are joined into one group first. A split by image can be made to measure that effect.
-The split and its file then say so; any other file with a lesion in two parts is refused.
+All images of a lesion must be in one part: on this data, a split by image raises balanced accuracy by about
+0.10. Lesions that share near-duplicate images form one group for the same reason. A split by image exists
+only to measure this leakage, and its file is marked as such. A file without the mark is rejected if a
+lesion has images in two parts.
 """
 
 import csv
@@ -21,20 +21,20 @@ from training.data.dataset import CODES, DataError, Row
 
 PARTS = ("train", "validation", "test")
 SplitBy = Literal["lesion", "image"]
-FLATTERS = (
-    "split by image: photographs of one lesion lie in several parts, so every figure from this split "
-    "is too high; use it to measure that effect, never to judge a model"
+BY_IMAGE_WARNING = (
+    "split by image: images of one lesion are in several parts, so all metrics are too high; use this split "
+    "only to measure the leakage, never to evaluate a model"
 )
 _COLUMNS = ("image_id", "lesion_id", "dx", "part")
 
 
 @dataclass(frozen=True)
 class Split(Mapping[str, str]):
-    """Part by image_id.
+    """Maps each image_id to its part.
 
     Attributes:
-        parts: ``"train"``, ``"validation"`` or ``"test"`` by image_id.
-        by: ``"lesion"``, or ``"image"`` where lesions may lie in several parts.
+        parts: ``"train"``, ``"validation"`` or ``"test"``, by image_id.
+        by: ``"lesion"``, or ``"image"`` if images of one lesion may be in several parts.
     """
 
     parts: Mapping[str, str]
@@ -59,21 +59,20 @@ def make_split(
     duplicates: Iterable[Sequence[Row]] = (),
     by: SplitBy = "lesion",
 ) -> Split:
-    """Assign every image to a part, lesion by lesion, with the class shares kept.
+    """Assign every image to a part by lesion, with the same class shares in each part.
 
-    Within each class the groups are shuffled and dealt to test, then validation, until each has
-    its share of that class's images; the rest is train. Every class with at least three groups is
-    present in every part.
+    Within each class, the groups are shuffled and assigned to test, then to validation, until each has its
+    share of the class's images; the rest is train. Every class is present in every part.
 
     Args:
         rows: the data set.
-        seed: of the shuffle; the same seed and rows give the same split.
+        seed: seed of the shuffle; the same seed and rows give the same split.
         validation, test: shares of the images.
-        duplicates: groups of rows that show the same picture; their lesions are joined before the split.
-        by: ``"image"`` deals single images instead, duplicates or not.
+        duplicates: groups of rows that show the same picture; their lesions stay in one part.
+        by: ``"image"`` assigns single images instead and ignores ``duplicates``.
 
     Raises:
-        DataError: the shares leave nothing to train on, or a class has fewer than three lesions.
+        DataError: the shares leave no training images, or a class has fewer than three lesions.
     """
     if not (validation > 0 and test > 0 and validation + test < 1):
         raise DataError(
@@ -88,12 +87,12 @@ def make_split(
         total = sum(len(group) for group in of_class)
         order = [of_class[i] for i in rng.permutation(len(of_class))]
         for part, share in (("test", test), ("validation", validation)):
-            dealt = 0
-            while order and (dealt == 0 or dealt + len(order[-1]) / 2 <= share * total):
+            assigned = 0
+            while order and (assigned == 0 or assigned + len(order[-1]) / 2 <= share * total):
                 if len(order) == 1:  # the last group is for training
                     break
                 group = order.pop()
-                dealt += len(group)
+                assigned += len(group)
                 parts.update({row.image_id: part for row in group})
         parts.update({row.image_id: "train" for group in order for row in group})
     split = Split(parts, by)
@@ -102,7 +101,11 @@ def make_split(
 
 
 def check_split(rows: Sequence[Row], split: Split) -> None:
-    """Raise DataError unless every row has a part and, but in a split by image, no lesion crosses."""
+    """Check that every row has a part, and that a split by lesion has no lesion in two parts.
+
+    Raises:
+        DataError: it does not hold.
+    """
     part_of_lesion: dict[str, str] = {}
     for row in rows:
         part = split.get(row.image_id)
@@ -113,16 +116,18 @@ def check_split(rows: Sequence[Row], split: Split) -> None:
         known = part_of_lesion.setdefault(row.lesion_id, part)
         if known != part and split.by == "lesion":
             raise DataError(
-                f"split: lesion {row.lesion_id} lies in both {known} and {part}, and the split does not "
-                "say that it is one by image"
+                f"split: lesion {row.lesion_id} is in both {known} and {part}, but the split is not marked "
+                "as a split by image"
             )
 
 
 def write_split(path: Path, rows: Sequence[Row], split: Mapping[str, str]) -> None:
-    """Write ``image_id,lesion_id,dx,part``, one line an image; a split by image says so in each.
+    """Write a CSV file with the columns ``image_id,lesion_id,dx,part``, one line per image.
+
+    A split by image has the additional column ``split_by``.
 
     Args:
-        path: of the file; it is replaced.
+        path: the file; it is replaced.
         rows: the images to write.
         split: their parts; a mapping other than ``Split`` counts as a split by lesion.
     """
@@ -136,11 +141,11 @@ def write_split(path: Path, rows: Sequence[Row], split: Mapping[str, str]) -> No
 
 
 def read_split(path: Path, rows: Sequence[Row]) -> Split:
-    """The parts of ``rows`` from a split file, which may hold more images than those.
+    """Read the parts of ``rows`` from a split file, which may hold further images.
 
     Raises:
-        DataError: the file is missing or no split file, names an image twice, lacks one of ``rows``,
-            or has a lesion in two parts without saying that it is a split by image.
+        DataError: the file is missing or not a split file, names an image twice, lacks one of ``rows``,
+            or has a lesion in two parts without being marked as a split by image.
     """
     if not path.is_file():
         raise DataError(f"{path}: not found; `python -m training prepare` writes it")
@@ -159,7 +164,7 @@ def read_split(path: Path, rows: Sequence[Row]) -> Split:
         raise DataError(f"{path}: split_by is {', '.join(sorted(kinds))}, expected one of lesion, image")
     for row in rows:
         if row.image_id not in parts:
-            raise DataError(f"{path}: image {row.image_id} is missing; was it made for another data set?")
+            raise DataError(f"{path}: image {row.image_id} is missing; was the file made for other data?")
     used = {row.image_id: parts[row.image_id] for row in rows}
     split = Split(used, "image" if kinds == {"image"} else "lesion")
     check_split(rows, split)
@@ -167,14 +172,19 @@ def read_split(path: Path, rows: Sequence[Row]) -> Split:
 
 
 def rows_of(rows: Sequence[Row], split: Mapping[str, str], part: str) -> list[Row]:
-    """The rows of one part, in the order of ``rows``."""
+    """Return the rows of one part, in the order of ``rows``."""
     return [row for row in rows if split[row.image_id] == part]
 
 
 def lesion_groups(rows: Sequence[Row], duplicates: Iterable[Sequence[Row]] = ()) -> list[list[Row]]:
-    """Rows by lesion, with lesions that share a picture joined, also through others.
+    """Group rows by lesion, and join lesions that share a picture directly or through other lesions.
 
-    Groups come in the order of their first row, and rows within them in that of ``rows``.
+    Args:
+        rows: the images.
+        duplicates: groups of rows that show the same picture.
+
+    Returns:
+        The groups in the order of their first row; the rows of a group in the order of ``rows``.
     """
     number = {lesion: index for index, lesion in enumerate(dict.fromkeys(row.lesion_id for row in rows))}
     pairs = [(number[same[0].lesion_id], number[row.lesion_id]) for same in duplicates for row in same[1:]]
@@ -188,9 +198,10 @@ def lesion_groups(rows: Sequence[Row], duplicates: Iterable[Sequence[Row]] = ())
 
 
 def groups_by_class(groups: Iterable[list[Row]]) -> dict[str, list[list[Row]]]:
-    """Groups by the diagnosis of their first image, in the order of ``CODES``; absent where none.
+    """Return the groups by the diagnosis of their first image, in the order of ``CODES``.
 
-    Only lesions joined over a shared picture can differ in it: then the first image's counts.
+    The images of a group differ in diagnosis only if it joins several lesions. Classes without groups are
+    absent.
     """
     by_class: dict[str, list[list[Row]]] = defaultdict(list)
     for group in groups:
@@ -199,7 +210,7 @@ def groups_by_class(groups: Iterable[list[Row]]) -> dict[str, list[list[Row]]]:
 
 
 def image_counts(parts: Mapping[str, Sequence[Row]]) -> tuple[dict[str, int], dict[str, int]]:
-    """Number of images and of lesions in each part."""
+    """Return the number of images and the number of lesions in each part."""
     images = {part: len(rows) for part, rows in parts.items()}
     lesions = {part: len({row.lesion_id for row in rows}) for part, rows in parts.items()}
     return images, lesions

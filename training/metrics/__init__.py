@@ -1,1 +1,1 @@
-"""Figures of predictions and their intervals."""
+"""Metrics of predictions, with bootstrap intervals."""

@@ -1,7 +1,7 @@
-"""A run's answers on one part of the data, in one ``.npz`` file: what every later comparison reads.
+"""Stores a run's predictions on one part of the data in a ``.npz`` file.
 
-``evaluate`` writes ``evaluation/validation.npz`` and ``evaluation/test.npz``. They hold numbers and
-names only, no image, and are read without pickle, so that a file from elsewhere runs no code.
+``evaluate`` writes ``evaluation/validation.npz`` and ``evaluation/test.npz``; comparisons read them. The
+files hold no images. They are read without pickle, so a file from an untrusted source cannot run code.
 """
 
 import zipfile
@@ -16,25 +16,29 @@ from training.metrics.scores import Predictions
 
 
 class PredictionsError(DermaserveError):
-    """A file of predictions is missing, damaged or not consistent in itself."""
+    """A file of predictions is missing, damaged or inconsistent."""
 
 
 @dataclass(frozen=True)
 class SavedPredictions:
-    """The contents of such a file; N images, K classes, M members.
+    """The contents of a file of predictions, for N images, K classes and M members.
 
     Attributes:
         image_id: str ``[N]``.
         lesion_id: str ``[N]``, the lesion of each image.
-        labels: int ``[N]``, the truth as an index into ``codes``.
-        probabilities: float ``[N, K]`` of the ensemble, calibrated.
-        decided: int ``[N]``, the class that the decision rule picks.
+        labels: int ``[N]``, the true class as an index into ``codes``.
+        probabilities: float ``[N, K]``, the ensemble's calibrated probabilities.
+        decided: int ``[N]``, the class that the decision rule selects.
         codes: the K class codes.
         malignant: bool ``[K]``.
-        threshold: of the malignancy probability.
-        members: the M names of the members that answer all K classes; M may be 0.
-        member_probabilities: float ``[M, N, K]``, each at the member's own temperature.
-        member_decided: int ``[M, N]``, the class that the decision rule picks for each member.
+        threshold: threshold of the malignancy probability.
+        members: names of the M members that predict all K classes; M may be 0.
+        member_probabilities: float ``[M, N, K]``, calibrated with each member's own temperature.
+        member_decided: int ``[M, N]``, the class that the decision rule selects for each member.
+
+    Raises:
+        PredictionsError: shapes do not match, values are out of range, there is no image, or an image
+            occurs twice.
     """
 
     image_id: np.ndarray
@@ -75,17 +79,17 @@ class SavedPredictions:
                 raise PredictionsError(f"{name}: expected 0 to {k - 1}, got {values.min()} to {values.max()}")
         for name in ("probabilities", "member_probabilities"):
             values = getattr(self, name)
-            if not ((values >= -1e-6) & (values <= 1 + 1e-6)).all():  # false for NaN, too
+            if not ((values >= -1e-6) & (values <= 1 + 1e-6)).all():  # also rejects NaN
                 raise PredictionsError(f"{name}: expected numbers from 0 to 1")
 
     @property
     def ensemble(self) -> Predictions:
-        """The run's answers, as ``scores`` reads them."""
+        """The ensemble's predictions."""
         return self._predictions(self.probabilities, self.decided)
 
     @property
     def by_member(self) -> dict[str, Predictions]:
-        """Each member's answers at its own temperature, under the run's decision rule and threshold."""
+        """Each member's predictions at its own temperature, with the run's decision rule and threshold."""
         return {
             name: self._predictions(self.member_probabilities[index], self.member_decided[index])
             for index, name in enumerate(self.members)
@@ -109,19 +113,19 @@ def save_predictions(
     ensemble: Predictions,
     members: Mapping[str, Predictions] | None = None,
 ) -> SavedPredictions:
-    """Write the answers on one part to ``path``, whole or not at all.
+    """Write the predictions on one part to ``path``, atomically.
 
     Args:
         path: the ``.npz`` file; it is replaced.
         image_ids: the N images, in the order of the arrays.
-        ensemble: the run's answers.
-        members: by name; only those that answer the same K classes, so possibly none.
+        ensemble: the ensemble's predictions.
+        members: predictions of the members that predict all K classes, by name.
 
     Returns:
-        What ``load_predictions`` will read.
+        The contents of the file.
 
     Raises:
-        PredictionsError: shapes that do not fit each other, or values out of range.
+        PredictionsError: shapes do not match, or values are out of range.
     """
     members = members or {}
     n, k = ensemble.probabilities.shape
@@ -140,7 +144,7 @@ def save_predictions(
         member_decided=np.array([m.decided for m in by_member], dtype=np.int64).reshape(len(by_member), n),
     )
     arrays = {field.name: np.asarray(getattr(saved, field.name)) for field in fields(saved)}
-    arrays["members"] = np.array(saved.members, dtype=str)  # also if there are no members
+    arrays["members"] = np.array(saved.members, dtype=str)  # an empty array would be float
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as stream:
@@ -150,22 +154,22 @@ def save_predictions(
 
 
 def load_predictions(path: Path) -> SavedPredictions:
-    """Read what ``save_predictions`` wrote.
+    """Read a file that ``save_predictions`` wrote.
 
     Raises:
-        PredictionsError: there is no such file, it cannot be read, or its arrays do not fit each other.
+        PredictionsError: the file is missing, cannot be read, lacks an array, or is inconsistent.
     """
     if not path.is_file():
         raise PredictionsError(f"{path}: no predictions; `python -m training evaluate` writes them")
     names = {field.name for field in fields(SavedPredictions)}
     try:
-        # np.load leaves a file that it opened itself open when it is damaged, and takes a bare array.
+        # Given a path, np.load leaks the open file if the archive is damaged, and accepts a plain .npy file.
         with path.open("rb") as stream, zipfile.ZipFile(stream):
             stream.seek(0)
             archive = np.load(stream, allow_pickle=False)
             found = {name: archive[name] for name in names & set(archive.files)}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise PredictionsError(f"{path}: no readable file of predictions ({error})") from error
+        raise PredictionsError(f"{path}: not a readable file of predictions ({error})") from error
     if missing := names - set(found):
         raise PredictionsError(f"{path}: arrays missing: {', '.join(sorted(missing))}")
     try:

@@ -1,12 +1,12 @@
-"""The figures by which a model is judged, with bootstrap intervals.
+"""Metrics of a model, with bootstrap intervals.
 
-All figures but those whose names end in ``_argmax`` are of the label that the API returns: the class that
-the decision rule picks. ``_argmax`` means the most probable class. The accuracy is called ``accuracy_rule``,
-because ``accuracy`` was that of the most probable class up to bundle 1.2.1. ECE and log loss are of the
-probabilities.
+Metrics whose names end in ``_argmax`` evaluate the most probable class. All other metrics of labels evaluate
+the class that the decision rule selects, which is the label that the API returns. Its accuracy is called
+``accuracy_rule``, because ``accuracy`` meant that of the most probable class up to bundle 1.2.1. ECE and log
+loss evaluate the probabilities.
 
-Every figure is computed for many weightings of the images at once, one per row: scikit-learn gives
-the same figures, but takes half a minute for the bootstrap that takes a second here.
+Each metric is computed for many weightings of the images at once, one per row. scikit-learn gives the same
+values, but needs half a minute for the bootstrap that takes a second here.
 """
 
 from collections.abc import Mapping
@@ -18,24 +18,24 @@ from models.predictive import PREVALENCE
 from training.metrics.bootstrap import interval, lesion_weights, mirrored_interval
 
 FORMER_ACCURACY_ARGMAX = "accuracy"
-"""What manifests up to bundle 1.2.1 call ``accuracy_argmax``."""
+"""Name of ``accuracy_argmax`` in manifests up to bundle 1.2.1."""
 
 _ECE_BINS = 15
-_ROWS_AT_ONCE = 100  # keeps the products of weights and images within the processor's caches
+_CHUNK_ROWS = 100  # keeps the products of weights and images in the processor's caches
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's answers on one part of the data.
+    """A model's predictions on one part of the data, for N images and K classes.
 
     Attributes:
         probabilities: float ``[N, K]``.
-        decided: int ``[N]``, the decision rule's class.
-        labels: int ``[N]``, the truth.
+        decided: int ``[N]``, the class that the decision rule selects.
+        labels: int ``[N]``, the true class.
         lesions: str ``[N]``, the lesion of each image.
         codes: the K class codes.
         malignant: bool ``[K]``.
-        threshold: of the malignancy probability.
+        threshold: threshold of the malignancy probability.
     """
 
     probabilities: np.ndarray
@@ -47,7 +47,7 @@ class Predictions:
     threshold: float
 
     def take(self, index: np.ndarray) -> "Predictions":
-        """The same for the images ``index``."""
+        """Return the predictions for the images ``index``."""
         return Predictions(
             self.probabilities[index],
             self.decided[index],
@@ -60,16 +60,16 @@ class Predictions:
 
 
 def scores(predictions: Predictions) -> dict[str, float]:
-    """All figures.
+    """Return all defined metrics by name.
 
-    A class without an image has no recall, and counts in no mean over classes; one without a
-    positive or a negative has no AUC. ``micro_f1`` pools the decisions of all classes; as every
-    image has one label and one decision, it equals ``accuracy_rule``.
+    Means over classes leave out classes without images. An AUC is undefined, and absent, without positive or
+    without negative images. ``micro_f1`` pools the decisions of all classes; it equals ``accuracy_rule``,
+    because each image has one label and one decision.
     """
-    one_each = np.ones((1, len(predictions.labels)))
+    unweighted = np.ones((1, len(predictions.labels)))
     return {
         name: float(values[0])
-        for name, values in weighted_scores(predictions, one_each).items()
+        for name, values in weighted_scores(predictions, unweighted).items()
         if not np.isnan(values[0])
     }
 
@@ -77,41 +77,46 @@ def scores(predictions: Predictions) -> dict[str, float]:
 def bootstrap(
     predictions: Predictions, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """Each figure with its 95 % interval, as ``{"value", "low", "high"}``.
+    """Return each metric with its 95 % interval, as ``{"value", "low", "high"}``.
 
-    Lesions are resampled within their class, see ``lesion_weights``. ``with_intervals`` says which kind of
-    interval a figure has.
+    Lesions are resampled within their class, see ``lesion_weights``. ``with_intervals`` states the kind of
+    interval.
     """
     weights = lesion_weights(predictions.labels, predictions.lesions, resamples=resamples, seed=seed)
-    rows = [weights[start : start + _ROWS_AT_ONCE] for start in range(0, resamples, _ROWS_AT_ONCE)]
-    parts = [weighted_scores(predictions, chunk) for chunk in rows]
-    drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return with_intervals(predictions, scores(predictions), drawn)
+    chunks = [weights[start : start + _CHUNK_ROWS] for start in range(0, resamples, _CHUNK_ROWS)]
+    parts = [weighted_scores(predictions, chunk) for chunk in chunks]
+    resampled = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return with_intervals(predictions, scores(predictions), resampled)
 
 
 def with_intervals(
-    predictions: Predictions, values: Mapping[str, float], drawn: Mapping[str, np.ndarray]
+    predictions: Predictions, values: Mapping[str, float], resampled: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, float]]:
-    """Figures with their intervals: ECE's is mirrored, a share of 0 or 1 has Wilson's over its lesions.
+    """Return metrics with intervals: mirrored for ECE, Wilson's for shares of 0 or 1, else percentiles.
 
     Args:
-        predictions: that the figures are of.
-        values: the figures, by name.
-        drawn: the same ``[B]`` of B resamples.
+        predictions: the predictions that the metrics evaluate.
+        values: the metrics by name.
+        resampled: ``[B]`` by name, the metrics on B resamples.
     """
     lesions = _lesion_counts(predictions)
     return {
-        name: mirrored_interval(value, drawn[name])
+        name: mirrored_interval(value, resampled[name])
         if name == "ece"
-        else interval(value, drawn[name], lesions=lesions.get(name))
+        else interval(value, resampled[name], lesions=lesions.get(name))
         for name, value in values.items()
     }
 
 
 def weighted_scores(predictions: Predictions, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """All figures ``[B]`` for each row of ``weights`` ``[B, N]``: how often each image counts.
+    """Return all metrics for each weighting of the images.
 
-    NaN stands where a figure is not defined.
+    Args:
+        predictions: the predictions of N images.
+        weights: ``[B, N]``, how often each image counts.
+
+    Returns:
+        ``[B]`` by name, NaN where a metric is undefined.
     """
     p, labels, decided = predictions.probabilities, predictions.labels, predictions.decided
     classes = np.arange(len(predictions.codes))
@@ -119,17 +124,17 @@ def weighted_scores(predictions: Predictions, weights: np.ndarray) -> dict[str, 
     total = weights.sum(axis=1)
     support = weights @ truth
     most_probable = p.argmax(axis=1)
-    said = weights @ (decided[:, None] == classes)
-    right = weights @ (truth & (decided == labels)[:, None])
-    right_argmax = weights @ (truth & (most_probable == labels)[:, None])
-    precision = _ratio(right, said, otherwise=0.0)
-    recall = _ratio(right, support, otherwise=0.0)
-    f1 = _ratio(2 * right, said + support, otherwise=0.0)
+    predicted = weights @ (decided[:, None] == classes)
+    correct = weights @ (truth & (decided == labels)[:, None])
+    correct_argmax = weights @ (truth & (most_probable == labels)[:, None])
+    precision = _ratio(correct, predicted, otherwise=0.0)
+    recall = _ratio(correct, support, otherwise=0.0)
+    f1 = _ratio(2 * correct, predicted + support, otherwise=0.0)
     present = support > 0
     log_p = np.log(p[np.arange(len(labels)), labels] + 1e-12)
-    figures = {
+    metrics = {
         "balanced_accuracy": _mean_over(recall, present),
-        "balanced_accuracy_argmax": _mean_over(_ratio(right_argmax, support, otherwise=0.0), present),
+        "balanced_accuracy_argmax": _mean_over(_ratio(correct_argmax, support, otherwise=0.0), present),
         "accuracy_argmax": weights @ (most_probable == labels) / total,
         "accuracy_rule": weights @ (decided == labels) / total,
         "macro_precision": _mean_over(precision, present),
@@ -142,16 +147,22 @@ def weighted_scores(predictions: Predictions, weights: np.ndarray) -> dict[str, 
     }
     areas = np.stack([_auc(p[:, c], labels == c, weights) for c in classes], axis=1)
     for index, code in enumerate(predictions.codes):
-        figures[f"precision_{code}"] = precision[:, index]
-        figures[f"recall_{code}"] = recall[:, index]
-        figures[f"f1_{code}"] = f1[:, index]
-        figures[f"auc_{code}"] = areas[:, index]
-    figures["macro_auc"] = _mean_over(areas, ~np.isnan(areas))
-    return figures | _malignancy(predictions, weights)
+        metrics[f"precision_{code}"] = precision[:, index]
+        metrics[f"recall_{code}"] = recall[:, index]
+        metrics[f"f1_{code}"] = f1[:, index]
+        metrics[f"auc_{code}"] = areas[:, index]
+    metrics["macro_auc"] = _mean_over(areas, ~np.isnan(areas))
+    return metrics | _malignancy(predictions, weights)
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = _ECE_BINS) -> float:
-    """ECE of the most probable class over equal-width bins (Guo et al., ICML 2017, eq. 3)."""
+    """Return the ECE of the most probable class over equal-width bins (Guo et al., ICML 2017, eq. 3).
+
+    Args:
+        probabilities: float ``[N, K]``.
+        labels: int ``[N]``.
+        bins: number of bins of [0, 1].
+    """
     return float(_calibration_error(probabilities, labels, np.ones((1, len(labels))), bins)[0])
 
 
@@ -169,9 +180,9 @@ def _malignancy(predictions: Predictions, weights: np.ndarray) -> dict[str, np.n
 
 
 def _lesion_counts(predictions: Predictions) -> dict[str, int]:
-    """The number of lesions that each figure from 0 to 1 rests on.
+    """Return the number of lesions on which each share is based.
 
-    A mean over classes rests on its rarest class, an area under the curve on the rarer of both sides.
+    A mean over classes counts as based on its rarest class, an AUC on the rarer of positives and negatives.
     """
     labels, decided = predictions.labels, predictions.decided
 
@@ -207,15 +218,15 @@ def _calibration_error(
     confidence = probabilities.max(axis=1)
     excess = (probabilities.argmax(axis=1) == labels) - confidence
     index = np.minimum((confidence * bins).astype(int), bins - 1)
-    # |accuracy - confidence| of a bin times its share is the bin's sum of excesses over all images.
-    of_bin = (index[:, None] == np.arange(bins)) * excess[:, None]
-    return np.asarray(np.abs(weights @ of_bin).sum(axis=1) / weights.sum(axis=1))
+    # A bin's share of the images times |accuracy − confidence| is its |sum of excesses| over N.
+    by_bin = (index[:, None] == np.arange(bins)) * excess[:, None]
+    return np.asarray(np.abs(weights @ by_bin).sum(axis=1) / weights.sum(axis=1))
 
 
 def _auc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve ``[B]``: how often a positive scores above a negative; ties count half."""
+    """Return the area under the ROC curve ``[B]``: P(positive scores above negative); ties count half."""
     order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))  # of each run of equal scores
+    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))  # first index of each distinct score
     ordered = weights[:, order]
     positives = np.add.reduceat(ordered * positive[order], starts, axis=1)
     negatives = np.add.reduceat(ordered * ~positive[order], starts, axis=1)
@@ -225,12 +236,12 @@ def _auc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.nda
 
 
 def _mean_over(values: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """The mean of each row over its entries that are present."""
+    """Return the mean of each row over the entries that are present."""
     return _ratio(np.where(present, values, 0.0).sum(axis=1), present.sum(axis=1))
 
 
 def _ratio(share: np.ndarray, whole: np.ndarray, *, otherwise: float = np.nan) -> np.ndarray:
-    """Their quotient, or ``otherwise`` where the whole is empty."""
+    """Return ``share / whole``, and ``otherwise`` where ``whole`` is 0."""
     quotient = np.full_like(share, otherwise)
     np.divide(share, whole, out=quotient, where=whole > 0)
     return quotient

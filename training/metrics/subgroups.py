@@ -1,6 +1,6 @@
-"""The model's figures by age, sex and body site, for groups with enough images.
+"""Metrics by age, sex and body site, for subgroups with enough images.
 
-Skin tone is not among the groups: the data does not label it.
+There are no subgroups by skin tone, because the data does not label it.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,23 +11,23 @@ import numpy as np
 from training.data.dataset import Row
 from training.metrics.scores import Predictions, bootstrap
 
-FEWEST_IMAGES = 30
-"""A smaller group is left out."""
+MIN_IMAGES = 30
+"""Subgroups with fewer images are left out."""
 
-FEWEST_OF_GROUP = 10
-"""Malignant images that a sensitivity needs, benign ones that a specificity needs; an AUC needs both."""
+MIN_POSITIVES = 10
+"""Minimum of malignant images for a sensitivity, of benign images for a specificity, of both for an AUC."""
 
-FEWEST_OF_CLASS = 5
-"""Images of every class that a balanced accuracy needs: a mean over fewer classes cannot be compared."""
+MIN_PER_CLASS = 5
+"""Minimum of images of every class for a balanced accuracy; a mean over fewer classes is not comparable."""
 
-FIGURES = (
+SUBGROUP_METRICS = (
     "balanced_accuracy",
     "accuracy_rule",
     "malignancy_sensitivity",
     "malignancy_specificity",
     "malignancy_auc",
 )
-"""What is measured of a group, as ``training.metrics.scores`` names it."""
+"""The metrics of a subgroup, by their names in ``training.metrics.scores``."""
 
 _SITES = {
     "head and neck": ("ear", "face", "neck", "scalp"),
@@ -36,57 +36,57 @@ _SITES = {
     "lower extremity": ("foot", "lower extremity"),
     "unknown": ("unknown",),
 }
-"""The general anatomic sites of the ISIC archive; acral and genital sites are too rare to stand alone."""
+"""General anatomic sites of the ISIC archive; acral and genital sites are too rare for a subgroup."""
 
 
 def age_band(row: Row) -> str:
-    """Ages in years, in three bands."""
+    """Return the age band in years: ``0-39``, ``40-59``, ``60+`` or ``unknown``."""
     if row.age is None:
         return "unknown"
     return "0-39" if row.age < 40 else "40-59" if row.age < 60 else "60+"
 
 
 def site(row: Row) -> str:
-    """The general anatomic site."""
+    """Return the general anatomic site, ``unknown`` or ``other``."""
     return next((name for name, parts in _SITES.items() if row.localization in parts), "other")
 
 
 FACTORS: dict[str, Callable[[Row], str]] = {"age": age_band, "sex": lambda row: row.sex, "site": site}
-"""What the groups differ in, and the group of an image."""
+"""Maps each factor to the function that gives an image's value."""
 
 
 def subgroups(
     predictions: Predictions, rows: Sequence[Row], *, resamples: int = 1000
 ) -> list[dict[str, Any]]:
-    """The manifest's ``subgroups``, by factor and value.
+    """Return the manifest's ``subgroups``, sorted by value within each factor.
 
     Args:
-        predictions: on the test part.
-        rows: of the same N images in the same order.
-        resamples: of the bootstrap.
+        predictions: predictions on the test part.
+        rows: the same N images in the same order.
+        resamples: number of bootstrap resamples.
 
     Returns:
-        For each group of at least ``FEWEST_IMAGES``: ``factor``, ``value``, ``images``, and ``metrics``
-        as ``{"value", "low", "high"}``, each only where its images suffice.
+        For each subgroup of at least ``MIN_IMAGES``: ``factor``, ``value``, ``images``, and ``metrics``,
+        each as ``{"value", "low", "high"}``. Metrics for which the subgroup is too small are left out.
     """
     found = []
     for factor, value_of in FACTORS.items():
         values = np.array([value_of(row) for row in rows])
         for value in np.unique(values):
             index = np.flatnonzero(values == value)
-            if len(index) < FEWEST_IMAGES:
+            if len(index) < MIN_IMAGES:
                 continue
             group = predictions.take(index)
-            figures = bootstrap(group, resamples=resamples)
-            metrics = {name: figures[name] for name in _supported(group)}
+            measured = bootstrap(group, resamples=resamples)
+            metrics = {name: measured[name] for name in _supported(group)}
             found.append({"factor": factor, "value": str(value), "images": len(index), "metrics": metrics})
     return found
 
 
 def _supported(group: Predictions) -> list[str]:
-    """The figures for which the group has enough images."""
+    """Return the metrics for which the group has enough images."""
     malignant = int(group.malignant[group.labels].sum())
-    positives, negatives = malignant >= FEWEST_OF_GROUP, len(group.labels) - malignant >= FEWEST_OF_GROUP
-    every_class = np.bincount(group.labels, minlength=len(group.codes)).min() >= FEWEST_OF_CLASS
+    positives, negatives = malignant >= MIN_POSITIVES, len(group.labels) - malignant >= MIN_POSITIVES
+    every_class = np.bincount(group.labels, minlength=len(group.codes)).min() >= MIN_PER_CLASS
     enough = (every_class, True, positives, negatives, positives and negatives)
-    return [name for name, supported in zip(FIGURES, enough, strict=True) if supported]
+    return [name for name, supported in zip(SUBGROUP_METRICS, enough, strict=True) if supported]

@@ -14,7 +14,7 @@ What differs from the deck's recipe, and why:
 - Crops are cut from the whole picture, not from its centre; their resolution, compression and colours vary.
 - The epoch is chosen by the macro loss, in which each class counts alike.
 
-Bundle 1.2.0 was trained by an earlier version of this recipe: see docs/training.md.
+Bundle 1.2.0 was trained by an earlier version of this recipe: see docs/training-log.md.
 """
 
 from training.recipe import Augmentation, MemberRecipe, Phase, Recipe
@@ -57,6 +57,6 @@ RECIPES = (
     Entry(
         RECIPE,
         "The shipped model: MobileNetV2 and EfficientNetB1, half and half, for a machine of two cores",
-        measured="see [training.md](training.md)",
+        measured="see [the training log](training-log.md)",
     ),
 )

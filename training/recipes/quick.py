@@ -3,7 +3,7 @@
     python -m training run --recipe quick --data DIR --out runs/NAME
 
 Not to be served: it compares, say, grey with colour or one split with another at a low cost. The figures of
-those comparisons are in docs/training.md.
+those comparisons are in docs/training-log.md.
 """
 
 from training.recipe import Augmentation, MemberRecipe, Phase, Recipe
@@ -33,6 +33,6 @@ RECIPES = (
     Entry(
         RECIPE,
         "MobileNetV2 at 96 pixels for four short epochs: minutes on two cores, to compare methods with",
-        measured="see [training.md](training.md)",
+        measured="see [the training log](training-log.md)",
     ),
 )

@@ -1,4 +1,4 @@
-"""What schemathesis cannot know from the OpenAPI document, loaded by schemathesis.toml."""
+"""Hooks for schemathesis: facts that the OpenAPI document does not contain. Loaded by schemathesis.toml."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ for _format, _media_type in ACCEPTED_FORMATS.items():
 
 @schemathesis.hook
 def before_load_schema(_: HookContext, raw_schema: dict[str, Any]) -> None:
-    """Say what the document, the same for every service, cannot: the classes, and that there are keys."""
+    """Add the facts of this server: the codes of its classes, and that keys are required."""
     for operations in raw_schema["paths"].values():
         for operation in operations.values():
             if "security" in operation:
@@ -37,7 +37,7 @@ def before_load_schema(_: HookContext, raw_schema: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def before_call(_: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
-    """Ask for an overlay with each class to explain: OpenAPI cannot say that one needs the other."""
+    """Set ``gradcam`` with each ``gradcam_class``, because OpenAPI cannot express that dependency."""
     asks = case.path == "/predict" and "gradcam_class" in (case.query or {})
     if asks and case.query.get("gradcam", False) in (False, "false"):
         case.query["gradcam"] = "true"
@@ -45,7 +45,7 @@ def before_call(_: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None
 
 @schemathesis.check
 def a_batch_says_what_is_no_image(_: CheckContext, response: Response, case: Case[Any]) -> None:
-    """A batch that breaks the document is refused, or has a problem for what is no image."""
+    """A batch that violates the document is refused, or has a problem for each part that is not an image."""
     negative = case.meta is not None and case.meta.generation.mode.is_negative
     if case.path == "/predict/batch" and negative and response.status_code == 200:
         results = response.json()["results"]

@@ -1,4 +1,4 @@
-"""Whatever is uploaded: the documented answer, and the next good request is answered as ever."""
+"""Bad uploads get the documented response, and the next good request succeeds."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("next_is_answered")
 
 
 def huge_png(side: int) -> bytes:
-    """A grey PNG of side x side pixels in a few kB, without ever holding its pixels."""
+    """Build a grey PNG of side x side pixels in a few kB, without its pixels in memory."""
     packer = zlib.compressobj(9)
     row = b"\0" * (side // 8 + 1)
     data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
@@ -95,7 +95,7 @@ def test_animated_webp_is_answered_from_its_first_frame_with_a_warning(client: C
     assert body["probabilities"] == still["probabilities"]
 
 
-def test_a_colour_profile_of_another_kind_of_picture_is_ignored_with_a_warning(
+def test_a_colour_profile_of_another_colour_space_is_ignored_with_a_warning(
     client: Client, lesion: Image.Image
 ) -> None:
     plain = client.post("/predict", content=encoded(lesion, "PNG"), headers=PNG).json()

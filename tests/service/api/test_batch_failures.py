@@ -15,7 +15,7 @@ METRIC = "dermaserve_image_problems_total problem={} status={}"
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, *errors: Exception | None) -> None:
-    """Let each image in turn meet an error, or be answered."""
+    """Make each image in turn fail with an error, or succeed for None."""
     real, turns = Classifier.classify, iter(errors)
 
     async def classify(self: Classifier, *args: Any, **options: Any) -> Any:
@@ -46,7 +46,7 @@ def fresh(tiny: Path) -> Any:
         ([InferenceFailed("x"), InferenceFailed("y")], 500, "internal-error", None),
     ],
 )
-def test_a_batch_that_the_service_fails_as_a_whole_is_that_failure(
+def test_a_batch_gets_the_failure_if_the_service_fails_on_every_image(
     fresh: Client,
     jpeg: bytes,
     monkeypatch: pytest.MonkeyPatch,
@@ -63,7 +63,7 @@ def test_a_batch_that_the_service_fails_as_a_whole_is_that_failure(
     assert sum(v for k, v in counted.items() if k.startswith("dermaserve_image_problems_total")) == 2
 
 
-def test_a_batch_that_fails_in_part_has_its_answers_and_its_failures_are_counted(
+def test_a_batch_that_fails_in_part_has_predictions_and_counted_problems(
     fresh: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, NoMemory(), None, NotReady("Later.", reason="draining", retry_after=5))
@@ -76,7 +76,7 @@ def test_a_batch_that_fails_in_part_has_its_answers_and_its_failures_are_counted
         assert counted[METRIC.format(kind, status)] == 1
 
 
-def test_a_damaged_image_keeps_the_answer_of_a_batch_that_else_fails(
+def test_a_batch_with_a_damaged_image_and_failures_has_a_result_for_each(
     fresh: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, NoMemory())
@@ -85,7 +85,7 @@ def test_a_damaged_image_keeps_the_answer_of_a_batch_that_else_fails(
     assert [result["status"] for result in answer.json()["results"]] == [422, 503]
 
 
-def test_an_image_alone_is_counted_like_one_of_a_batch(
+def test_failures_of_single_images_and_of_batches_are_counted_alike(
     fresh: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert samples(fresh)[METRIC.format("overloaded", 503)] == 0  # from 0 on, for rates

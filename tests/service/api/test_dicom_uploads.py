@@ -1,4 +1,4 @@
-"""DICOM through the API: answered as any image, and nothing of a patient in answer or log."""
+"""DICOM files through the API: they are classified like other images, and no patient data leaks."""
 
 import logging
 from pathlib import Path
@@ -31,7 +31,7 @@ def said(client: Client, content: bytes, headers: dict[str, str]) -> Any:
 
 
 @pytest.mark.parametrize("headers", [DICOM, JPEG], ids=["as DICOM", "as JPEG"])
-def test_a_photograph_is_answered_as_the_same_picture_in_a_png(
+def test_a_photograph_gets_the_prediction_of_the_same_pixels_in_a_png(
     client: Client, picture: Image.Image, headers: dict[str, str]
 ) -> None:
     answer = said(client, dicom_file(picture), headers)
@@ -40,12 +40,12 @@ def test_a_photograph_is_answered_as_the_same_picture_in_a_png(
     assert answer["warnings"] == expected["warnings"] == []
 
 
-def test_frames_and_burnt_in_text_are_warned_of(client: Client, picture: Image.Image) -> None:
+def test_several_frames_and_burned_in_text_give_warnings(client: Client, picture: Image.Image) -> None:
     answer = said(client, dicom_file(picture, frames=2, BurnedInAnnotation="YES"), DICOM)
     assert [warning["code"] for warning in answer["warnings"]] == ["multiple_frames", "burned_in_annotation"]
 
 
-def test_it_may_be_a_part_and_one_of_several(client: Client, picture: Image.Image) -> None:
+def test_a_dicom_file_may_be_a_multipart_part_and_in_a_batch(client: Client, picture: Image.Image) -> None:
     parts = [
         ("files", ("1", dicom_file(picture), "application/dicom")),
         ("files", ("2", b"DICM", "image/png")),
@@ -65,14 +65,14 @@ def test_it_may_be_a_part_and_one_of_several(client: Client, picture: Image.Imag
     ],
     ids=lambda value: str(value),
 )
-def test_others_are_refused(
+def test_other_dicom_files_are_refused(
     client: Client, picture: Image.Image, changes: dict[str, Any], status: int, kind: str
 ) -> None:
     data = dicom_file(picture, jpeg=encoded(picture, "JPEG") if status == 413 else None, **changes)
     assert_problem(client.post("/predict", content=data, headers=DICOM), status, kind)
 
 
-def test_no_name_reaches_an_answer_or_the_log(
+def test_names_of_patients_are_in_no_response_and_no_log(
     client: Client, picture: Image.Image, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = dicom_file(picture)
@@ -83,11 +83,13 @@ def test_no_name_reaches_an_answer_or_the_log(
             assert not [secret for secret in SECRETS if secret in text]
 
 
-def test_the_page_offers_what_is_read(client: Client) -> None:
+def test_the_page_accepts_the_formats_that_the_service_reads(client: Client) -> None:
     assert ",application/dicom,.dcm" in client.get("/").text
 
 
-def test_without_the_extra_nothing_offers_dicom(tmp_path: Path, tiny: Path, picture: Image.Image) -> None:
+def test_without_the_extra_the_service_does_not_list_dicom(
+    tmp_path: Path, tiny: Path, picture: Image.Image
+) -> None:
     # Run at the start of this process and of those that decode, which get the paths of this one.
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['pydicom'] = None")
     with process(tmp_path, tiny, options={"env": {"PYTHONPATH": str(tmp_path)}}) as server:

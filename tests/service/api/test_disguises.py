@@ -1,4 +1,4 @@
-"""Files that are not what they seem: bombs that are small until they are opened, and two in one."""
+"""Decompression bombs, and files with data of two formats."""
 
 import struct
 import zlib
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("next_is_answered")
 
 
 def with_chunk(image: Image.Image, name: bytes, content: bytes) -> bytes:
-    """A PNG of ``image`` with one more chunk behind its header."""
+    """Encode ``image`` as a PNG with one more chunk after its header."""
     png = encoded(image, "PNG")
     return png[:33] + png_chunk(name, content) + png[33:]
 
@@ -53,7 +53,7 @@ def huge_tiff(image: Image.Image) -> bytes:
 
 
 @pytest.mark.parametrize("huge", [huge_jpeg, huge_bmp, huge_webp, huge_tiff])
-def test_sizes_are_believed_before_anything_is_decoded(
+def test_an_announced_size_over_the_limit_is_413_before_decoding(
     client: Client, lesion: Image.Image, huge: Callable[[Image.Image], bytes]
 ) -> None:
     response = client.post("/predict", content=huge(lesion), headers=JPEG)
@@ -63,14 +63,14 @@ def test_sizes_are_believed_before_anything_is_decoded(
 @pytest.mark.parametrize(
     ("name", "head"), [(b"zTXt", b"Comment\0\0"), (b"iTXt", b"Comment\0\1\0\0\0"), (b"iCCP", b"icc\0\0")]
 )
-def test_texts_and_profiles_that_swell_are_not_opened(
+def test_metadata_that_decompresses_to_a_huge_size_is_422(
     client: Client, lesion: Image.Image, name: bytes, head: bytes
 ) -> None:
     response = client.post("/predict", content=with_chunk(lesion, name, head + SWELLING), headers=JPEG)
     assert_problem(response, 422, "corrupt-image")
 
 
-def test_pixels_beyond_those_announced_are_ignored(client: Client, lesion: Image.Image) -> None:
+def test_pixels_beyond_the_announced_size_are_ignored(client: Client, lesion: Image.Image) -> None:
     png = encoded(lesion, "PNG")
     bomb = png[:33] + png_chunk(b"IDAT", SWELLING) + png_chunk(b"IEND", b"")
     black = encoded(Image.new("RGB", lesion.size), "PNG")
@@ -87,7 +87,7 @@ def test_pixels_beyond_those_announced_are_ignored(client: Client, lesion: Image
         b"<?php system($_GET[0]); ?>",
     ],
 )
-def test_what_is_hung_behind_an_image_changes_nothing(
+def test_data_after_an_image_is_ignored(
     client: Client, lesion: Image.Image, jpeg: bytes, behind: bytes
 ) -> None:
     for image in (jpeg, encoded(lesion, "PNG")):
@@ -114,7 +114,7 @@ def test_what_is_hung_behind_an_image_changes_nothing(
         b"\x7fELF",
     ],
 )
-def test_another_format_in_front_of_an_image_is_415(client: Client, jpeg: bytes, front: bytes) -> None:
+def test_data_of_another_format_before_an_image_is_415(client: Client, jpeg: bytes, front: bytes) -> None:
     for content_type in ("image/jpeg", "image/png"):
         response = client.post("/predict", content=front + jpeg, headers={"content-type": content_type})
         assert_problem(response, 415, "unsupported-image")

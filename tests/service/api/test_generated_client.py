@@ -1,4 +1,4 @@
-"""A client generated from the committed OpenAPI document talks to the live service."""
+"""A client generated from the committed OpenAPI document, against a live service."""
 
 import importlib
 import io
@@ -22,7 +22,7 @@ TOKEN = new_token()
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The package, generated with the committed configuration and importable while the tests run."""
+    """The package generated with the committed configuration, importable while the tests run."""
     folder = tmp_path_factory.mktemp("generated")
     done = subprocess.run(
         [
@@ -62,7 +62,7 @@ def _client(url: str, token: str) -> Any:
 
 
 @pytest.mark.usefixtures("generated")
-def test_its_calls_are_answered_as_the_document_says(service: Process, jpeg: bytes) -> None:
+def test_the_generated_client_gets_responses_of_the_documented_types(service: Process, jpeg: bytes) -> None:
     with _client(service.url, TOKEN) as client:
         _try_everything(client, jpeg)
     with _client(service.url, new_token()) as client:
@@ -72,7 +72,7 @@ def test_its_calls_are_answered_as_the_document_says(service: Process, jpeg: byt
 
 
 @pytest.mark.usefixtures("generated")
-def test_it_tells_how_long_to_wait(service: Process, jpeg: bytes) -> None:
+def test_the_generated_client_gets_retry_after(service: Process, jpeg: bytes) -> None:
     predict = _part("api.images.predict").sync_detailed
     with _client(service.url, TOKEN) as client:
         answers = (predict(client=client, body=_file(jpeg)) for _ in range(17))  # one more than the burst

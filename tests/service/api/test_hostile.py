@@ -12,7 +12,7 @@ from tests.long.hostile import run
 
 
 @pytest.mark.parametrize("keys", [False, True], ids=["anonymous", "with keys"])
-def test_good_requests_are_right_whatever_the_others_send(tiny: Path, keys: bool) -> None:
+def test_good_requests_get_right_results_during_attacks(tiny: Path, keys: bool) -> None:
     files = image_files(seed=1, folder=None, small=True)
     result, _, _ = run(tiny, requests=150, clients=8, seed=7, keys=keys, files=files)
     assert not result.faults, "\n".join([*result.faults, result.table()])
@@ -21,7 +21,7 @@ def test_good_requests_are_right_whatever_the_others_send(tiny: Path, keys: bool
 
 
 def test_attacks_are_the_same_for_the_same_seed() -> None:
-    """So that one that broke something can be sent again."""
+    """An attack that broke something can then be repeated."""
     arsenal = Arsenal([data for _, data in image_files(seed=1, folder=None, small=True)], key="k")
     for kind in KINDS:
         one, other = (attack(Random(3), arsenal, kind) for _ in range(2))

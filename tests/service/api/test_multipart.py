@@ -1,4 +1,4 @@
-"""Forms built to confuse: each gets its answer without much work, and the next good one is answered."""
+"""Confusing multipart bodies get a quick response, and the next good request succeeds."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def part(headers: bytes, content: bytes) -> bytes:
 
 
 def nested(levels: int, content: bytes) -> bytes:
-    """A part in a part in a part …"""
+    """Build nested multipart bodies."""
     for level in range(levels):
         head = b"--in%d\r\nContent-Type: multipart/mixed; boundary=in%d\r\n\r\n" % (level, level - 1)
         content = head + content + b"\r\n--in%d--\r\n" % level
@@ -27,7 +27,7 @@ def nested(levels: int, content: bytes) -> bytes:
     ("parts", "detail"),
     [
         (part(OTHER, b"b") * 10_000, "more than 40 parts"),
-        (part(FILE, b"b") * 10_000, "More than 32 images"),
+        (part(FILE, b"b") * 10_000, "more than 32 images"),
         (part(FILE + b"".join(b"\r\nA%d: b" % n for n in range(1000)), b"b"), "malformed"),
         (part(FILE + b"\r\nA: " + b"b" * 1_000_000, b"b"), "malformed"),
         (part(b"A" * 1_000_000 + b": b", b"b"), "malformed"),
@@ -50,7 +50,7 @@ def test_forms_that_are_too_large_or_ambiguous_are_422(client: Client, parts: by
     assert detail in response.json()["detail"]
 
 
-def test_forms_in_forms_are_not_opened(client: Client, jpeg: bytes) -> None:
+def test_nested_multipart_bodies_are_not_parsed(client: Client, jpeg: bytes) -> None:
     inner = nested(200, jpeg)
     body = part(FILE + b"\r\nContent-Type: multipart/mixed; boundary=in199", inner) + b"--x--\r\n"
     headers = {"content-type": "multipart/form-data; boundary=x"}
@@ -72,7 +72,7 @@ def test_forms_in_forms_are_not_opened(client: Client, jpeg: bytes) -> None:
         b"; filename",
     ],
 )
-def test_names_of_files_mean_nothing(client: Client, jpeg: bytes, filename: bytes) -> None:
+def test_file_names_do_not_matter(client: Client, jpeg: bytes, filename: bytes) -> None:
     body = part(FILE + filename, jpeg) + b"--x--\r\n"
     headers = {"content-type": "multipart/form-data; boundary=x"}
     response = client.post("/predict", content=body, headers=headers)
@@ -92,7 +92,7 @@ def test_names_of_files_mean_nothing(client: Client, jpeg: bytes, filename: byte
         ("☃".encode(), "☃".encode()),
     ],
 )
-def test_unusual_boundaries_are_read(client: Client, jpeg: bytes, boundary: bytes, header: bytes) -> None:
+def test_unusual_boundaries_are_accepted(client: Client, jpeg: bytes, boundary: bytes, header: bytes) -> None:
     body = b"--" + boundary + b"\r\n" + FILE + b"\r\n\r\n" + jpeg + b"\r\n--" + boundary + b"--\r\n"
     headers = {b"content-type": b"multipart/form-data; boundary=" + header}
     assert client.post("/predict", content=body, headers=headers).status_code == 200
@@ -101,13 +101,13 @@ def test_unusual_boundaries_are_read(client: Client, jpeg: bytes, boundary: byte
 @pytest.mark.parametrize(
     "header", [b"", b'""', b'"', b"; boundary=y", b"y", b'"x', b"x; boundary=y", b"%78", b"y" * 8000]
 )
-def test_boundaries_other_than_those_of_the_body_are_422(client: Client, jpeg: bytes, header: bytes) -> None:
+def test_a_boundary_that_is_not_in_the_body_is_422(client: Client, jpeg: bytes, header: bytes) -> None:
     headers = {b"content-type": b"multipart/form-data; boundary=" + header}
     response = client.post("/predict", content=part(FILE, jpeg) + b"--x--\r\n", headers=headers)
     assert_problem(response, 422, "invalid-request")
 
 
-def test_a_form_may_follow_anything_and_be_followed_by_anything(client: Client, jpeg: bytes) -> None:
+def test_a_preamble_and_an_epilogue_are_ignored(client: Client, jpeg: bytes) -> None:
     headers = {"content-type": "multipart/form-data; boundary=x"}
     for body in (
         part(FILE, jpeg) + b"--x--\r\n" + b"z" * 1000,

@@ -1,4 +1,4 @@
-"""The OpenAPI document: complete, and the committed one is the code's own."""
+"""The OpenAPI document is complete, and the committed file is up to date."""
 
 import re
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_the_committed_document_is_what_the_code_generates() -> None:
     )
 
 
-def test_the_command_prints_it_whatever_the_settings_are(
+def test_the_command_prints_the_document_without_reading_settings(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DERMASERVE_PORT", "nonsense")
@@ -43,13 +43,13 @@ def test_the_command_prints_it_whatever_the_settings_are(
     assert capsys.readouterr().out == openapi_text()
 
 
-def test_it_is_served(client: Client) -> None:
+def test_the_document_is_served(client: Client) -> None:
     document = client.get("/openapi.json").json()
     assert {(path, method) for path, item in document["paths"].items() for method in item} == ROUTES
 
 
 @pytest.mark.parametrize("prefix", ["", "/clinic/skin"])
-def test_its_server_is_where_it_came_from(client: Client, prefix: str) -> None:
+def test_the_server_of_the_document_is_relative(client: Client, prefix: str) -> None:
     (server,) = client.get("/openapi.json").json()["servers"]
     base = f"http://proxy.example{prefix}/"
     assert urljoin(f"{base}openapi.json", server["url"]) == base
@@ -89,7 +89,7 @@ def test_every_json_answer_has_an_example_that_its_schema_allows(client: Client)
 
 
 def _closed(node: Any) -> Any:
-    """The schema without room for members that it does not name, so that no example has one."""
+    """Forbid additional members in the schema, so that examples cannot have any."""
     if isinstance(node, list):
         return [_closed(item) for item in node]
     if not isinstance(node, dict):
@@ -122,7 +122,7 @@ def test_the_example_of_the_model_is_the_one_that_ships(shipped_bundle: Path) ->
 
 
 def _differences(example: Any, served: Any, where: str) -> list[str]:
-    """Where an example, which may leave members out and rounds, says something else."""
+    """The places where an example differs, apart from rounding and omitted members."""
     if isinstance(example, dict):
         parts = [(f"{where}.{key}", value, served.get(key)) for key, value in example.items()]
     elif isinstance(example, list) and example and isinstance(example[0], dict) and "factor" in example[0]:
@@ -138,7 +138,7 @@ def _differences(example: Any, served: Any, where: str) -> list[str]:
     return [line for place, left, right in parts for line in _differences(left, right, place)]
 
 
-def test_a_key_is_optional_but_for_administration(client: Client) -> None:
+def test_a_key_is_optional_except_for_admin_routes(client: Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     keyed = {path: next(iter(item.values())).get("security") for path, item in paths.items()}
     assert keyed.pop("/admin/reload") == [{"ApiKey": []}]
@@ -146,7 +146,7 @@ def test_a_key_is_optional_but_for_administration(client: Client) -> None:
     assert all(security == [{"ApiKey": []}, {}] for security in keyed.values())
 
 
-def test_every_operation_takes_a_request_id(client: Client) -> None:
+def test_every_operation_has_the_request_id_parameter(client: Client) -> None:
     document = client.get("/openapi.json").json()
     (shared,) = document["components"]["parameters"].values()
     assert (shared["name"], shared["in"]) == ("X-Request-ID", "header")
@@ -163,7 +163,7 @@ def test_parameters_have_plain_schemas(client: Client) -> None:
         assert "anyOf" not in schemas["gradcam_class"]
 
 
-def test_results_of_a_batch_are_told_apart_by_a_member(client: Client) -> None:
+def test_results_of_a_batch_have_a_discriminator(client: Client) -> None:
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     items = schemas["BatchPrediction"]["properties"]["results"]["items"]
     assert items["discriminator"]["propertyName"] == "kind"
@@ -182,7 +182,7 @@ def test_image_routes_offer_a_file_and_a_raw_body(client: Client) -> None:
         assert {"413", "415", "422", "503", "504"} < set(document["paths"][path]["post"]["responses"])
 
 
-def test_every_warning_is_named(client: Client) -> None:
+def test_the_document_lists_every_warning_code(client: Client) -> None:
     warning = client.get("/openapi.json").json()["components"]["schemas"]["ImageWarning"]
     named = set(re.findall(r"`(\w+)`", warning["properties"]["code"]["description"]))
     assert named == set(CODES)

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.bundle import Manifest
-from service.api.schemas import card_of
+from service.api.schemas import model_card_json
 from service.http.middleware import new_request_id
 from tests.service.app_client import Client, running
 from tests.service.conftest import JPEG
@@ -27,7 +27,7 @@ def samples(client: Client, headers: dict[str, str] | None = None) -> dict[str, 
     }
 
 
-def test_every_answer_carries_the_clients_request_id_if_it_is_sane(client: Client) -> None:
+def test_every_response_has_the_clients_request_id_if_it_is_valid(client: Client) -> None:
     for path in ("/livez", "/nothing", "/docs", "/predict"):
         assert client.get(path, headers={"x-request-id": "abc-1_2.3"}).headers["x-request-id"] == "abc-1_2.3"
 
@@ -86,7 +86,7 @@ def test_metrics_count_what_happened_by_route_template_and_status(
     assert not [name for name in after if "path/of" in name]
 
 
-def test_the_drawing_of_overlays_is_measured(jpeg: bytes, client: Client) -> None:
+def test_the_time_to_draw_overlays_is_measured(jpeg: bytes, client: Client) -> None:
     name = "dermaserve_overlay_duration_seconds_count"
     before = samples(client)[name]
     client.post("/predict", content=jpeg, headers=JPEG)
@@ -95,7 +95,7 @@ def test_the_drawing_of_overlays_is_measured(jpeg: bytes, client: Client) -> Non
     assert samples(client)[name] == before + 2
 
 
-def test_two_apps_in_one_process_share_no_metrics(tiny: object, jpeg: bytes, client: Client) -> None:
+def test_two_apps_in_one_process_have_separate_metrics(tiny: object, jpeg: bytes, client: Client) -> None:
     with running(client.runtime.settings.bundle) as other:
         other.post("/predict", content=jpeg, headers=JPEG)
         name = "dermaserve_requests_total route=/predict status=200"
@@ -105,13 +105,13 @@ def test_two_apps_in_one_process_share_no_metrics(tiny: object, jpeg: bytes, cli
         assert samples(client).get(name, 0) == mine
 
 
-def test_an_unforeseen_failure_is_a_500_whose_details_are_only_in_the_log(
+def test_an_unexpected_error_is_a_500_with_details_only_in_the_log(
     client: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the secret is in /etc/secret")
 
-    monkeypatch.setattr("service.api.images.read_image", broken)
+    monkeypatch.setattr("service.api.job.read_image", broken)
     with caplog.at_level(logging.ERROR):
         response = client.post("/predict", content=jpeg, headers=JPEG)
     assert response.status_code == 500
@@ -133,7 +133,7 @@ def test_requests_are_logged_with_route_and_status_but_not_their_path(
     assert "Doe" not in ours
 
 
-def test_who_scrapes_without_a_pause_does_not_keep_the_event_loop_busy(
+def test_continuous_scrapes_leave_the_event_loop_time_for_requests(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[float] = []
@@ -153,14 +153,14 @@ def test_who_scrapes_without_a_pause_does_not_keep_the_event_loop_busy(
         assert written[-1] >= begin  # never an older text than the question
 
 
-def test_the_model_card_is_written_once_for_a_model(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_card_is_built_once_per_model(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
 
     def counted(manifest: Manifest, provider: str) -> bytes:
         written.append(provider)
-        return card_of(manifest, provider)
+        return model_card_json(manifest, provider)
 
-    monkeypatch.setattr("service.api.images.card_of", counted)
+    monkeypatch.setattr("service.api.images.model_card_json", counted)
     with running(tiny) as client:
         assert len({client.get("/model").text for _ in range(3)}) == 1
     assert len(written) == 1

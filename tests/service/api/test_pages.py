@@ -1,4 +1,4 @@
-"""The pages for people: complete without any other host, under a strict policy."""
+"""The pages load nothing from other hosts and have a strict content security policy."""
 
 import re
 
@@ -9,11 +9,11 @@ from tests.service.app_client import Client
 ABSOLUTE = re.compile(
     r"""(?:src|href|action|from)\s*=?\s*["']?\s*(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import"""
 )
-"""Whatever would load from another host, in HTML, CSS or JavaScript."""
+"""Matches what would load from another host, in HTML, CSS or JavaScript."""
 
 
 def assets(client: Client, page: str) -> dict[str, str]:
-    """Every file that a page is made of, by address; scripts name further ones."""
+    """Return every file of a page by its address. Scripts import further files."""
     found: dict[str, str] = {}
     wanted = [page]
     while wanted:
@@ -39,7 +39,9 @@ def test_a_page_and_all_its_assets_come_from_this_process(client: Client, page: 
 
 
 @pytest.mark.parametrize("page", ["/", "/docs"])
-def test_a_page_may_load_nothing_from_elsewhere_and_run_no_inline_script(client: Client, page: str) -> None:
+def test_the_content_security_policy_forbids_other_hosts_and_inline_scripts(
+    client: Client, page: str
+) -> None:
     response = client.get(page)
     assert response.headers["content-type"].startswith("text/html")
     policy = response.headers["content-security-policy"]
@@ -52,7 +54,7 @@ def test_a_page_may_load_nothing_from_elsewhere_and_run_no_inline_script(client:
 
 
 @pytest.mark.parametrize("path", ["/static/page.js", "/static/page.css", "/static/swagger/swagger-ui.css"])
-def test_an_asset_is_asked_for_anew_so_that_no_two_versions_meet(client: Client, path: str) -> None:
+def test_assets_are_revalidated_so_that_versions_do_not_mix(client: Client, path: str) -> None:
     response = client.get(path)
     assert response.headers["cache-control"] == "no-cache"
     again = client.get(path, headers={"if-none-match": response.headers["etag"]})
@@ -62,23 +64,23 @@ def test_an_asset_is_asked_for_anew_so_that_no_two_versions_meet(client: Client,
 @pytest.mark.parametrize(
     "range_", ["bytes=0-1", "bytes=0-1,5-9", "bytes=9-1", "bytes=abc", "bytes=99999999-"]
 )
-def test_an_asset_is_sent_whole_whatever_range_is_asked_for(client: Client, range_: str) -> None:
+def test_range_requests_get_the_whole_asset(client: Client, range_: str) -> None:
     whole = client.get("/static/page.js")
     response = client.get("/static/page.js", headers={"range": range_})
     assert (response.status_code, response.content) == (200, whole.content)
 
 
-def test_the_document_is_written_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_openapi_document_is_built_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     first = client.get("/openapi.json")
     monkeypatch.setattr(client.app, "openapi", lambda: pytest.fail("written again"))
     assert client.get("/openapi.json").content == first.content
 
 
-def test_swagger_ui_asks_no_public_validator(client: Client) -> None:
+def test_swagger_ui_uses_no_public_validator(client: Client) -> None:
     assert "validatorUrl: null" in client.get("/static/docs.js").text
 
 
-def test_the_home_page_says_what_it_is_not_for(client: Client) -> None:
+def test_the_home_page_says_that_it_is_not_for_diagnosis(client: Client) -> None:
     assert "Research use only — not for diagnosis" in client.get("/").text
 
 

@@ -17,7 +17,7 @@ from tests.synthetic import encoded
 from tests.tiny_bundle import write_tiny_bundle
 
 
-def test_answers_as_the_contract_states(client: Client, jpeg: bytes) -> None:
+def test_a_prediction_has_the_documented_members(client: Client, jpeg: bytes) -> None:
     response = client.post("/predict", files={"file": ("a.jpg", jpeg, "image/jpeg")})
     assert response.status_code == 200, response.text
     body = response.json()
@@ -57,13 +57,13 @@ def test_raw_body_and_multipart_give_the_same_numbers(client: Client, jpeg: byte
     assert raw["probabilities"] == multipart["probabilities"]
 
 
-def test_different_images_get_different_answers(client: Client, jpeg: bytes) -> None:
+def test_different_images_get_different_probabilities(client: Client, jpeg: bytes) -> None:
     other = encoded(Image.new("RGB", (300, 300), (200, 40, 90)), "JPEG")
     answers = [client.post("/predict", content=data, headers=JPEG).json() for data in (jpeg, other)]
     assert answers[0]["probabilities"] != answers[1]["probabilities"]
 
 
-def test_gradcam_shows_the_predicted_class_unless_told_otherwise(client: Client, jpeg: bytes) -> None:
+def test_gradcam_explains_the_label_by_default(client: Client, jpeg: bytes) -> None:
     answer = client.post("/predict?gradcam=true", content=jpeg, headers=JPEG).json()
     assert answer["malignancy"]["flag"] == "benign"
     assert answer["gradcam"]["label"] == answer["prediction"]["label"]
@@ -84,7 +84,7 @@ def test_unknown_gradcam_class_is_refused_naming_the_known_ones(client: Client, 
 
 
 @pytest.mark.parametrize("query", ["gradcam_class=mel", "gradcam=false&gradcam_class=mel"])
-def test_a_class_to_explain_without_an_overlay_is_refused(client: Client, jpeg: bytes, query: str) -> None:
+def test_gradcam_class_without_gradcam_is_refused(client: Client, jpeg: bytes, query: str) -> None:
     response = client.post(f"/predict?{query}", content=jpeg, headers=JPEG)
     assert_problem(response, 422, "invalid-request")
     (fault,) = response.json()["errors"]
@@ -98,7 +98,7 @@ def test_a_bad_bool_is_refused_naming_the_parameter(client: Client, jpeg: bytes)
     assert response.json()["errors"] == [{"detail": "Expected true or false.", "parameter": "gradcam"}]
 
 
-def test_every_parameter_that_is_wrong_is_named(client: Client, jpeg: bytes) -> None:
+def test_every_wrong_parameter_is_named(client: Client, jpeg: bytes) -> None:
     path = f"/predict?gradcam=perhaps&gradcam_class={'x' * 65}"
     faults = client.post(path, content=jpeg, headers=JPEG).json()["errors"]
     assert [fault["parameter"] for fault in faults] == ["gradcam", "gradcam_class"]
@@ -134,7 +134,7 @@ def test_model_states_the_facts_of_the_manifest(client: Client, tiny: Path) -> N
     )
 
 
-def test_model_states_what_a_flag_is_worth_at_two_prevalences(tmp_path: Path) -> None:
+def test_model_has_predictive_values_at_two_prevalences(tmp_path: Path) -> None:
     figures = {"sensitivity": 0.9, "specificity": 0.6, "prevalence": 0.2}
     metrics = {f"malignancy_{name}": Interval(value=v, low=v, high=v) for name, v in figures.items()}
     with running(write_tiny_bundle(tmp_path, metrics=metrics).path) as client:
@@ -144,12 +144,12 @@ def test_model_states_what_a_flag_is_worth_at_two_prevalences(tmp_path: Path) ->
     assert few == pytest.approx({"prevalence": 0.05, "positive": 45 / 425, "negative": 570 / 575})
 
 
-def test_an_older_bundle_states_it_at_the_low_prevalence_alone(client: Client) -> None:
+def test_an_older_bundle_has_predictive_values_only_at_the_low_prevalence(client: Client) -> None:
     (few,) = client.get("/model").json()["predictive_values"]
     assert few == pytest.approx({"prevalence": 0.05, "positive": 45 / 520, "negative": 475 / 480})
 
 
-def test_gradcam_route_answers_a_picture_and_names_its_class(client: Client, jpeg: bytes) -> None:
+def test_the_gradcam_route_returns_an_overlay_and_names_its_class(client: Client, jpeg: bytes) -> None:
     response = client.post("/gradcam", files={"file": jpeg})
     assert response.headers["content-type"] == "image/png"
     predicted = client.post("/predict", files={"file": jpeg}).json()["prediction"]["label"]
@@ -160,14 +160,12 @@ def test_gradcam_route_answers_a_picture_and_names_its_class(client: Client, jpe
     assert "x-gradcam-empty" not in other.headers
 
 
-def test_an_overlay_of_nothing_says_so_in_a_header(
-    client: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_overlay_has_a_header(client: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OnnxSession, "run", lambda *_: said([1 / 7] * 7))
     assert client.post("/gradcam", content=jpeg, headers=JPEG).headers["x-gradcam-empty"] == "true"
 
 
-def test_batch_answers_in_order_and_a_bad_image_fails_alone(client: Client, jpeg: bytes) -> None:
+def test_batch_results_are_in_order_and_a_bad_image_fails_alone(client: Client, jpeg: bytes) -> None:
     other = encoded(Image.new("RGB", (300, 300), (200, 40, 90)), "PNG")
     parts = [("files", data) for data in (jpeg, b"no image", other, jpeg[:500], jpeg)]
     response = client.post("/predict/batch", files=parts)
@@ -182,7 +180,7 @@ def test_batch_answers_in_order_and_a_bad_image_fails_alone(client: Client, jpeg
     assert [r["kind"] for r in results] == kinds
 
 
-def test_a_batch_gives_each_file_name_back_and_logs_none(
+def test_a_batch_returns_file_names_and_does_not_log_them(
     client: Client, jpeg: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ["Jane Doe.jpg", "Müller%22.png", "C:\\scans\\Jane.jpg", "../x"]
@@ -199,13 +197,13 @@ def test_a_batch_gives_each_file_name_back_and_logs_none(
     assert "Jane" not in str([vars(record) for record in caplog.records])
 
 
-def test_an_empty_part_of_a_batch_is_its_own_problem(client: Client, jpeg: bytes) -> None:
+def test_an_empty_part_of_a_batch_gets_its_own_problem(client: Client, jpeg: bytes) -> None:
     parts = [("files", jpeg), ("files", b""), ("files", jpeg)]
     response = client.post("/predict/batch", files=parts)
     assert response.status_code == 200, response.text
     results = response.json()["results"]
     assert [r.get("status", 200) for r in results] == [200, 422, 200]
-    detail = "The part is empty; expected an image."
+    detail = "The part is empty. Expected an image."
     assert results[1]["detail"] == detail
     assert results[1]["errors"] == [{"detail": detail, "pointer": "#/files/1"}]
     alone = client.post("/predict/batch", files=[("files", b"")]).json()["results"]
@@ -222,7 +220,7 @@ def test_an_empty_part_of_a_batch_is_its_own_problem(client: Client, jpeg: bytes
         ("/predict/batch", [("files", b"x")] * 33, "#/files"),
     ],
 )
-def test_a_part_that_is_wrong_is_named(
+def test_a_wrong_part_is_named(
     client: Client, path: str, parts: list[tuple[str, bytes]], pointer: str
 ) -> None:
     response = client.post(path, files=parts)

@@ -27,7 +27,7 @@ KEYED = {
 IMAGES = {operation for operation in KEYED if operation[0] == "POST"} - {("POST", "/admin/reload")}
 
 
-def test_no_answer_contradicts_the_document(tmp_path: Path, tiny: Path) -> None:
+def test_responses_match_the_openapi_document(tmp_path: Path, tiny: Path) -> None:
     token = new_token()
     (tmp_path / "keys").write_text(line_of("tester", token, admin=True) + "\n")
     report = tmp_path / "report.har"
@@ -58,7 +58,7 @@ def test_no_answer_contradicts_the_document(tmp_path: Path, tiny: Path) -> None:
 
 
 def statuses(report: Path, url: str) -> dict[tuple[str, str], set[int]]:
-    """All statuses that each method and path was answered with, from an HTTP archive."""
+    """Return the statuses of each method and path in an HTTP archive."""
     found: dict[tuple[str, str], set[int]] = defaultdict(set)
     for entry in json.loads(report.read_text(encoding="utf-8"))["log"]["entries"]:
         path = entry["request"]["url"].removeprefix(url).partition("?")[0]

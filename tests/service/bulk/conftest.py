@@ -1,4 +1,4 @@
-"""Folders of images to be scored in this process, and what reads the rows that come of it."""
+"""Folders of images to score in this process, and readers of the rows."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ def images() -> list[bytes]:
 
 @pytest.fixture
 def folder(tmp_path: Path, images: list[bytes]) -> Path:
-    """Good and bad files, a folder in the folder, and what is no image."""
+    """A folder with good and bad files, a subfolder, and a file that is not an image."""
     folder = tmp_path / "in"
     (folder / "sub").mkdir(parents=True)
     for index, data in enumerate(images):

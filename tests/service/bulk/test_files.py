@@ -1,4 +1,4 @@
-"""What is taken from a folder, and how a path is written."""
+"""The files found in a folder, and the text of a path in rows."""
 
 import os
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from service.__main__ import main
-from service.bulk.files import find, path_text
+from service.bulk.files import find_files, path_text
 from tests.service.bulk.conftest import table
 
 
-def test_a_folder_without_images_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_images_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
     assert main(["predict", str(tmp_path)]) == 1
     errors = capsys.readouterr().err
@@ -18,21 +18,19 @@ def test_a_folder_without_images_is_said(tmp_path: Path, capsys: pytest.CaptureF
     assert "error: there is nothing to score" in errors
 
 
-def test_what_is_left_out_of_a_folder_is_counted(folder: Path) -> None:
+def test_skipped_files_and_folders_are_counted(folder: Path) -> None:
     (folder / "self").symlink_to(".")
-    found = find([str(folder)], recursive=False)
-    assert found.notes == [
-        f"{folder}: files left out, whose names are not those of images: 1",
-        f"{folder}: folders not entered, without --recursive: 2",
+    files = find_files([str(folder)], recursive=False)
+    assert files.notes == [
+        f"{folder}: skipped files without the name of an image: 1",
+        f"{folder}: skipped folders without --recursive: 2",
     ]
-    assert (
-        find([str(folder)], recursive=True).notes[1] == f"{folder}: folders not entered, which are links: 1"
-    )
+    assert find_files([str(folder)], recursive=True).notes[1] == f"{folder}: skipped folders behind links: 1"
 
 
-def test_a_file_that_is_named_twice_is_scored_once(folder: Path) -> None:
+def test_a_file_given_twice_is_scored_once(folder: Path) -> None:
     first = str(folder / "0.jpg")
-    assert find([first, str(folder), first], recursive=False).paths.count(first) == 1
+    assert find_files([first, str(folder), first], recursive=False).paths.count(first) == 1
 
 
 @pytest.mark.parametrize(
@@ -50,7 +48,7 @@ def test_a_file_that_is_named_twice_is_scored_once(folder: Path) -> None:
         (r"b\udcff.jpg", r"b\\udcff.jpg"),
     ],
 )
-def test_every_path_is_one_harmless_line_of_its_own(name: str, text: str) -> None:
+def test_the_text_of_a_path_is_one_unique_line_without_formulas(name: str, text: str) -> None:
     assert path_text(name) == text
 
 

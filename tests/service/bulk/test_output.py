@@ -1,4 +1,4 @@
-"""An output is gone on with where that is safe, and left alone where it is not."""
+"""A run resumes an output if that is safe, and otherwise leaves it unchanged."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.tiny_bundle import write_tiny_bundle
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
-def test_a_run_goes_on_where_another_was_cut_off_anywhere(name: str, folder: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_an_output_that_was_cut_off_anywhere(name: str, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / name
     command = ["predict", str(folder), "--output", str(output)]
     assert main(command) == 1
@@ -27,7 +27,7 @@ def test_a_run_goes_on_where_another_was_cut_off_anywhere(name: str, folder: Pat
 
 
 def comparable(path: Path) -> list[Any]:
-    """The rows, whose numbers may differ by what batches of another size sum."""
+    """Return the rows with tolerances, because sums depend on the size of batches."""
     if path.suffix == ".jsonl":
         return [json.loads(line, parse_float=near) for line in path.read_bytes().splitlines()]
     return [
@@ -44,7 +44,7 @@ def is_number(cell: str) -> bool:
     return True
 
 
-def test_rows_that_are_there_are_not_scored_again(
+def test_files_with_a_row_are_not_scored_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out.csv"
@@ -61,11 +61,11 @@ def test_rows_that_are_there_are_not_scored_again(
     assert main(["predict", str(folder), "--recursive", "--output", str(output)]) == 1
     assert read == [str(folder / "sub" / "0.png")]
     assert output.read_bytes().startswith(whole)
-    assert capsys.readouterr().err.endswith("12 files, 11 of them before: 3 could not be scored\n")
+    assert capsys.readouterr().err.endswith("12 files, 11 of them in earlier runs: 3 could not be scored\n")
 
 
 def refused(command: list[str], output: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """The reason; what is there is left as it was."""
+    """Run a command that must fail, check that the output is unchanged, and return the reason."""
     before = output.read_bytes()
     capsys.readouterr()
     assert main(command) == 2
@@ -76,7 +76,7 @@ def refused(command: list[str], output: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
-def test_another_model_or_other_columns_are_not_mixed(
+def test_rows_of_another_model_or_with_other_columns_are_refused(
     name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / name
@@ -84,7 +84,7 @@ def test_another_model_or_other_columns_are_not_mixed(
     assert main(command) == 1
     newer = write_tiny_bundle(tmp_path / "newer", version="0.0.2").path
     line = refused([*command, "--bundle", str(newer)], output, capsys)
-    assert "by tiny-test-bundle 0.0.1, this model is tiny-test-bundle 0.0.2" in line
+    assert "model tiny-test-bundle 0.0.1, but the current model is tiny-test-bundle 0.0.2" in line
     refused([*command, "--gradcam", str(tmp_path / "overlays")], output, capsys)
     refused([*command, "--format", "csv" if name.endswith("jsonl") else "jsonl"], output, capsys)
     assert main([*command, "--bundle", str(newer), "--overwrite"]) == 1
@@ -107,7 +107,7 @@ def test_another_model_or_other_columns_are_not_mixed(
     ],
 )
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
-def test_a_file_of_something_else_is_left_alone(
+def test_an_output_with_other_contents_is_left_unchanged(
     name: str, content: bytes, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / name
@@ -115,16 +115,18 @@ def test_a_file_of_something_else_is_left_alone(
     refused(["predict", str(folder), "--output", str(output)], output, capsys)
 
 
-def test_an_output_that_is_named_as_an_image_is_refused(
+def test_an_output_with_the_name_of_an_image_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (folder / "1.jpg").read_bytes()
     arguments = [str(folder / "0.jpg"), "--overwrite", "--output", str(folder / "1.jpg")]
     assert main(["predict", *arguments]) == 2
-    assert "is named as an image" in capsys.readouterr().err
+    assert "has the name of an image" in capsys.readouterr().err
     assert (folder / "1.jpg").read_bytes() == before
 
 
-def test_an_output_that_cannot_be_opened_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_that_cannot_be_opened_is_reported(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["predict", str(folder), "--output", str(folder)]) == 2
     assert "cannot be opened (Is a directory)" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command as a process: killed, out of disk, left by its reader, at a terminal."""
+"""The command as a process: killed, on a full disk, with a closed pipe, at a terminal."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def process(*arguments: str, before: str = "", stderr: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
-    """The command in a process of its own, after what is to happen ``before``."""
+    """Start the command in a process, after the program text ``before``."""
     program = (
         "import signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in the background\n"
@@ -33,7 +33,7 @@ def process(*arguments: str, before: str = "", stderr: int = subprocess.PIPE) ->
 
 
 def waiting(number: int, go: Path) -> str:
-    """What makes a run wait before it reads the file ``number`` until ``go`` exists."""
+    """Program text that makes a run wait for the file ``go`` before it reads the file ``number``."""
     return f"""
 import pathlib, time, service.bulk.scoring as s
 read = s.read_file
@@ -46,7 +46,7 @@ s.read_file = read_file
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_a_run_that_is_stopped_loses_no_row(number: int, status: int, many: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_loses_no_row(number: int, status: int, many: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
     command = (str(many), "--output", str(output))
     run = process(*command, before=waiting(10, tmp_path / "never"))
@@ -79,7 +79,7 @@ def test_two_runs_do_not_write_to_one_output(many: Path, tmp_path: Path) -> None
     assert len(table(output)) == 60
 
 
-def test_a_full_disk_ends_the_run_with_whole_rows(many: Path, tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_run_with_complete_rows(many: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
     command = (str(many), "--output", str(output))
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"
@@ -96,7 +96,7 @@ def test_a_full_disk_ends_the_run_with_whole_rows(many: Path, tmp_path: Path) ->
     assert len(table(output)) == 60
 
 
-def test_a_full_disk_leaves_no_part_of_an_overlay(many: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_incomplete_overlay(many: Path, tmp_path: Path) -> None:
     output, overlays = tmp_path / "out.csv", tmp_path / "overlays"
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"
     slow = (
@@ -127,7 +127,7 @@ def test_on_a_terminal_there_is_a_bar(folder: Path, tmp_path: Path) -> None:
     assert b"11/11" in shown
 
 
-def test_a_reader_that_goes_away_ends_the_run(many: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_the_run(many: Path, tmp_path: Path) -> None:
     with process(str(many), before=waiting(1, tmp_path / "go")) as run:
         assert run.stdout is not None
         run.stdout.readline()

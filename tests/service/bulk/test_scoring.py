@@ -1,4 +1,4 @@
-"""The service's own numbers, in order, and a row for every file that has none."""
+"""Rows have the numbers of the service, in order, and say why a file has none."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from tests.service.bulk.conftest import near, table
 from tests.synthetic import encoded
 
 
-def test_json_lines_are_the_answers_of_the_service(client: Client, folder: Path, tmp_path: Path) -> None:
+def test_json_lines_are_the_responses_of_the_service(client: Client, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     assert main(["predict", str(folder), "--recursive", "--output", str(output)]) == 1
     rows = lines(output)
@@ -43,7 +43,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def test_csv_says_the_same_as_json_lines(folder: Path, tmp_path: Path) -> None:
+def test_csv_and_json_lines_have_the_same_contents(folder: Path, tmp_path: Path) -> None:
     for name in ("out.csv", "out.jsonl"):
         assert main(["predict", str(folder), "--recursive", "--output", str(tmp_path / name)]) == 1
     rows, answers = table(tmp_path / "out.csv"), lines(tmp_path / "out.jsonl")
@@ -71,7 +71,7 @@ def test_csv_says_the_same_as_json_lines(folder: Path, tmp_path: Path) -> None:
         assert {name: float(row[name]) for name in numbers} == pytest.approx(numbers, abs=1e-6)
 
 
-def test_rows_come_in_order_and_say_what_is_wrong_with_a_file(folder: Path, tmp_path: Path) -> None:
+def test_rows_are_in_order_and_say_what_is_wrong_with_a_file(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
     assert main(["predict", str(folder), "--output", str(output)]) == 1
     rows = table(output)
@@ -96,7 +96,7 @@ def test_rows_come_in_order_and_say_what_is_wrong_with_a_file(folder: Path, tmp_
     }
 
 
-def test_the_order_is_that_of_the_paths_even_where_a_file_takes_long(
+def test_rows_are_in_the_order_of_the_paths_even_if_a_file_takes_long(
     tmp_path: Path, images: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index in range(6):
@@ -113,16 +113,14 @@ def test_the_order_is_that_of_the_paths_even_where_a_file_takes_long(
     assert [Path(row["path"]).name for row in table(output)] == [f"{index}.jpg" for index in range(6)]
 
 
-def test_rows_go_to_standard_output_unless_told_otherwise(
-    folder: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_go_to_standard_output_by_default(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(folder / "0.jpg"), str(folder / "1.jpg")]) == 0
     text, errors = capfd.readouterr()
     assert [row["status"] for row in csv.DictReader(io.StringIO(text))] == ["ok", "ok"]
     assert errors == "2 files: 0 could not be scored\n"  # no bar: this is no terminal
 
 
-def test_files_that_cannot_be_read_make_a_row_and_hold_nothing_up(folder: Path, tmp_path: Path) -> None:
+def test_unreadable_files_get_a_row_and_do_not_block_the_run(folder: Path, tmp_path: Path) -> None:
     os.mkfifo(folder / "pipe.jpg")
     (folder / "loop.jpg").symlink_to("loop.jpg")
     (folder / "nowhere.jpg").symlink_to("gone.jpg")
@@ -135,15 +133,15 @@ def test_files_that_cannot_be_read_make_a_row_and_hold_nothing_up(folder: Path, 
         Path(row["path"]).name: row["detail"] for row in table(output) if row["problem"] == "unreadable-file"
     }
     assert why == {
-        "pipe.jpg": "It is no regular file.",
-        "zero": "It is no regular file.",
+        "pipe.jpg": "It is not a regular file.",
+        "zero": "It is not a regular file.",
         "loop.jpg": "The file cannot be read: Too many levels of symbolic links.",
         "nowhere.jpg": "The file cannot be read: No such file or directory.",
         "none.jpg": "The file cannot be read: No such file or directory.",
     }
 
 
-def test_a_file_over_the_limit_of_bytes_or_pixels_makes_a_row(
+def test_a_file_over_the_limit_of_bytes_or_pixels_gets_a_row(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: list[bytes]
 ) -> None:
     (folder / "big.jpg").write_bytes(images[0] + bytes(50_000))
@@ -158,7 +156,7 @@ def test_a_file_over_the_limit_of_bytes_or_pixels_makes_a_row(
     assert problems["0.jpg"] == ""
 
 
-def test_whatever_one_file_meets_the_others_go_on(
+def test_an_unexpected_error_of_one_file_does_not_stop_the_run(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
 
@@ -181,10 +179,10 @@ def test_whatever_one_file_meets_the_others_go_on(
     )
     assert [row["problem"] for row in table(output)] == ["", "internal-error", ""]
     assert "secret" not in output.read_text()
-    assert "not foreseen" in caplog.text
+    assert "unexpected error" in caplog.text
 
 
-def test_a_bundle_that_cannot_be_served_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_that_cannot_be_served_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(folder), "--bundle", "nowhere"]) == 2
     assert (
         capsys.readouterr()
@@ -238,7 +236,7 @@ def test_few_files_are_in_memory_at_a_time(
     assert most <= 2 * 3 + 2 * 2
 
 
-def test_files_that_cost_too_much_get_their_rows_and_stop_nothing(
+def test_files_that_are_too_costly_get_a_row_and_do_not_stop_the_run(
     many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DERMASERVE_DECODE_TIMEOUT", "0.5")

@@ -1,4 +1,4 @@
-"""The command line: what it offers, what it refuses, and ``check``."""
+"""The command line: help, wrong settings, and ``check``."""
 
 import shutil
 from pathlib import Path
@@ -20,14 +20,13 @@ def test_help_names_every_command_and_every_setting(capsys: pytest.CaptureFixtur
         main(["--help"])
     assert left.value.code == 0
     text = capsys.readouterr().out
-    assert [
-        name for name in ("serve", "openapi", "check", "predict", "key") if f"    {name} " not in text
-    ] == []
+    commands = ("serve", "check", "predict", "key", "settings", "openapi")
+    assert [name for name in commands if f"    {name} " not in text] == []
     assert [name for name in Settings.model_fields if PREFIX + name.upper() not in text] == []
 
 
 @pytest.mark.parametrize("command", ["serve", "check", "predict"])
-def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_has_a_help_text(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main([command, "--help"])
     assert left.value.code == 0
@@ -43,11 +42,11 @@ def test_a_wrong_setting_stops_every_command(
     assert capsys.readouterr().err.startswith("error: DERMASERVE_DEVICE: expected ")
 
 
-def test_a_bundle_that_fits_is_described(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_valid_bundle_is_described(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(tiny), "--device", "cpu"]) == 0
     text, errors = capsys.readouterr()
     assert not errors
-    assert text.startswith(f"{tiny}: fit to be served\n")
+    assert text.startswith(f"{tiny}: can be served\n")
     facts = {line[:18].strip(): line[18:] for line in text.splitlines()[1:]}
     assert facts["name"] == "tiny-test-bundle"
     assert facts["version"] == "0.0.1"
@@ -57,7 +56,7 @@ def test_a_bundle_that_fits_is_described(tiny: Path, capsys: pytest.CaptureFixtu
     assert facts["loading"].endswith(" ms")
 
 
-def test_without_a_name_the_bundle_of_the_settings_is_checked(
+def test_check_uses_the_bundle_of_the_settings_by_default(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DERMASERVE_BUNDLE", str(tiny))
@@ -67,7 +66,7 @@ def test_without_a_name_the_bundle_of_the_settings_is_checked(
 
 
 def refused(bundle: Path, capfd: pytest.CaptureFixture[str], *options: str) -> str:
-    """The reason, of which there must be one line."""
+    """Run ``check``, which must fail, and return the one line with the reason."""
     assert main(["check", str(bundle), *options]) == 1
     text, errors = capfd.readouterr()
     assert not text
@@ -84,25 +83,25 @@ def test_a_changed_file_is_named(tmp_path: Path, tiny: Path, capfd: pytest.Captu
     assert "model.onnx: sha256 is " in refused(bundle, capfd)
 
 
-def test_what_is_no_bundle_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_bundle_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "manifest.json: cannot be read" in refused(tmp_path / "nowhere", capfd)
     (tmp_path / "manifest.json").write_text("{}")
     assert "manifest.json: " in refused(tmp_path, capfd)
 
 
-def test_a_link_that_leads_to_itself_is_no_bundle(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_link_to_itself_is_not_a_bundle(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "loop").symlink_to("loop")
     refused(tmp_path / "loop", capfd)
 
 
-def test_a_graph_that_cannot_be_opened_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_graph_that_cannot_be_loaded_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     bundle = write_tiny_bundle(tmp_path)
     bundle.model_path.write_bytes(b"no graph")
     save_bundle(tmp_path, bundle.manifest)
     assert "model.onnx: ONNX Runtime cannot load it" in refused(tmp_path, capfd)
 
 
-def test_a_graph_that_opens_but_does_not_run_is_said(
+def test_a_graph_that_loads_but_does_not_run_is_reported(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = tiny_graph()
@@ -116,5 +115,5 @@ def test_a_graph_that_opens_but_does_not_run_is_said(
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
-def test_a_gpu_that_is_demanded_and_not_there_is_said(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert "cuda was demanded" in refused(tiny, capfd, "--device", "cuda")
+def test_a_required_gpu_that_is_missing_is_reported(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert "cuda is required" in refused(tiny, capfd, "--device", "cuda")

@@ -23,7 +23,7 @@ from tests.synthetic import encoded
 
 MAX_PIXELS = 10_000_000
 PLAN = 250_000_000 + 2 * 64_000_000 + 17 * MAX_PIXELS + 3 * 20_000_000
-"""Bytes, as the README plans them: the service, its two processes, the largest image; and a body's copies."""
+"""Bytes, as docs/operations.md plans: the service, two processes, the largest image; and a body's copies."""
 
 
 class Server(Process):

@@ -180,7 +180,7 @@ def test_problems_can_be_read_by_pages_too_even_those_nobody_foresaw(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr("service.api.images.read_image", broken)
+    monkeypatch.setattr("service.api.job.read_image", broken)
     found.append(shared.post("/predict", content=jpeg, headers=JPEG | origin))
     assert [response.status_code for response in found] == [415, 404, 405, 413, 500]
     for response in found:

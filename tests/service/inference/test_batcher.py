@@ -1,8 +1,8 @@
-"""``Batcher`` on numbers: full or late, cancelled or broken, closed or dead, by one worker or several."""
+"""``Batcher`` on numbers: batch limits, cancellation, deadlines, failures, shutdown, several workers."""
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.service.app_client import wait_for
 
 
 class Work:
-    """Doubles numbers when told to go; remembers the batches."""
+    """A ``run`` that doubles numbers once ``go`` is set, and records the batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -39,8 +39,8 @@ def work() -> Iterator[Work]:
     work.go.set()
 
 
-class Seen(Metrics):
-    """Metrics that keep what they are told."""
+class MetricsLog(Metrics):
+    """Metrics that record the lengths of the queue and the sizes of batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,10 +55,22 @@ class Seen(Metrics):
 
 
 def batcher(
-    work: Work, *, workers: int = 1, size: int = 4, timeout: float = 0.0, metrics: Metrics | None = None
+    run: Callable[[Sequence[int]], Sequence[int]],
+    *,
+    workers: int = 1,
+    size: int = 4,
+    timeout: float = 0.0,
+    stuck_after: float = float("inf"),
+    metrics: Metrics | None = None,
 ) -> Batcher[int, int]:
-    metrics = metrics or Metrics()
-    return Batcher(work, workers=workers, max_batch_size=size, batch_timeout=timeout, metrics=metrics)
+    return Batcher(
+        run,
+        workers=workers,
+        max_batch_size=size,
+        batch_timeout=timeout,
+        metrics=metrics or Metrics(),
+        stuck_after=stuck_after,
+    )
 
 
 def test_each_item_gets_its_own_result(work: Work) -> None:
@@ -70,7 +82,7 @@ def test_each_item_gets_its_own_result(work: Work) -> None:
     b.close()
 
 
-def test_what_waits_while_a_batch_runs_goes_together_up_to_the_limit(work: Work) -> None:
+def test_items_queued_during_a_batch_form_the_next_one_up_to_the_limit(work: Work) -> None:
     b = batcher(work)
     first = b.submit(0)
     assert work.started.acquire(timeout=20)
@@ -81,7 +93,7 @@ def test_what_waits_while_a_batch_runs_goes_together_up_to_the_limit(work: Work)
     b.close()
 
 
-def test_a_full_batch_does_not_wait_for_the_clock(work: Work) -> None:
+def test_a_full_batch_runs_at_once(work: Work) -> None:
     work.go.set()
     b = batcher(work, size=2, timeout=600)
     assert [f.result(20) for f in (b.submit(1), b.submit(2))] == [2, 4]
@@ -111,25 +123,25 @@ def test_cancelled_and_expired_items_are_never_run(work: Work) -> None:
     b.close()
 
 
-def test_abandoned_items_leave_the_queue_at_once(work: Work) -> None:
-    seen = Seen()
-    b = batcher(work, metrics=seen)
+def test_cancelled_items_leave_the_queue_at_once(work: Work) -> None:
+    log = MetricsLog()
+    b = batcher(work, metrics=log)
     b.submit(0)
     assert work.started.acquire(timeout=20)
     abandoned, wanted = b.submit(1), b.submit(2)
-    assert seen.depths[-1] == 2
+    assert log.depths[-1] == 2
     assert abandoned.cancel()
-    assert seen.depths[-1] == 1
+    assert log.depths[-1] == 1
     work.go.set()
     assert wanted.result(20) == 4
     b.close()
 
 
-def test_single_tries_after_a_failed_batch_heed_deadlines_and_cancelling(
+def test_retries_after_a_failed_batch_skip_expired_and_cancelled_items(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = Seen()
-    b = batcher(work, metrics=seen)
+    log = MetricsLog()
+    b = batcher(work, metrics=log)
     b.submit(0)
     assert work.started.acquire(timeout=20)
     until = time.monotonic() + 600
@@ -145,7 +157,7 @@ def test_single_tries_after_a_failed_batch_heed_deadlines_and_cancelling(
         with pytest.raises(error):
             future.result(20)
     assert work.batches == [[0], [-1, 1, 2, 3], [-1], [3]]
-    assert seen.sizes == [1, 4]
+    assert log.sizes == [1, 4]
     b.close()
 
 
@@ -163,7 +175,7 @@ def test_one_bad_item_never_fails_its_neighbours(work: Work) -> None:
     b.close()
 
 
-def test_for_lack_of_memory_batches_are_halved_down_to_one_each_in_its_order(work: Work) -> None:
+def test_a_batch_without_enough_memory_is_halved_down_to_one_in_order(work: Work) -> None:
     work.short_of_memory = 3
     b = batcher(work, size=8)
     b.submit(0)
@@ -180,7 +192,7 @@ def test_for_lack_of_memory_batches_are_halved_down_to_one_each_in_its_order(wor
     b.close()
 
 
-def test_for_lack_of_memory_what_nobody_waits_for_is_not_tried_again(work: Work) -> None:
+def test_a_cancelled_item_is_not_retried_after_a_lack_of_memory(work: Work) -> None:
     work.short_of_memory = 2
     b = batcher(work)
     b.submit(0)
@@ -196,10 +208,8 @@ def test_for_lack_of_memory_what_nobody_waits_for_is_not_tried_again(work: Work)
     b.close()
 
 
-def test_a_batch_that_hangs_is_not_alive_and_takes_nothing_until_it_ends(work: Work) -> None:
-    b: Batcher[int, int] = Batcher(
-        work, workers=1, max_batch_size=4, batch_timeout=0, stuck_after=0.1, metrics=Metrics()
-    )
+def test_a_hanging_batcher_is_not_alive_and_rejects_items_until_it_recovers(work: Work) -> None:
+    b = batcher(work, stuck_after=0.1)
     hanging = b.submit(1)
     assert b.alive
     wait_for(lambda: not b.alive)
@@ -213,16 +223,14 @@ def test_a_batch_that_hangs_is_not_alive_and_takes_nothing_until_it_ends(work: W
     b.close()
 
 
-def test_too_few_results_are_an_error_not_a_mix_up() -> None:
-    b: Batcher[int, int] = Batcher(
-        lambda _: [], workers=1, max_batch_size=4, batch_timeout=0, metrics=Metrics()
-    )
+def test_too_few_results_are_an_error() -> None:
+    b = batcher(lambda _: [])
     with pytest.raises(RuntimeError, match="1 items gave 0 results"):
         b.submit(1).result(20)
     b.close()
 
 
-def test_closing_answers_what_was_accepted_and_refuses_the_rest(work: Work) -> None:
+def test_closing_runs_queued_items_and_rejects_new_ones(work: Work) -> None:
     b = batcher(work, timeout=600)
     futures = [b.submit(i) for i in range(3)]
     work.go.set()
@@ -233,7 +241,7 @@ def test_closing_answers_what_was_accepted_and_refuses_the_rest(work: Work) -> N
         b.submit(1)
 
 
-def test_closing_in_vain_fails_what_is_left(work: Work) -> None:
+def test_closing_fails_the_items_still_queued_after_its_timeout(work: Work) -> None:
     b = batcher(work, size=1)
     b.submit(0)
     assert work.started.acquire(timeout=20)
@@ -244,20 +252,20 @@ def test_closing_in_vain_fails_what_is_left(work: Work) -> None:
 
 
 def test_as_many_batches_run_at_a_time_as_there_are_workers(work: Work) -> None:
-    seen = Seen()
-    b = batcher(work, workers=3, size=1, metrics=seen)
+    log = MetricsLog()
+    b = batcher(work, workers=3, size=1, metrics=log)
     futures = [b.submit(i) for i in range(8)]
     for _ in range(3):
         assert work.started.acquire(timeout=20)
     assert not work.started.acquire(timeout=0.1)
-    assert seen.depths[-1] == 5
+    assert log.depths[-1] == 5
     work.go.set()
     assert [f.result(20) for f in futures] == [2 * i for i in range(8)]
-    assert seen.sizes == [1] * 8
+    assert log.sizes == [1] * 8
     b.close()
 
 
-def test_items_that_wait_for_others_go_together_whichever_worker_takes_them(work: Work) -> None:
+def test_several_workers_still_fill_their_batches(work: Work) -> None:
     work.go.set()
     b = batcher(work, workers=3, size=2, timeout=600)
     futures = [b.submit(i) for i in range(50)]
@@ -266,7 +274,7 @@ def test_items_that_wait_for_others_go_together_whichever_worker_takes_them(work
     b.close()
 
 
-def test_a_failing_batch_fails_none_that_runs_beside_it(work: Work) -> None:
+def test_a_failing_batch_does_not_fail_a_concurrent_one(work: Work) -> None:
     b = batcher(work, workers=2, size=1)
     good, bad = b.submit(1), b.submit(-1)
     for _ in range(2):
@@ -278,16 +286,14 @@ def test_a_failing_batch_fails_none_that_runs_beside_it(work: Work) -> None:
     b.close()
 
 
-def test_one_worker_that_hangs_is_enough_not_to_be_alive() -> None:
+def test_one_hanging_worker_makes_the_batcher_not_alive() -> None:
     go = threading.Event()
 
     def run(items: Sequence[int]) -> Sequence[int]:
         assert items[0] >= 0 or go.wait(20)
         return items
 
-    b: Batcher[int, int] = Batcher(
-        run, workers=2, max_batch_size=1, batch_timeout=0, stuck_after=0.1, metrics=Metrics()
-    )
+    b = batcher(run, workers=2, size=1, stuck_after=0.1)
     hanging, others = b.submit(-1), [b.submit(i) for i in range(10)]
     assert [f.result(20) for f in others] == list(range(10))
     wait_for(lambda: not b.alive)
@@ -297,7 +303,7 @@ def test_one_worker_that_hangs_is_enough_not_to_be_alive() -> None:
     b.close()
 
 
-def test_closing_waits_for_every_worker_within_its_time(work: Work) -> None:
+def test_closing_waits_for_every_worker_within_its_timeout(work: Work) -> None:
     b = batcher(work, workers=2, size=1)
     futures = [b.submit(i) for i in range(3)]
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""A bundle that is not exactly what its manifest says is never served."""
+"""A bundle that does not match its manifest is never served."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from tests.tiny_bundle import tiny_graph, tiny_manifest, write_tiny_bundle
 
 
 def refused_graph(folder: Path, graph: onnx.ModelProto) -> str:
-    """The message with which a bundle is refused whose graph was exchanged, checksums and all."""
+    """Return the error of a bundle with a replaced graph and updated checksums."""
     onnx.save(graph, folder / MODEL_NAME)
     bundle = save_bundle(folder, tiny_manifest("rgb", 224, 224, HAM10000_LABELS))
     with pytest.raises(BundleError) as caught:
@@ -59,7 +59,7 @@ def no_softmax() -> onnx.ModelProto:
 
 
 def shifted(output: str, constant: str, amount: float) -> onnx.ModelProto:
-    """The graph with ``amount`` added to one output, for which a scalar constant is made use of."""
+    """Build the graph with ``amount`` added to one output."""
     model = tiny_graph()
     array = next(array for array in model.graph.initializer if array.name == constant)
     array.CopyFrom(numpy_helper.from_array(np.array(amount, np.float32), constant))
@@ -70,7 +70,7 @@ def shifted(output: str, constant: str, amount: float) -> onnx.ModelProto:
 
 
 def columns() -> onnx.ModelProto:
-    """The graph whose ``disagreement`` is ``[N, 1]`` instead of ``[N]``."""
+    """Build the graph whose ``disagreement`` is ``[N, 1]`` instead of ``[N]``."""
     model = tiny_graph()
     node = next(node for node in model.graph.node if node.output[0] == "double")
     next(attribute for attribute in node.attribute if attribute.name == "keepdims").i = 1
@@ -96,7 +96,7 @@ def columns() -> onnx.ModelProto:
         (columns, "disagreement: expected shape ['any'], found ['N', 1]"),
         (lambda: shifted("disagreement", "half", -0.5), "disagreement: not between 0 and 1"),
         (lambda: shifted("disagreement", "half", 1.5), "disagreement: not between 0 and 1"),
-        (lambda: shifted("ood_score", "skin", math.nan), "ood_score: holds values that are no numbers"),
+        (lambda: shifted("ood_score", "skin", math.nan), "ood_score: holds values that are not finite"),
     ],
 )
 def test_a_graph_that_differs_from_the_manifest_is_refused_naming_the_field(
@@ -105,7 +105,7 @@ def test_a_graph_that_differs_from_the_manifest_is_refused_naming_the_field(
     assert field in refused_graph(tmp_path, build())
 
 
-def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_graph_is_refused(tmp_path: Path) -> None:
     (tmp_path / MODEL_NAME).write_bytes(b"not a graph")
     bundle = save_bundle(tmp_path, tiny_manifest("rgb", 224, 224, HAM10000_LABELS))
     with pytest.raises(BundleError, match=r"model\.onnx: ONNX Runtime cannot load it"):
@@ -120,7 +120,7 @@ def test_a_graph_that_changed_after_verification_is_refused(tmp_path: Path) -> N
         OnnxSession(bundle, device="cpu", intra_op_threads=1)
 
 
-def test_a_service_with_a_bad_bundle_never_becomes_ready_nor_answers(tmp_path: Path, jpeg: bytes) -> None:
+def test_a_service_with_a_bad_bundle_never_becomes_ready(tmp_path: Path, jpeg: bytes) -> None:
     write_tiny_bundle(tmp_path)
     manifest = tmp_path / MANIFEST_NAME
     manifest.write_text(manifest.read_text().replace('"threshold": 0.5', '"threshold": 0.1, "extra": 1'))

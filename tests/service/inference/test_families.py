@@ -1,4 +1,4 @@
-"""Bundles of every shape: grey or colour, square or not, two classes or seven."""
+"""Bundles with grey or colour input, square or not, with two or seven classes."""
 
 import base64
 import io
@@ -54,7 +54,7 @@ def opened(png: bytes) -> Image.Image:
     return Image.open(io.BytesIO(png))
 
 
-def test_an_answer_speaks_of_the_classes_of_its_bundle(bundle: Path, family: Family, jpeg: bytes) -> None:
+def test_a_prediction_has_the_classes_of_its_bundle(bundle: Path, family: Family, jpeg: bytes) -> None:
     codes = [label.code for label in family.classes]
     with running(bundle) as client:
         body = client.post("/predict", content=jpeg, headers=JPEG).json()
@@ -87,7 +87,7 @@ def test_the_overlay_has_the_size_of_the_input_for_every_class(
             assert (image.mode, image.size) == ("RGB", (family.width, family.height))
 
 
-def test_the_graph_reads_the_pixels_that_the_shared_decoder_gives(
+def test_the_input_of_the_graph_is_the_output_of_the_shared_decoder(
     bundle: Path, family: Family, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[NDArray[np.uint8]] = []
@@ -105,7 +105,9 @@ def test_the_graph_reads_the_pixels_that_the_shared_decoder_gives(
     np.testing.assert_array_equal(seen[0], expected[None])
 
 
-def test_grey_and_transparent_uploads_are_answered(bundle: Path, family: Family, lesion: Image.Image) -> None:
+def test_grey_and_transparent_images_are_classified(
+    bundle: Path, family: Family, lesion: Image.Image
+) -> None:
     with running(bundle) as client:
         parts = [("files", encoded(lesion.convert(mode), "PNG")) for mode in ("L", "RGBA", "1", "P")]
         results = client.post("/predict/batch", files=parts).json()["results"]
@@ -114,7 +116,7 @@ def test_grey_and_transparent_uploads_are_answered(bundle: Path, family: Family,
     ] * len(parts)
 
 
-def test_a_small_upload_is_measured_against_the_size_of_the_input(
+def test_a_small_image_is_compared_with_the_input_size_of_the_model(
     bundle: Path, family: Family, lesion: Image.Image
 ) -> None:
     def codes(client: Client, width: int, height: int) -> list[str]:
@@ -128,7 +130,7 @@ def test_a_small_upload_is_measured_against_the_size_of_the_input(
         assert codes(client, family.width, family.height - 1) == ["low_resolution"]
 
 
-def test_the_model_and_its_refusals_name_its_own_classes_and_input(
+def test_the_model_and_its_problems_name_the_classes_and_input_of_the_bundle(
     bundle: Path, family: Family, jpeg: bytes
 ) -> None:
     with running(bundle) as client:

@@ -1,4 +1,4 @@
-"""How many inferences run at a time and with how many threads each: what is set, and what is not."""
+"""The numbers of inference workers and of their threads, by settings and by default."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.service.slow import Slow
     ("workers", "threads", "expected"),
     [(None, None, (7, 1)), (1, None, (1, 6)), (2, None, (2, 3)), (9, None, (9, 1)), (None, 2, (7, 2))],
 )
-def test_the_cores_are_shared_out_among_the_workers(
+def test_the_cores_are_divided_among_the_workers(
     workers: int | None,
     threads: int | None,
     expected: tuple[int, int],
@@ -28,7 +28,7 @@ def test_the_cores_are_shared_out_among_the_workers(
     assert (loaded.max_batch_size, loaded.batch_timeout) == (1, 0.0)
 
 
-def test_each_worker_runs_an_image_of_its_own(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+def test_each_worker_runs_its_own_image(tiny: Path, slow: Slow, jpeg: bytes) -> None:
     with running(tiny, inference_workers=3) as client:
         slow.patch()
         futures = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(5)]

@@ -1,4 +1,4 @@
-"""A new bundle takes the place of the old one while requests are answered; a bad one does not."""
+"""A reload replaces the model while requests run, and refuses a bad bundle."""
 
 import gc
 import logging
@@ -29,7 +29,7 @@ KEY = {"x-api-key": TOKEN}
 
 @pytest.fixture
 def no_garbage_collection() -> Iterator[None]:
-    """Only what no cycle of references holds is let go."""
+    """Disable the garbage collector: the model must be freed by reference counts alone."""
     gc.collect()
     gc.disable()
     yield
@@ -81,7 +81,7 @@ def test_a_reload_serves_what_the_folder_holds_now(door: Client, bundles: Bundle
 
 
 @pytest.mark.usefixtures("no_garbage_collection")
-def test_requests_end_with_the_model_they_began_with_and_then_it_is_let_go(
+def test_requests_finish_with_their_model_and_then_it_is_freed(
     door: Client, bundles: Bundles, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict(door, jpeg)
@@ -114,7 +114,7 @@ def test_requests_end_with_the_model_they_began_with_and_then_it_is_let_go(
     wait_for(lambda: classifier() is None and predictor() is None and session() is None)
 
 
-def test_a_bundle_that_is_being_served_already_is_verified_but_not_loaded_again(
+def test_a_bundle_already_being_served_is_verified_but_not_loaded_again(
     door: Client, bundles: Bundles
 ) -> None:
     served = door.runtime.classifier
@@ -158,15 +158,15 @@ def edited(old: str, new: str) -> Callable[[Path], None]:
     [
         (lambda folder: (folder / MANIFEST_NAME).unlink(), "manifest.json: cannot be read"),
         (lambda folder: (folder / MODEL_NAME).unlink(), "model.onnx: cannot be read"),
-        (edited('"threshold": 0.5', '"threshold": 7'), "manifest.json: operating_point.threshold: not as"),
+        (edited('"threshold": 0.5', '"threshold": 7'), "manifest.json: operating_point.threshold: does not"),
         (edited('"schema_version": 2', '"schema_version": 3'), "manifest.json: schema_version: expected 2"),
-        (edited("{", ""), "manifest.json: manifest: not as schema 2 demands"),
+        (edited("{", ""), "manifest.json: manifest: does not match schema 2"),
         (corrupt, "model.onnx: sha256 is "),
         (no_graph, "model.onnx: cannot be loaded as a graph"),
         (wrong_outputs, "model.onnx: probabilities: expected shape"),
     ],
 )  # fmt: skip
-def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_goes_on(
+def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_stays(
     door: Client,
     bundles: Bundles,
     jpeg: bytes,
@@ -181,11 +181,11 @@ def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_goes_on(
         response = door.post("/admin/reload", headers=KEY)
     assert response.status_code == 409
     assert response.json()["type"] == "urn:dermaserve:problem:bundle-refused"
-    assert response.json()["detail"].startswith("The old model goes on. " + detail)
+    assert response.json()["detail"].startswith("The old model stays in service. " + detail)
     for leak in (str(bundles.folder), "Traceback", "Error", "ONNX Runtime", "Input should"):
         assert leak not in response.text
     (record,) = [r for r in caplog.records if r.name.startswith("service")]
-    assert "The bundle is refused, the old model goes on" in record.getMessage()
+    assert "The bundle is refused, and the old model stays in service" in record.getMessage()
     assert predict(door, jpeg)["probabilities"] == before["probabilities"]
     assert door.get("/readyz").status_code == 200
     assert samples(door, KEY)["dermaserve_reloads_total outcome=refused"] == 1
@@ -196,12 +196,15 @@ def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_goes_on(
 @pytest.mark.parametrize(
     ("failure", "detail"),
     [
-        (DeviceError("cuda"), "The GPU that the settings demand does not work."),
-        (MemoryError(), "There is no memory for a second model beside the one being served."),
-        (RuntimeError("the secret is in /etc/secret"), "It could not be loaded; the log says why."),
+        (DeviceError("cuda"), "The GPU that the settings require does not work."),
+        (MemoryError(), "There is not enough memory to load a second model."),
+        (
+            RuntimeError("the secret is in /etc/secret"),
+            "The bundle could not be loaded. The log has the reason.",
+        ),
     ],
 )
-def test_whatever_else_keeps_a_bundle_from_loading_is_a_refusal_too(
+def test_other_errors_while_loading_are_refusals_too(
     door: Client,
     bundles: Bundles,
     jpeg: bytes,
@@ -217,14 +220,14 @@ def test_whatever_else_keeps_a_bundle_from_loading_is_a_refusal_too(
         patch.setattr(OnnxSession, "warm_up", fail)
         response = door.post("/admin/reload", headers=KEY)
     assert_problem(response, 409, "bundle-refused")
-    assert response.json()["detail"] == "The old model goes on. " + detail
+    assert response.json()["detail"] == "The old model stays in service. " + detail
     assert predict(door, jpeg)["model"]["version"] == OLD
     assert door.post("/admin/reload", headers=KEY).status_code == 200
     assert predict(door, jpeg)["model"]["version"] == NEW
 
 
 @pytest.mark.usefixtures("no_garbage_collection")
-def test_a_refused_model_is_let_go(door: Client, bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_model_is_freed(door: Client, bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
     refused: list[weakref.ref[OnnxSession]] = []
 
     def fail(predictor: OnnxSession, _: int) -> None:
@@ -279,7 +282,7 @@ def test_one_reload_runs_at_a_time_and_none_while_starting_or_draining(
         door.stop()
 
 
-def test_nobody_reloads_without_a_key_of_the_role_admin(bundles: Bundles, tmp_path: Path) -> None:
+def test_a_reload_requires_a_key_with_the_role_admin(bundles: Bundles, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(line_of("clinic", TOKEN))
     with running(bundles.current, api_keys_file=keys) as door:
@@ -289,9 +292,7 @@ def test_nobody_reloads_without_a_key_of_the_role_admin(bundles: Bundles, tmp_pa
         assert_problem(door.post("/admin/reload"), 403, "forbidden")
 
 
-def test_a_model_with_other_classes_leaves_no_label_of_the_old_one_behind(
-    tmp_path: Path, jpeg: bytes
-) -> None:
+def test_metrics_of_the_old_classes_disappear_with_the_old_model(tmp_path: Path, jpeg: bytes) -> None:
     bundles = Bundles(tmp_path, classes=HAM10000_LABELS[3:5])
     with running(bundles.current) as door:
         assert door.post("/predict", content=jpeg, headers=JPEG).status_code == 200
@@ -304,7 +305,7 @@ def test_a_model_with_other_classes_leaves_no_label_of_the_old_one_behind(
         assert metrics["dermaserve_drift_images"] == 0
 
 
-def test_a_reload_says_why_it_failed_to_whoever_calls_it(door: Client, bundles: Bundles) -> None:
+def test_a_reload_in_process_raises_the_reason_of_its_failure(door: Client, bundles: Bundles) -> None:
     (bundles.folder / "new" / MODEL_NAME).unlink()
     bundles.switch("new")
     with pytest.raises(BundleRefused, match=r"model\.onnx: cannot be read"):

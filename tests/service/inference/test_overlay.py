@@ -18,7 +18,7 @@ def opened(png: bytes) -> NDArray[np.uint8]:
 PIXELS = np.random.default_rng(0).integers(0, 255, (100, 125, 3), dtype=np.uint8)
 
 
-def test_only_the_hot_part_is_coloured_and_stays_visible() -> None:
+def test_only_the_high_part_of_the_heatmap_is_coloured() -> None:
     heatmap = np.zeros((7, 7), np.float32)
     heatmap[:, 0] = 3.0
     overlay = draw_overlay(PIXELS, heatmap)
@@ -30,13 +30,13 @@ def test_only_the_hot_part_is_coloured_and_stays_visible() -> None:
     assert abs(found[:, 0] - expected).max() <= 1
 
 
-def test_a_zero_map_gives_the_plain_picture_and_says_so() -> None:
+def test_a_zero_heatmap_gives_the_plain_image_and_is_empty() -> None:
     overlay = draw_overlay(PIXELS, np.zeros((7, 7), np.float32))
     assert overlay.empty
     np.testing.assert_array_equal(opened(overlay.png), PIXELS)
 
 
-def test_a_map_that_is_no_number_gives_the_plain_picture() -> None:
+def test_a_heatmap_of_nan_gives_the_plain_image() -> None:
     assert draw_overlay(PIXELS, np.full((7, 7), np.nan, np.float32)).empty
 
 
@@ -46,6 +46,6 @@ def test_grey_pixels_are_shown_as_grey() -> None:
     np.testing.assert_array_equal(found, np.repeat(grey, 3, axis=2))
 
 
-def test_only_the_shape_of_a_map_matters_not_its_scale() -> None:
+def test_the_scale_of_a_heatmap_does_not_matter() -> None:
     heatmap = np.random.default_rng(1).random((7, 7)).astype(np.float32)
     assert draw_overlay(PIXELS, heatmap).png == draw_overlay(PIXELS, heatmap * 1024).png

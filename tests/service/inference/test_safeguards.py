@@ -1,4 +1,4 @@
-"""What an answer says of its own reliability: the set, the uncertainty, the warnings."""
+"""The prediction set, the uncertainty and the warnings of a prediction."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,7 +51,7 @@ def sets(thresholds: Sequence[float]) -> PredictionSets:
 
 
 def favouring(code: str) -> DecisionRule:
-    """A rule that picks ``code`` even where it is improbable."""
+    """Return a decision rule that picks ``code`` even if it is improbable."""
     prior = {other: 0.004 if other == code else 0.166 for other in CODES_OF_CLASSES}
     return DecisionRule(tau=1.0, prior=prior)
 
@@ -111,7 +111,7 @@ def test_a_set_holds_the_label_of_the_decision_rule_and_the_most_probable_class(
 
 
 @pytest.mark.parametrize(("probabilities", "expected"), [(CERTAIN, 0.0), (EVEN, 1.0), (HALVES, 0.3562)])
-def test_entropy_is_0_where_one_class_is_certain_and_1_where_all_are_equal(
+def test_entropy_is_0_if_one_class_is_certain_and_1_if_all_are_equal(
     client: Client,
     jpeg: bytes,
     monkeypatch: pytest.MonkeyPatch,
@@ -146,14 +146,14 @@ def flagged_from(threshold: float) -> OperatingPoint:
 
 
 def overlays(client: Client, data: bytes, query: str = "") -> tuple[str, str]:
-    """The class that ``/predict`` and ``/gradcam`` explain."""
+    """Return the class that ``/predict`` and ``/gradcam`` explain."""
     headers = {"content-type": "image/jpeg"}
     json = client.post(f"/predict?gradcam=true{query}", content=data, headers=headers).json()
     picture = client.post(f"/gradcam?{query}", content=data, headers=headers)
     return json["gradcam"]["label"], picture.headers["x-gradcam-label"]
 
 
-def test_a_flagged_image_with_a_benign_label_says_so_and_shows_what_spoke_for_the_flag(
+def test_a_flagged_image_with_a_benign_label_has_a_warning_and_the_evidence_for_the_flag(
     tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = write_tiny_bundle(tmp_path, operating_point=flagged_from(0.3))
@@ -171,7 +171,7 @@ def test_a_flagged_image_with_a_benign_label_says_so_and_shows_what_spoke_for_th
         assert samples(client)["dermaserve_warnings_total code=flag_label_disagree"] >= 2
 
 
-def test_a_flagged_image_with_a_malignant_label_shows_what_spoke_for_the_label(
+def test_a_flagged_image_with_a_malignant_label_shows_the_evidence_for_the_label(
     tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = write_tiny_bundle(tmp_path, operating_point=flagged_from(0.3), decision_rule=favouring("akiec"))
@@ -183,7 +183,7 @@ def test_a_flagged_image_with_a_malignant_label_shows_what_spoke_for_the_label(
         assert overlays(client, jpeg) == ("akiec", "akiec")
 
 
-def test_a_malignant_label_without_a_flag_says_so(
+def test_a_malignant_label_without_a_flag_has_a_warning(
     tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = write_tiny_bundle(tmp_path, operating_point=flagged_from(0.4), decision_rule=favouring("akiec"))
@@ -197,7 +197,7 @@ def test_a_malignant_label_without_a_flag_says_so(
 
 
 @pytest.mark.parametrize(("disagreement", "expected"), [(0.2, []), (0.21, ["members_disagree"])])
-def test_members_that_disagree_more_than_the_bundle_allows_are_warned_of(
+def test_disagreement_above_the_limit_of_the_bundle_gives_a_warning(
     tmp_path: Path,
     jpeg: bytes,
     monkeypatch: pytest.MonkeyPatch,
@@ -212,7 +212,7 @@ def test_members_that_disagree_more_than_the_bundle_allows_are_warned_of(
 
 
 def limits_of(images: list[Image.Image]) -> QualityLimits:
-    """Limits that these images keep, as training would fit them on many."""
+    """Fit quality limits that these images keep, as training does."""
     found = [measure_quality(decode(encoded(image, "PNG")).pixels) for image in images]
     low, high = (Quality(*(pick(column) for column in zip(*found, strict=True))) for pick in (min, max))
     return QualityLimits(
@@ -237,13 +237,13 @@ def strict(tmp_path_factory: pytest.TempPathFactory, lesions: list[Image.Image])
 
 
 def burnt_out(image: Image.Image) -> Image.Image:
-    """A dark picture with a reflection: its mean brightness is usual, its white spot is not."""
+    """Return a dark image with a white spot, whose mean brightness is usual."""
     darker = ImageEnhance.Brightness(image).enhance(0.9)
     darker.paste("white", (100, 100, 250, 250))
     return darker
 
 
-def test_usual_images_are_answered_without_a_warning(strict: Path, lesions: list[Image.Image]) -> None:
+def test_usual_images_get_no_warning(strict: Path, lesions: list[Image.Image]) -> None:
     with running(strict) as client:
         assert [warned(client, image) for image in lesions] == [[], [], []]
 
@@ -259,7 +259,7 @@ def test_usual_images_are_answered_without_a_warning(strict: Path, lesions: list
         (lambda image: Image.new("RGB", image.size), ["blurred", "under_exposed", "low_contrast"]),
     ],
 )
-def test_spoilt_images_are_answered_with_the_warning_of_what_is_wrong(
+def test_bad_images_get_a_warning_that_says_what_is_wrong(
     strict: Path,
     lesions: list[Image.Image],
     spoil: Callable[[Image.Image], Image.Image],
@@ -271,7 +271,7 @@ def test_spoilt_images_are_answered_with_the_warning_of_what_is_wrong(
             assert expected in found if isinstance(expected, str) else found == expected
 
 
-def test_warnings_are_plain_sentences_and_counted_by_code(strict: Path, lesions: list[Image.Image]) -> None:
+def test_warnings_are_sentences_and_are_counted_by_code(strict: Path, lesions: list[Image.Image]) -> None:
     black = encoded(Image.new("RGB", (300, 300)), "PNG")
     with running(strict) as client:
         warnings = answer(client, black, "image/png")["warnings"]

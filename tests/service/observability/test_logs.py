@@ -1,4 +1,4 @@
-"""Logs: one object a line, nothing of the client's that could forge one, and never at a request's cost."""
+"""Logs: one object per line, which clients cannot forge, and no failure that affects a request."""
 
 import io
 import json
@@ -30,7 +30,7 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 
 def requests(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """The fields of every request's line so far, as they are written."""
+    """Return the fields of the lines of all requests so far, as they are written."""
     events = [record for record in caplog.records if getattr(record, "event", "") == "request"]
     return [json.loads(JsonFormatter().format(record)) for record in events]
 
@@ -47,7 +47,7 @@ def server(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pro
         yield server
 
 
-def test_a_request_leaves_one_line_with_sizes_stages_and_model(
+def test_a_request_is_logged_in_one_line_with_sizes_stages_and_model(
     client: Client, jpeg: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = client.post(
@@ -73,7 +73,7 @@ def test_a_request_leaves_one_line_with_sizes_stages_and_model(
     }
 
 
-def test_a_refusal_names_its_problem_and_what_was_read(
+def test_the_line_of_a_refused_request_has_its_problem_and_received_bytes(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.post("/predict", content=b"nothing", headers=JPEG)
@@ -88,7 +88,7 @@ def test_a_refusal_names_its_problem_and_what_was_read(
     assert "Doe" not in caplog.text
 
 
-def test_a_batch_counts_its_images_and_their_problems(
+def test_the_line_of_a_batch_counts_images_and_their_problems(
     client: Client, jpeg: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = [("files", ("Doe.jpg", data, "image/jpeg")) for data in (jpeg, b"nothing", jpeg, b"no")]
@@ -100,7 +100,7 @@ def test_a_batch_counts_its_images_and_their_problems(
     assert "Doe" not in caplog.text
 
 
-def test_predictions_are_logged_only_where_an_audit_asks_for_them(
+def test_predictions_are_logged_only_with_the_audit_setting(
     tiny: Path, client: Client, jpeg: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.post("/predict", content=jpeg, headers=JPEG)
@@ -118,7 +118,7 @@ def test_predictions_are_logged_only_where_an_audit_asks_for_them(
     ]
 
 
-def test_a_failure_of_ours_leaves_its_stack_trace_in_one_field(
+def test_an_internal_error_is_logged_with_its_traceback_in_one_field(
     client: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
@@ -161,7 +161,7 @@ def test_clients_cannot_forge_lines_or_fields(server: Process, jpeg: bytes) -> N
     assert methods.count("_OTHER") >= 1
 
 
-def test_everything_that_the_process_says_is_json(server: Process) -> None:
+def test_everything_that_the_process_logs_is_json(server: Process) -> None:
     httpx.get(server.url + "/livez").raise_for_status()
     wait_for(lambda: '"/livez"' in server.output())
     found = lines(server.output())
@@ -169,7 +169,7 @@ def test_everything_that_the_process_says_is_json(server: Process) -> None:
     assert all(line["level"] in {"info", "warning"} for line in found)
 
 
-def test_what_is_odd_in_an_image_is_no_line_of_its_own(server: Process, lesion: Image.Image) -> None:
+def test_warnings_of_libraries_about_an_image_are_not_logged(server: Process, lesion: Image.Image) -> None:
     damaged = bytearray(encoded(lesion, "TIFF", compression="tiff_lzw"))  # libtiff complains of these
     damaged[100:200] = bytes(100)
     tags = TiffImagePlugin.ImageFileDirectory_v2()
@@ -185,7 +185,7 @@ def test_what_is_odd_in_an_image_is_no_line_of_its_own(server: Process, lesion: 
     assert {line["event"] for line in lines(server.output()[before:])} == {"request"}
 
 
-def test_warnings_and_uncaught_errors_are_lines_too() -> None:
+def test_python_warnings_and_uncaught_exceptions_are_logged() -> None:
     program = """
 import threading, warnings
 from service.observability.logs import set_up_logs
@@ -208,7 +208,7 @@ raise RuntimeError("two\\nlines")
 
 
 @pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])
-def test_one_event_is_one_line_whatever_is_in_it(formatter: logging.Formatter) -> None:
+def test_an_event_is_one_line_whatever_it_contains(formatter: logging.Formatter) -> None:
     record = logging.LogRecord("service", logging.ERROR, "", 0, "said %s", (EVIL,), None)
     text = formatter.format(record)
     assert len(text.splitlines()) == 1
@@ -217,7 +217,7 @@ def test_one_event_is_one_line_whatever_is_in_it(formatter: logging.Formatter) -
         assert json.loads(text)["message"] == f"said {EVIL}"
 
 
-def test_in_text_an_error_with_its_trace_is_indented() -> None:
+def test_the_text_format_indents_tracebacks() -> None:
     try:
         raise ValueError(EVIL)
     except ValueError:
@@ -229,7 +229,7 @@ def test_in_text_an_error_with_its_trace_is_indented() -> None:
 
 
 class Stream(io.RawIOBase):
-    """Takes ten bytes at a time, or fails in one of the ways of files."""
+    """A stream that takes ten bytes at a time, or fails as files do."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
@@ -282,7 +282,7 @@ def test_lines_that_cannot_be_written_are_lost_and_counted(
     assert capfd.readouterr().err == ""
 
 
-def test_a_line_that_is_cut_off_spoils_no_other() -> None:
+def test_an_incomplete_line_does_not_damage_the_next() -> None:
     stream = Stream()
     handler = LineHandler(stream)
     handler.setFormatter(JsonFormatter())
@@ -296,7 +296,7 @@ def test_a_line_that_is_cut_off_spoils_no_other() -> None:
     assert (after["message"], lost["lines"]) == ("after", 2)
 
 
-def test_a_stream_that_stalls_blocks_nobody() -> None:
+def test_a_stalled_stream_does_not_block_logging() -> None:
     stream = Stream()
     stream.stalled.clear()
     handler = LineHandler(stream, max_waiting=100)
@@ -310,7 +310,7 @@ def test_a_stream_that_stalls_blocks_nobody() -> None:
     assert len(numbers) < 500
 
 
-def test_gathered_lines_wait_for_no_longer_than_a_warning_or_a_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_or_a_flush_writes_the_gathered_lines_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.observability.logs._GATHER_SECONDS", 600.0)
     stream = Stream()
     handler = LineHandler(stream)
@@ -328,7 +328,7 @@ def test_gathered_lines_wait_for_no_longer_than_a_warning_or_a_flush(monkeypatch
 
 
 @pytest.mark.parametrize("fate", ["full", "stalled"])
-def test_a_log_that_cannot_be_written_fails_no_request(
+def test_requests_succeed_when_the_log_cannot_be_written(
     tmp_path: Path, tiny: Path, jpeg: bytes, fate: str
 ) -> None:
     unread, stderr = os.pipe()

@@ -1,4 +1,4 @@
-"""Traces: spans made from the record of a request, sent by OTLP, at no request's cost."""
+"""Traces: spans are built from the record of a request and exported by OTLP, without affecting requests."""
 
 import gzip
 import logging
@@ -50,7 +50,7 @@ def _forgetful(memory: InMemorySpanExporter) -> None:
 
 
 def one_trace(memory: InMemorySpanExporter) -> tuple[ReadableSpan, list[ReadableSpan]]:
-    """The only root among the spans, and its children by start."""
+    """Return the only root span, and its children in the order of their start."""
     spans = memory.get_finished_spans()
     (root,) = [span for span in spans if span.kind is SpanKind.SERVER]
     children = sorted((span for span in spans if span is not root), key=lambda span: span.start_time or 0)
@@ -58,7 +58,7 @@ def one_trace(memory: InMemorySpanExporter) -> tuple[ReadableSpan, list[Readable
     return root, children
 
 
-def test_a_request_is_a_span_below_the_callers_with_its_stages_inside(
+def test_a_request_is_a_child_span_of_the_caller_with_spans_for_its_stages(
     traced: Client, memory: InMemorySpanExporter, jpeg: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "service")
@@ -89,7 +89,7 @@ def test_a_request_is_a_span_below_the_callers_with_its_stages_inside(
     assert vars(logged)["fields"]["trace_id"] == TRACE
 
 
-def test_a_refusal_is_no_error_of_the_server_and_a_failure_is(
+def test_only_server_errors_set_the_error_status_of_a_span(
     traced: Client, memory: InMemorySpanExporter, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traced.post("/predict", content=b"nothing", headers=JPEG)
@@ -101,7 +101,7 @@ def test_a_refusal_is_no_error_of_the_server_and_a_failure_is(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr("service.api.images.read_image", broken)
+    monkeypatch.setattr("service.api.job.read_image", broken)
     traced.post("/predict", content=jpeg, headers=JPEG)
     failed, _ = one_trace(memory)
     assert failed.status.status_code is StatusCode.ERROR
@@ -126,7 +126,7 @@ def test_a_caller_that_does_not_sample_gets_no_spans(traced: Client, memory: InM
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
-    """A receiver of OTLP over HTTP: its address and what it got."""
+    """A receiver of OTLP over HTTP: its address and the received spans."""
     got: list[ExportTraceServiceRequest] = []
 
     class Receiver(BaseHTTPRequestHandler):
@@ -174,7 +174,7 @@ def test_spans_reach_a_collector_at_the_latest_when_the_service_stops(
     assert (named["service.name"], named["site"]) == ("clinic", "north")
 
 
-def test_a_dead_collector_costs_neither_requests_nor_the_exit(
+def test_a_dead_collector_affects_neither_requests_nor_the_exit(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, jpeg: bytes
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
@@ -193,7 +193,7 @@ def test_traces_without_the_extra_are_a_wrong_setting(monkeypatch: pytest.Monkey
     assert "make serve EXTRAS=otel" in line
 
 
-def test_the_sdk_is_not_imported_unless_asked_for() -> None:
+def test_the_sdk_is_imported_only_with_traces() -> None:
     program = """
 import sys
 from service.app import create_app
@@ -205,7 +205,7 @@ sys.exit(any(name.startswith(("opentelemetry.sdk", "opentelemetry.exporter")) fo
     assert done.returncode == 0
 
 
-def test_fastapis_own_telemetry_which_tells_paths_and_addresses_stays_off() -> None:
+def test_the_telemetry_of_fastapi_stays_off() -> None:
     program = """
 import asyncio, sys
 import httpx

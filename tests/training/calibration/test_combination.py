@@ -1,4 +1,4 @@
-"""The combinations by hand, and the same in TensorFlow with Grad-CAM by automatic differentiation."""
+"""The combinations computed by hand, and in TensorFlow with Grad-CAM by automatic differentiation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.calibration.combination import Combination, starting_combination
+from training.calibration.combination import Combination, initial_combination
 from training.calibration.fit import Calibration, fit_calibration
-from training.export.combination import join
+from training.export.combination import combine
 from training.recipe import MemberRecipe, Recipe, RecipeError
 
 MEAN = Combination("mean", (0.6, 0.4), ((), ()))
@@ -39,7 +39,7 @@ def test_a_specialist_decides_where_its_pair_leads_and_nowhere_else() -> None:
     )
 
 
-def test_members_that_say_the_same_do_not_disagree_and_opposite_ones_do() -> None:
+def test_disagreement_is_zero_for_equal_members_and_one_for_opposite_ones() -> None:
     same = np.array([[0.7, 0.3]])
     assert MEAN.disagreement([same, same]) == pytest.approx([0.0])
     even = Combination("mean", (0.5, 0.5), ((), ()))
@@ -58,10 +58,10 @@ def test_the_graph_combines_as_the_calibration_does(
     members = _probabilities(*shapes)
     tensors = [tf.constant(p, tf.float32) for p in members]
     maps = [tf.zeros((9, 2 + index, 3, p.shape[1])) for index, p in enumerate(members)]
-    joined = join(combination, tensors, maps)
-    np.testing.assert_allclose(joined.probabilities, combination(members), atol=1e-6)
-    np.testing.assert_allclose(joined.disagreement, combination.disagreement(members), atol=1e-6)
-    assert joined.maps.shape == (9, 1 + len(members), 3, 4)
+    combined = combine(combination, tensors, maps)
+    np.testing.assert_allclose(combined.probabilities, combination(members), atol=1e-6)
+    np.testing.assert_allclose(combined.disagreement, combination.disagreement(members), atol=1e-6)
+    assert combined.maps.shape == (9, 1 + len(members), 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_maps_are_joined_by_the_derivative_of_the_log_probability(
         tape.watch(logs)
         again = [tf.exp(log) for log in logs]
         empty = [tf.zeros((9, 1, 1, p.shape[1])) for p in members]
-        log_p = tf.math.log(join(combination, again, empty).probabilities)
+        log_p = tf.math.log(combine(combination, again, empty).probabilities)
         columns = tf.unstack(log_p, axis=1)
     for m, p in enumerate(members):
         for j in range(p.shape[1]):
             maps = [tf.zeros((9, 1, 1, other.shape[1])) for other in members]
             maps[m] = tf.reshape(tf.one_hot([j] * 9, p.shape[1]), (9, 1, 1, -1))
-            weights = join(combination, members, maps).maps[:, 0, 0, :]
+            weights = combine(combination, members, maps).maps[:, 0, 0, :]
             expected = [tape.gradient(column, logs[m])[:, j] for column in columns]
             np.testing.assert_allclose(weights, np.stack(expected, axis=1), atol=1e-5)
 
@@ -94,14 +94,14 @@ def test_the_map_of_a_vote_is_that_of_the_mean() -> None:
     members = [tf.constant(p, tf.float32) for p in _probabilities((9, 4), (9, 4), (9, 4))]
     maps = [tf.random.stateless_normal((9, 2, 2, 4), seed=(0, index)) for index in range(3)]
     mean = Combination("mean", VOTE.weights, VOTE.specialties)
-    np.testing.assert_allclose(join(VOTE, members, maps).maps, join(mean, members, maps).maps)
+    np.testing.assert_allclose(combine(VOTE, members, maps).maps, combine(mean, members, maps).maps)
 
 
 def _fit(logits: Sequence[np.ndarray], labels: np.ndarray, recipe: Recipe) -> Calibration:
     return fit_calibration(
         logits,
         labels,
-        combination=starting_combination(recipe, ("a", "b", "c")),
+        combination=initial_combination(recipe, ("a", "b", "c")),
         weighting=recipe.weighting,
         log_prior_shifts=[np.zeros(z.shape[1]) for z in logits],
         prior=np.full(3, 1 / 3),
@@ -128,15 +128,15 @@ def test_weights_by_accuracy_are_in_proportion_to_it() -> None:
     assert weights == pytest.approx([a / sum(accuracy) for a in accuracy])
 
 
-def test_the_grid_gives_a_useless_member_nothing_in_steps_of_a_tenth() -> None:
+def test_the_grid_gives_a_useless_member_weight_zero() -> None:
     logits, labels = _evidence((1.0, 1.0, 1000.0))
     weights = _fit(logits, labels, _recipe(3, weighting="grid")).combination.weights
     assert weights[2] <= 0.1
     assert [10 * w for w in weights] == pytest.approx([round(10 * w) for w in weights])
 
 
-def test_a_votes_probabilities_keep_degrees_of_suspicion() -> None:
-    """The label is the vote's; a threshold of high sensitivity still spares most benign images."""
+def test_probabilities_of_a_vote_are_graded() -> None:
+    """The label is the vote's, and a threshold of high sensitivity flags few benign images."""
     logits, labels = _evidence((1.5, 1.5, 1.5))
     fitted = _fit(logits, labels, _recipe(3, combination="vote"))
     assert fitted.tau == 0.0
@@ -148,7 +148,7 @@ def test_a_votes_probabilities_keep_degrees_of_suspicion() -> None:
     assert flagged[labels != 0].mean() < 0.3
 
 
-def test_a_recipe_says_who_is_a_specialist_and_weights_that_sum_to_one() -> None:
+def test_a_recipe_with_wrong_weights_or_specialists_is_refused() -> None:
     with pytest.raises(RecipeError, match="must sum to 1"):
         _recipe(2)
     with pytest.raises(RecipeError, match="all members but the first name their classes"):

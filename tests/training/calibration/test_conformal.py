@@ -1,4 +1,4 @@
-"""``training.calibration.conformal``: thresholds by hand, coverage by simulation, and what is measured."""
+"""``training.calibration.conformal``: thresholds computed by hand, coverage by simulation, measurements."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SHARES = (0.06, 0.24, 0.7)
 
 
 def _predictions(count: int, seed: int = 0) -> Predictions:
-    """A classifier that favours the frequent class, so that one threshold would fail the rare one."""
+    """Return predictions that favour the frequent class, so one threshold cannot cover the rare one."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(3, count, p=SHARES)
     logits = rng.normal(0, 1, (count, 3)) + 1.5 * np.eye(3)[labels] + np.log(SHARES)
@@ -33,7 +33,7 @@ def _predictions(count: int, seed: int = 0) -> Predictions:
     )
 
 
-def test_a_threshold_is_the_finite_sample_quantile_worked_by_hand() -> None:
+def test_a_threshold_is_the_finite_sample_quantile_computed_by_hand() -> None:
     # Nine images of class 0: ⌈10 · 0.8⌉ = 8 must be covered, so the second smallest is the threshold.
     own = np.array([0.9, 0.1, 0.8, 0.3, 0.7, 0.4, 0.6, 0.5, 0.95]) / 2.2
     p = np.column_stack([own, 1 - own])
@@ -60,7 +60,7 @@ def test_an_image_whose_label_or_most_probable_class_is_right_is_covered_by_any_
     assert prediction_sets(p, thresholds, decided)[:, 0].sum() == 8
 
 
-def test_a_class_that_is_nearly_always_found_is_in_no_set_but_as_label_or_most_probable_class() -> None:
+def test_a_class_that_is_nearly_always_found_gets_the_threshold_one() -> None:
     p = np.column_stack([np.full(20, 0.6), np.full(20, 0.4)])
     thresholds = fit_prediction_sets(p, np.zeros(20, int), np.zeros(20, int), 0.9)
     assert thresholds[0] == 1.0
@@ -69,7 +69,7 @@ def test_a_class_that_is_nearly_always_found_is_in_no_set_but_as_label_or_most_p
 
 
 def test_every_class_has_its_coverage_on_new_data() -> None:
-    """The mean over many calibration parts is what the guarantee speaks of; it holds for the rare class."""
+    """The guarantee is about the mean over calibration parts; it also holds for the rare class."""
     fresh = _predictions(20_000, seed=1000)
     covered = np.zeros(3)
     for seed in range(40):
@@ -121,7 +121,7 @@ def test_a_class_without_images_is_left_out_of_the_measurements() -> None:
     assert set(measured["measured"]) == {"overall", "some", "most"}
 
 
-def test_cross_fitted_sets_cover_without_having_seen_the_image() -> None:
+def test_cross_fitted_sets_reach_the_coverage_on_held_out_images() -> None:
     predictions = _predictions(1500)
     inside = cross_fitted_sets(predictions, 0.9)
     covered = inside[np.arange(1500), predictions.labels]
@@ -138,6 +138,6 @@ def test_cross_fitted_sets_cover_without_having_seen_the_image() -> None:
 
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, 90.0])
-def test_a_coverage_that_is_no_share_is_refused(coverage: float) -> None:
+def test_a_coverage_outside_0_to_1_is_refused(coverage: float) -> None:
     with pytest.raises(DermaserveError, match="coverage"):
         fit_prediction_sets(np.ones((2, 2)) / 2, np.array([0, 1]), np.array([0, 1]), coverage)

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 
 from training.calibration.combination import Combination
-from training.calibration.fit import Calibration, decide, fit_calibration, fit_threshold, own_temperatures
+from training.calibration.fit import Calibration, decide, fit_calibration, fit_threshold, member_temperatures
 from training.fit.batches import class_weights, draw, log_prior_shift
 from training.recipe import MemberRecipe, Recipe
 
@@ -19,11 +19,11 @@ def _recipe(**changes: Any) -> Recipe:
 
 
 def _drawn(rng: np.random.Generator, logits: np.ndarray) -> np.ndarray:
-    """Labels drawn from the softmax of ``logits``."""
+    """Draw labels from the softmax of ``logits``."""
     return np.array([rng.choice(len(p), p=p) for p in softmax(logits, axis=1)])
 
 
-def test_the_temperature_undoes_overconfidence() -> None:
+def test_the_temperature_removes_overconfidence() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4000, 3)) * 2
     labels = _drawn(rng, logits)
@@ -33,7 +33,7 @@ def test_the_temperature_undoes_overconfidence() -> None:
 
 
 def test_the_ensemble_as_a_whole_is_calibrated() -> None:
-    """Calibrating each member by itself leaves their mean under-confident; fitting both at once does not."""
+    """Temperatures fitted to each member alone leave the mean under-confident; joint temperatures do not."""
     rng = np.random.default_rng(1)
     evidence = rng.normal(size=(4000, 3)) * 2
     labels = _drawn(rng, evidence)
@@ -49,7 +49,7 @@ def test_the_ensemble_as_a_whole_is_calibrated() -> None:
     assert abs(overconfidence(together)) < 0.01
 
 
-def test_drawing_rare_classes_more_often_is_taken_out_of_the_probabilities() -> None:
+def test_the_prior_shift_removes_the_effect_of_oversampling() -> None:
     """Bayes' rule by hand: two classes, 900 to 100, drawn as 30 to 10."""
     labels = np.repeat([0, 1], [900, 100])
     shift = log_prior_shift(labels, _recipe(sampling_power=0.5), 2)
@@ -57,7 +57,7 @@ def test_drawing_rare_classes_more_often_is_taken_out_of_the_probabilities() -> 
     assert softmax(learnt - shift) == pytest.approx(np.array([[0.9, 0.1]]))
 
 
-def test_loss_weights_are_taken_out_just_so() -> None:
+def test_the_prior_shift_removes_the_effect_of_loss_weights() -> None:
     labels = np.repeat([0, 1], [900, 100])
     weighted = log_prior_shift(labels, _recipe(class_weight_power=0.5), 2)
     drawn = log_prior_shift(labels, _recipe(sampling_power=0.5), 2)
@@ -65,7 +65,7 @@ def test_loss_weights_are_taken_out_just_so() -> None:
     assert class_weights(labels, _recipe(class_weight_power=1.0), 2) @ [0.9, 0.1] == pytest.approx(1.0)
 
 
-def test_a_boastful_network_trained_on_balanced_draws_ends_at_the_true_prevalence() -> None:
+def test_an_overconfident_network_trained_on_balanced_draws_is_calibrated_to_the_true_prevalence() -> None:
     """A network that learnt p(y|x) under the drawn prior, with logits 1.6 times too large."""
     rng = np.random.default_rng(3)
     prior, labels = np.array([0.8, 0.15, 0.05]), np.repeat([0, 1, 2], [16_000, 3_000, 1_000])
@@ -78,7 +78,7 @@ def test_a_boastful_network_trained_on_balanced_draws_ends_at_the_true_prevalenc
     assert fitted.probabilities([logits]).mean(axis=0) == pytest.approx(prior, rel=0.05)
 
 
-def test_nothing_is_shifted_where_nothing_was_balanced() -> None:
+def test_the_prior_shift_is_zero_without_balancing() -> None:
     assert log_prior_shift(np.repeat([0, 1], [900, 100]), _recipe(), 2) == pytest.approx(np.zeros(2))
 
 
@@ -131,8 +131,8 @@ def _fit(
     )
 
 
-def test_a_member_scored_alone_has_the_temperature_that_suits_it_alone() -> None:
-    """Two members whose errors cancel in their mean: the ensemble's temperatures sharpen each too much."""
+def test_a_member_scored_alone_has_its_own_temperature() -> None:
+    """Two members whose errors cancel in their mean: the ensemble's temperatures make each over-confident."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 3000)
     members = [2.0 * np.eye(3)[labels] + rng.normal(0, 2.0, (3000, 3)) for _ in range(2)]
@@ -141,7 +141,7 @@ def test_a_member_scored_alone_has_the_temperature_that_suits_it_alone() -> None
         members, labels, combination=Combination("mean", (0.5, 0.5), ((), ())), log_prior_shifts=zeros,
         prior=np.full(3, 1 / 3), malignant=np.array([True, False, False]), target_sensitivity=0.9,
     )  # fmt: skip
-    alone = own_temperatures(members, labels, [(0.0, 0.0, 0.0)] * 2)
+    alone = member_temperatures(members, labels, [(0.0, 0.0, 0.0)] * 2)
     for index, logits in enumerate(members):
         assert alone[index] > together.temperatures[index]
         assert log_loss(labels, softmax(logits / alone[index], axis=1)) < log_loss(

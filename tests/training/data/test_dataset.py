@@ -60,7 +60,7 @@ def test_a_row_without_a_lesion_is_named(dataset: Path) -> None:
 
 
 @pytest.mark.parametrize("age", ["old", "-5", "nan", "1000"])
-def test_an_age_that_is_none_is_named(dataset: Path, age: str) -> None:
+def test_an_invalid_age_is_named(dataset: Path, age: str) -> None:
     _edit(dataset, ",55.0,", f",{age},")
     with pytest.raises(DataError, match=f"line 4: age is '{age}', expected years"):
         read_dataset(dataset)
@@ -72,9 +72,9 @@ def test_a_line_that_ends_early_is_named(dataset: Path) -> None:
         read_dataset(dataset)
 
 
-def test_metadata_that_is_no_text_is_refused(dataset: Path) -> None:
+def test_metadata_that_is_not_text_is_refused(dataset: Path) -> None:
     (dataset / METADATA_NAME).write_bytes(b"\xff\xd8\xff\xe0 a picture")
-    with pytest.raises(DataError, match=r"HAM10000_metadata\.csv: no readable CSV"):
+    with pytest.raises(DataError, match=r"HAM10000_metadata\.csv: not a readable CSV file"):
         read_dataset(dataset)
 
 
@@ -90,7 +90,7 @@ def test_missing_metadata_is_named(tmp_path: Path) -> None:
         read_dataset(tmp_path)
 
 
-def test_of_many_bad_rows_ten_are_named(dataset: Path) -> None:
+def test_at_most_ten_bad_rows_are_named(dataset: Path) -> None:
     for image in dataset.rglob("*.jpg"):
         image.unlink()
     with pytest.raises(DataError, match="28 rows cannot be used") as error:

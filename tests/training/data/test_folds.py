@@ -10,7 +10,7 @@ from training.data.split import PARTS, Split, rows_of, write_split
 
 
 def _rows(lesions_per_class: int = 23) -> list[Row]:
-    """Rows without files: every lesion number n has 1 + n % 3 images."""
+    """Return rows without files; lesion n of a class has 1 + n % 3 images."""
     return [
         Row(f"{code}{n}_{k}", f"L{code}{n}", code, "histo", 50.0, "male", "back", Path("unused"))
         for code in CODES

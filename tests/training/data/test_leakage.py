@@ -1,7 +1,7 @@
-"""That nothing before the final score reads a test image, and that no split leaks by accident.
+"""Nothing before the final evaluation reads a test image, and no split leaks by accident.
 
-``prepare`` does decode every file, to see that it is whole and which show one picture. That looks at
-files, before anything is trained, and gives no figure; from ``train`` on the test images stay closed.
+``prepare`` decodes every image to find damaged files and near-duplicates. This comes before training and
+influences no metric. ``train`` and all later steps do not open test images.
 """
 
 import json

@@ -22,7 +22,7 @@ def _row(folder: Path, number: int, picture: Image.Image, *, lesion: str = "", a
 
 @pytest.fixture(scope="module")
 def lesions(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
-    """Sixty different lesions of all classes, of as many patients."""
+    """Sixty different lesions of all classes, each of a different patient."""
     folder, rng = tmp_path_factory.mktemp("lesions"), np.random.default_rng(0)
     codes = cycle(CODES)
     return [
@@ -45,7 +45,7 @@ def _tinted(picture: Image.Image) -> Image.Image:
     return Image.merge("RGB", (red.point(lambda v: v * 0.9), green, blue.point(lambda v: v * 0.8)))
 
 
-def test_different_lesions_are_not_taken_for_one(lesions: list[Row]) -> None:
+def test_different_lesions_are_not_near_duplicates(lesions: list[Row]) -> None:
     assert _found(lesions) == []
 
 
@@ -71,7 +71,7 @@ def test_one_picture_under_two_lesions_is_found(
     assert sorted(_found(rows)) == [("0003", "1003"), ("0024", "1024"), ("0041", "1041")]
 
 
-def test_mirror_images_are_said_to_be_such(lesions: list[Row], tmp_path: Path) -> None:
+def test_mirror_images_are_marked_as_mirrored(lesions: list[Row], tmp_path: Path) -> None:
     with Image.open(lesions[5].path) as picture:
         mirrored = _row(tmp_path, 1005, picture.transpose(Transpose.FLIP_LEFT_RIGHT))
         turned = _row(tmp_path, 1006, picture.transpose(Transpose.ROTATE_90), lesion="L1005")
@@ -84,20 +84,20 @@ def test_mirror_images_are_said_to_be_such(lesions: list[Row], tmp_path: Path) -
     assert all(pair.similarity > 0.9 for pair in pairs)
 
 
-def test_photographs_of_one_lesion_are_no_pair(lesions: list[Row], tmp_path: Path) -> None:
+def test_images_of_one_lesion_are_not_a_pair(lesions: list[Row], tmp_path: Path) -> None:
     with Image.open(lesions[7].path) as picture:
         again = _row(tmp_path, 1007, picture, lesion=lesions[7].lesion_id)
     assert _found([*lesions, again]) == []
 
 
-def test_a_photograph_turned_a_little_is_found(lesions: list[Row], tmp_path: Path) -> None:
+def test_a_slightly_rotated_photograph_is_found(lesions: list[Row], tmp_path: Path) -> None:
     with Image.open(lesions[18].path) as picture:
         turned = picture.rotate(6, Image.Resampling.BICUBIC)
     again = _row(tmp_path, 1018, _cropped(turned), age=18.0)
     assert _found([*lesions, again]) == [("0018", "1018")]
 
 
-def test_images_without_structure_resemble_nothing(lesions: list[Row], tmp_path: Path) -> None:
+def test_images_without_structure_match_nothing(lesions: list[Row], tmp_path: Path) -> None:
     plain = [_row(tmp_path, 1100 + n, Image.new("RGB", (240, 180), (200, 150, 130))) for n in range(3)]
     assert _found([*lesions, *plain]) == []
 

@@ -35,7 +35,7 @@ def test_a_changed_image_is_decoded_again(rows: list[Row], tmp_path: Path) -> No
     assert [index for index in range(len(rows)) if (before[index] != after[index]).any()] == [2]
 
 
-def test_an_image_that_cannot_be_decoded_is_named_and_leaves_no_half_file(
+def test_an_image_that_cannot_be_decoded_is_named_and_leaves_no_partial_file(
     rows: list[Row], tmp_path: Path
 ) -> None:
     rows[3].path.write_bytes(b"no image")
@@ -44,7 +44,7 @@ def test_an_image_that_cannot_be_decoded_is_named_and_leaves_no_half_file(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_full_disk_is_said_before_anything_is_written(
+def test_a_full_disk_is_reported_before_anything_is_written(
     rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
@@ -54,7 +54,7 @@ def test_a_full_disk_is_said_before_anything_is_written(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_disk_that_fills_up_meanwhile_leaves_no_half_file(
+def test_a_disk_that_fills_up_leaves_no_partial_file(
     rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int, offset: int, length: int) -> None:

@@ -21,7 +21,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def dataset(drawn: Path, tmp_path: Path) -> Path:
-    """A copy that a test may change."""
+    """Return a copy that a test may change."""
     return Path(shutil.copytree(drawn, tmp_path / "HAM"))
 
 
@@ -30,12 +30,12 @@ def _of(rows: list[Row], dx: str, lesion: int) -> Row:
 
 
 def _separating(rows: list[Row], chosen: Sequence[Row]) -> int:
-    """A seed that puts ``chosen`` into different parts unless their lesions are joined."""
+    """Return a seed that puts ``chosen`` into different parts unless their lesions are joined."""
     splits = ((seed, make_split(rows, seed=seed)) for seed in range(100))
     return next(seed for seed, split in splits if len({split[row.image_id] for row in chosen}) > 1)
 
 
-def test_it_writes_split_description_and_picture(dataset: Path, tmp_path: Path) -> None:
+def test_prepare_writes_split_description_and_plot(dataset: Path, tmp_path: Path) -> None:
     prepared = prepare(dataset, tmp_path / "out", seed=0)
     rows = read_dataset(dataset)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"split.csv", "data.md", "data.png"}
@@ -69,17 +69,17 @@ def test_lesions_with_one_picture_stay_together_and_are_named(dataset: Path, tmp
     assert text.count("| mirrored |") == 2
 
 
-def test_files_equal_to_the_byte_stay_together_even_without_structure(dataset: Path, tmp_path: Path) -> None:
+def test_byte_identical_files_stay_together_even_without_structure(dataset: Path, tmp_path: Path) -> None:
     rows = read_dataset(dataset)
     pair = _of(rows, "nv", 1), _of(rows, "nv", 4)
     for row in pair:
         Image.new("RGB", (120, 90), "white").save(row.path)
     prepared = prepare(dataset, tmp_path / "out", seed=_separating(rows, pair))
     assert len({prepared.splits[SPLIT_NAME][row.image_id] for row in pair}) == 1
-    assert "Files equal to the byte: 1 groups" in (tmp_path / "out" / "data.md").read_text()
+    assert "Byte-identical files: 1 groups" in (tmp_path / "out" / "data.md").read_text()
 
 
-def test_a_split_by_image_is_loudly_warned_of(
+def test_a_split_by_image_gives_a_warning(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -91,7 +91,7 @@ def test_a_split_by_image_is_loudly_warned_of(
     assert read_split(out / "split.csv", read_dataset(dataset)).by == "image"
 
 
-def test_a_split_by_lesion_is_not_warned_of(
+def test_a_split_by_lesion_gives_no_warning(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["prepare", "--data", str(dataset), "--out", str(tmp_path / "out")]) == 0
@@ -101,7 +101,7 @@ def test_a_split_by_lesion_is_not_warned_of(
     assert "Warning" not in (tmp_path / "out" / "data.md").read_text()
 
 
-def test_folds_are_written_one_file_each(
+def test_each_fold_is_written_to_its_own_file(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -130,7 +130,7 @@ def test_folds_that_cannot_be_made_are_refused(
     assert not out.exists()
 
 
-def test_every_file_that_is_no_whole_image_is_named(dataset: Path, tmp_path: Path) -> None:
+def test_every_damaged_image_file_is_named(dataset: Path, tmp_path: Path) -> None:
     rows = read_dataset(dataset)
     rows[3].path.write_bytes(b"no image at all")
     rows[8].path.write_bytes(rows[8].path.read_bytes()[:-400])
@@ -141,7 +141,7 @@ def test_every_file_that_is_no_whole_image_is_named(dataset: Path, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
-def test_what_cannot_be_opened_is_named(dataset: Path, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_opened_is_named(dataset: Path, tmp_path: Path) -> None:
     row = read_dataset(dataset)[3]
     row.path.unlink()
     row.path.mkdir()
@@ -164,6 +164,6 @@ def test_the_split_under_a_run_is_not_replaced_by_another(dataset: Path, tmp_pat
     (out / "recipe.json").write_text("{}")
     before = (out / SPLIT_NAME).read_bytes()
     prepare(dataset, out, seed=0)
-    with pytest.raises(DataError, match="holds a run of another split"):
+    with pytest.raises(DataError, match="holds a run with another split"):
         prepare(dataset, out, seed=1)
     assert (out / SPLIT_NAME).read_bytes() == before

@@ -9,7 +9,7 @@ from training.data.split import PARTS, Split, make_split, read_split, rows_of, w
 
 
 def _rows(lesions_per_class: int = 40) -> list[Row]:
-    """Rows without files: every lesion number n has 1 + n % 3 images."""
+    """Return rows without files; lesion n of a class has 1 + n % 3 images."""
     return [
         Row(f"{code}{n}_{k}", f"L{code}{n}", code, "histo", 50.0, "male", "back", Path("unused"))
         for code in CODES
@@ -80,11 +80,11 @@ def test_a_split_file_in_which_a_lesion_crosses_is_refused(tmp_path: Path) -> No
     split = make_split(rows, seed=0)
     twin = next(row for row in rows if row.image_id.endswith("_1") and split[row.image_id] == "train")
     write_split(tmp_path / "split.csv", rows, {**split, twin.image_id: "test"})
-    with pytest.raises(DataError, match=f"lesion {twin.lesion_id} lies in both .* does not say"):
+    with pytest.raises(DataError, match=f"lesion {twin.lesion_id} is in both .* not marked"):
         read_split(tmp_path / "split.csv", rows)
 
 
-def test_a_split_by_image_says_so_in_its_file(tmp_path: Path) -> None:
+def test_a_split_by_image_is_marked_in_its_file(tmp_path: Path) -> None:
     rows = _rows()
     split = make_split(rows, seed=0, by="image")
     assert any(len(parts) > 1 for parts in _parts_by_lesion(rows, split).values())
@@ -98,11 +98,11 @@ def test_a_split_by_image_says_so_in_its_file(tmp_path: Path) -> None:
 def test_a_split_by_image_without_its_mark_is_refused(tmp_path: Path) -> None:
     rows = _rows()
     write_split(tmp_path / "split.csv", rows, dict(make_split(rows, seed=0, by="image")))
-    with pytest.raises(DataError, match="does not say that it is one by image"):
+    with pytest.raises(DataError, match="not marked as a split by image"):
         read_split(tmp_path / "split.csv", rows)
 
 
-def test_a_mark_on_some_lines_alone_is_refused(tmp_path: Path) -> None:
+def test_a_mark_on_some_lines_only_is_refused(tmp_path: Path) -> None:
     rows = _rows()
     file = tmp_path / "split.csv"
     write_split(file, rows, make_split(rows, seed=0, by="image"))
@@ -150,14 +150,14 @@ def test_a_split_file_that_names_an_image_twice_is_refused(tmp_path: Path) -> No
         read_split(tmp_path / "split.csv", rows)
 
 
-def test_a_file_that_is_no_split_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_split_is_refused(tmp_path: Path) -> None:
     (tmp_path / "split.csv").write_text("image_id,dx\n")
     with pytest.raises(DataError, match="columns missing: lesion_id, part"):
         read_split(tmp_path / "split.csv", _rows())
 
 
 @pytest.mark.parametrize(("validation", "test"), [(0.0, 0.2), (0.6, 0.4), (-0.1, 0.1)])
-def test_shares_that_leave_nothing_are_refused(validation: float, test: float) -> None:
+def test_shares_that_leave_no_training_images_are_refused(validation: float, test: float) -> None:
     with pytest.raises(DataError, match="shares must be positive"):
         make_split(_rows(), seed=0, validation=validation, test=test)
 

@@ -27,7 +27,7 @@ def _predictions(count: int = 40, seed: int = 0) -> Predictions:
 _IDS = [f"image-{i}" for i in range(40)]
 
 
-def test_what_is_read_is_what_was_saved(tmp_path: Path) -> None:
+def test_saved_predictions_are_read_back(tmp_path: Path) -> None:
     ensemble = _predictions()
     members = {
         "one": replace(ensemble, probabilities=_predictions(seed=1).probabilities),
@@ -45,7 +45,7 @@ def test_what_is_read_is_what_was_saved(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_run_without_members_of_the_same_classes_has_none(tmp_path: Path) -> None:
+def test_a_run_without_members_that_predict_all_classes_saves_no_members(tmp_path: Path) -> None:
     save_predictions(tmp_path / "test.npz", _IDS, _predictions())
     found = load_predictions(tmp_path / "test.npz")
     assert found.by_member == {}
@@ -59,7 +59,7 @@ def test_a_missing_file_names_the_command_that_writes_it(tmp_path: Path) -> None
 
 def test_a_pickle_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "test.npz", image_id=np.array([{}], dtype=object))
-    with pytest.raises(PredictionsError, match="no readable file"):
+    with pytest.raises(PredictionsError, match="not a readable file"):
         load_predictions(tmp_path / "test.npz")
 
 
@@ -67,14 +67,14 @@ def test_a_damaged_or_incomplete_file_is_refused(tmp_path: Path) -> None:
     whole = tmp_path / "whole.npz"
     save_predictions(whole, _IDS, _predictions())
     (tmp_path / "half.npz").write_bytes(whole.read_bytes()[:500])
-    with pytest.raises(PredictionsError, match=r"half\.npz: no readable file"):
+    with pytest.raises(PredictionsError, match=r"half\.npz: not a readable file"):
         load_predictions(tmp_path / "half.npz")
     (tmp_path / "empty.npz").touch()
-    with pytest.raises(PredictionsError, match=r"empty\.npz: no readable file"):
+    with pytest.raises(PredictionsError, match=r"empty\.npz: not a readable file"):
         load_predictions(tmp_path / "empty.npz")
     with (tmp_path / "bare.npz").open("wb") as stream:
         np.save(stream, np.zeros(3))
-    with pytest.raises(PredictionsError, match=r"bare\.npz: no readable file"):
+    with pytest.raises(PredictionsError, match=r"bare\.npz: not a readable file"):
         load_predictions(tmp_path / "bare.npz")
     np.savez(tmp_path / "other.npz", labels=np.zeros(3))
     with pytest.raises(PredictionsError, match="arrays missing: codes, decided"):
@@ -90,7 +90,7 @@ def test_a_damaged_or_incomplete_file_is_refused(tmp_path: Path) -> None:
         (_IDS, {"probabilities": np.full((40, 3), np.nan)}, "expected numbers from 0 to 1"),
     ],
 )
-def test_what_does_not_fit_is_not_saved(
+def test_inconsistent_predictions_are_not_saved(
     tmp_path: Path, ids: list[str], change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(PredictionsError, match=message):

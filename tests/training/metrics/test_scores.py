@@ -37,28 +37,28 @@ def _predictions(count: int = 300, seed: int = 0) -> Predictions:
     )
 
 
-def test_figures_of_a_table_worked_by_hand() -> None:
+def test_metrics_of_a_table_computed_by_hand() -> None:
     # Truth a a a b b c, said a a b b c c.
     said, labels = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 0, 1, 1, 2])
     predictions = Predictions(
         np.eye(3)[said], said, labels, np.array(list("uvwxyz")), ("a", "b", "c"),
         np.array([True, False, False]), 0.5,
     )  # fmt: skip
-    figures = scores(predictions)
-    assert figures["accuracy_rule"] == pytest.approx(4 / 6)
-    assert figures["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
-    assert figures["precision_b"] == pytest.approx(1 / 2)
-    assert figures["f1_a"] == pytest.approx(0.8)
-    assert figures["malignancy_sensitivity"] == pytest.approx(2 / 3)
-    assert figures["malignancy_specificity"] == pytest.approx(1.0)
-    assert figures["malignancy_auc"] == pytest.approx(2 / 3 * 1 + 1 / 3 * 0.5)
+    metrics = scores(predictions)
+    assert metrics["accuracy_rule"] == pytest.approx(4 / 6)
+    assert metrics["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    assert metrics["precision_b"] == pytest.approx(1 / 2)
+    assert metrics["f1_a"] == pytest.approx(0.8)
+    assert metrics["malignancy_sensitivity"] == pytest.approx(2 / 3)
+    assert metrics["malignancy_specificity"] == pytest.approx(1.0)
+    assert metrics["malignancy_auc"] == pytest.approx(2 / 3 * 1 + 1 / 3 * 0.5)
 
 
 def _by_scikit_learn(predictions: Predictions) -> dict[str, float]:
     p, labels, decided = predictions.probabilities, predictions.labels, predictions.decided
     classes = np.arange(len(predictions.codes))
     table = precision_recall_fscore_support(labels, decided, labels=classes, zero_division=0.0)
-    figures = {
+    metrics = {
         "accuracy_argmax": accuracy_score(labels, p.argmax(axis=1)),
         "accuracy_rule": accuracy_score(labels, decided),
         "balanced_accuracy": balanced_accuracy_score(labels, decided),
@@ -74,9 +74,9 @@ def _by_scikit_learn(predictions: Predictions) -> dict[str, float]:
     }
     for index, code in enumerate(predictions.codes):
         names = (f"{kind}_{code}" for kind in ("precision", "recall", "f1"))
-        figures |= dict(zip(names, (column[index] for column in table[:3]), strict=True))
-        figures[f"auc_{code}"] = roc_auc_score(labels == index, p[:, index])
-    return {name: float(value) for name, value in figures.items()}
+        metrics |= dict(zip(names, (column[index] for column in table[:3]), strict=True))
+        metrics[f"auc_{code}"] = roc_auc_score(labels == index, p[:, index])
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def _with_ties(predictions: Predictions) -> Predictions:
@@ -85,30 +85,30 @@ def _with_ties(predictions: Predictions) -> Predictions:
 
 
 @pytest.mark.parametrize("ties", [False, True], ids=["distinct scores", "tied scores"])
-def test_every_figure_is_that_of_scikit_learn(ties: bool) -> None:
+def test_every_metric_equals_that_of_scikit_learn(ties: bool) -> None:
     predictions = _with_ties(_predictions()) if ties else _predictions()
-    figures = scores(predictions)
+    metrics = scores(predictions)
     for name, value in _by_scikit_learn(predictions).items():
-        assert figures[name] == pytest.approx(value, abs=1e-9), name
+        assert metrics[name] == pytest.approx(value, abs=1e-9), name
 
 
-def test_counting_images_with_weights_is_drawing_them_as_often() -> None:
+def test_weighting_an_image_equals_repeating_it() -> None:
     predictions = _with_ties(_predictions(120))
     weights = lesion_weights(predictions.labels, predictions.lesions, resamples=5, seed=1)
-    figures = weighted_scores(predictions, weights)
+    metrics = weighted_scores(predictions, weights)
     for row, counts in enumerate(weights.astype(int)):
         drawn = scores(predictions.take(np.repeat(np.arange(120), counts)))
         for name, value in drawn.items():
-            assert figures[name][row] == pytest.approx(value, abs=1e-9), name
+            assert metrics[name][row] == pytest.approx(value, abs=1e-9), name
 
 
-def test_classes_that_are_absent_or_never_said_have_no_figure_or_zero() -> None:
+def test_metrics_of_absent_classes_are_undefined_and_of_unpredicted_classes_zero() -> None:
     absent = _predictions(60)
     absent = absent.take(np.flatnonzero(absent.labels != 0))
-    figures = scores(replace(absent, decided=np.ones(len(absent.labels), int)))
-    assert not {"auc_a", "malignancy_sensitivity", "malignancy_auc"} & set(figures)
-    assert figures["precision_c"] == figures["recall_c"] == figures["f1_c"] == 0.0
-    assert figures["macro_recall"] == figures["balanced_accuracy"] == pytest.approx(0.5)
+    metrics = scores(replace(absent, decided=np.ones(len(absent.labels), int)))
+    assert not {"auc_a", "malignancy_sensitivity", "malignancy_auc"} & set(metrics)
+    assert metrics["precision_c"] == metrics["recall_c"] == metrics["f1_c"] == 0.0
+    assert metrics["macro_recall"] == metrics["balanced_accuracy"] == pytest.approx(0.5)
 
 
 def test_two_classes_are_scored_as_well() -> None:
@@ -118,34 +118,34 @@ def test_two_classes_are_scored_as_well() -> None:
         p, p.argmax(axis=1), labels, np.arange(40).astype(str), ("benign", "malignant"),
         np.array([False, True]), 0.5,
     )  # fmt: skip
-    figures = bootstrap(two, resamples=50)
-    assert figures["malignancy_auc"] == figures["auc_malignant"]
-    assert figures["macro_auc"]["value"] == pytest.approx(roc_auc_score(labels, p[:, 1]))
+    metrics = bootstrap(two, resamples=50)
+    assert metrics["malignancy_auc"] == metrics["auc_malignant"]
+    assert metrics["macro_auc"]["value"] == pytest.approx(roc_auc_score(labels, p[:, 1]))
 
 
-def test_the_rule_and_the_most_probable_class_are_kept_apart() -> None:
+def test_metrics_of_the_rule_and_of_the_most_probable_class_are_separate() -> None:
     predictions = _predictions()
     always_b = Predictions(
         predictions.probabilities, np.ones(300, int), predictions.labels, predictions.lesions,
         predictions.codes, predictions.malignant, predictions.threshold,
     )  # fmt: skip
-    figures = scores(always_b)
-    assert figures["balanced_accuracy"] == pytest.approx(1 / 3)
-    assert figures["accuracy_rule"] == pytest.approx((predictions.labels == 1).mean())
-    assert figures["accuracy_argmax"] == pytest.approx(scores(predictions)["accuracy_argmax"])
-    assert "accuracy" not in figures  # which of the two it is must be said
+    metrics = scores(always_b)
+    assert metrics["balanced_accuracy"] == pytest.approx(1 / 3)
+    assert metrics["accuracy_rule"] == pytest.approx((predictions.labels == 1).mean())
+    assert metrics["accuracy_argmax"] == pytest.approx(scores(predictions)["accuracy_argmax"])
+    assert "accuracy" not in metrics  # which of the two it is must be said
 
 
-def test_ece_is_zero_for_honest_and_large_for_boastful_probabilities() -> None:
+def test_ece_is_zero_for_calibrated_and_large_for_overconfident_probabilities() -> None:
     labels = np.array([0] * 80 + [1] * 20)
     assert expected_calibration_error(np.tile([0.8, 0.2], (100, 1)), labels) == pytest.approx(0.0)
     assert expected_calibration_error(np.tile([1.0, 0.0], (100, 1)), labels) == pytest.approx(0.2)
 
 
-def test_an_interval_holds_its_value_and_narrows_with_more_lesions() -> None:
+def test_an_interval_contains_its_value_and_narrows_with_more_lesions() -> None:
     few, many = bootstrap(_predictions(120), resamples=200), bootstrap(_predictions(1200), resamples=200)
-    for figures in (few, many):
-        interval = figures["accuracy_rule"]
+    for metrics in (few, many):
+        interval = metrics["accuracy_rule"]
         assert interval["low"] <= interval["value"] <= interval["high"]
     assert (
         many["accuracy_rule"]["high"] - many["accuracy_rule"]["low"]
@@ -154,7 +154,7 @@ def test_an_interval_holds_its_value_and_narrows_with_more_lesions() -> None:
 
 
 def test_lesions_are_resampled_whole() -> None:
-    """With every lesion photographed ten times the interval must be as wide as with one photograph."""
+    """Ten images of every lesion give an interval as wide as one image of every lesion."""
     once = _predictions(100)
     tenfold = once.take(np.repeat(np.arange(100), 10))
     alone = once.take(np.arange(100))
@@ -163,22 +163,22 @@ def test_lesions_are_resampled_whole() -> None:
     assert wide["high"] - wide["low"] == pytest.approx(reference["high"] - reference["low"], rel=0.25)
 
 
-def test_a_share_of_one_has_wilsons_interval_over_lesions_not_a_point() -> None:
+def test_a_share_of_one_has_wilsons_interval_over_lesions() -> None:
     predictions = _predictions(200)
     perfect = replace(predictions, decided=predictions.labels)
-    figures = bootstrap(perfect, resamples=50)
+    metrics = bootstrap(perfect, resamples=50)
     lesions = len(np.unique(predictions.lesions[predictions.labels == 0]))
     expected = lesions / (lesions + 1.959964**2)  # Wilson's lower bound of n successes in n trials
     for name in ("recall_a", "f1_a", "precision_a"):
-        assert figures[name]["value"] == figures[name]["high"] == 1.0
-        assert figures[name]["low"] == pytest.approx(expected, rel=1e-4)
-    assert figures["accuracy_rule"]["low"] > figures["balanced_accuracy"]["low"] > 0.5
+        assert metrics[name]["value"] == metrics[name]["high"] == 1.0
+        assert metrics[name]["low"] == pytest.approx(expected, rel=1e-4)
+    assert metrics["accuracy_rule"]["low"] > metrics["balanced_accuracy"]["low"] > 0.5
     never = bootstrap(replace(predictions, decided=np.ones(200, int)), resamples=50)
     assert never["recall_a"]["low"] == 0.0
     assert never["recall_a"]["high"] == pytest.approx(1 - expected, rel=1e-4)
 
 
-def test_ten_photographs_of_a_lesion_do_not_narrow_wilsons_interval() -> None:
+def test_ten_images_of_a_lesion_do_not_narrow_wilsons_interval() -> None:
     once = _predictions(60)
     once = replace(once, decided=once.labels, lesions=np.arange(60).astype(str))
     tenfold = once.take(np.repeat(np.arange(60), 10))
@@ -186,8 +186,8 @@ def test_ten_photographs_of_a_lesion_do_not_narrow_wilsons_interval() -> None:
         assert bootstrap(tenfold, resamples=20)[name]["low"] == bootstrap(once, resamples=20)[name]["low"]
 
 
-def test_the_interval_of_ece_lies_about_the_truth_and_not_above_it() -> None:
-    """Confidence exceeds accuracy by 0.05 everywhere; percentiles of resamples would lie about 0.06."""
+def test_the_interval_of_ece_contains_the_true_value() -> None:
+    """Confidence exceeds accuracy by 0.05 everywhere; percentile intervals would lie around 0.06."""
     rng = np.random.default_rng(1)
     middles, held = [], 0
     for _ in range(60):
@@ -197,10 +197,10 @@ def test_the_interval_of_ece_lies_about_the_truth_and_not_above_it() -> None:
         said = np.where(right, labels, (labels + rng.integers(1, 4, 600)) % 4)
         p = np.repeat((1 - confidence)[:, None] / 3, 4, axis=1)
         p[np.arange(600), said] = confidence
-        answers = Predictions(
+        predictions = Predictions(
             p, said, labels, np.arange(600).astype(str), tuple("abcd"), np.eye(4)[0].astype(bool), 0.5
         )
-        found = bootstrap(answers, resamples=100)["ece"]
+        found = bootstrap(predictions, resamples=100)["ece"]
         middles.append((found["low"] + found["high"]) / 2)
         held += found["low"] <= 0.05 <= found["high"]
     assert np.mean(middles) == pytest.approx(0.05, abs=0.006)

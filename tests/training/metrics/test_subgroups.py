@@ -1,4 +1,4 @@
-"""``training.metrics.subgroups``: which images make a group, and which figures its images suffice for."""
+"""``training.metrics.subgroups``: the group of an image, and the metrics a group is large enough for."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from models.safeguards import Subgroup
 from training.data.dataset import Row
 from training.metrics.scores import Predictions, scores
-from training.metrics.subgroups import FEWEST_IMAGES, age_band, site, subgroups
+from training.metrics.subgroups import MIN_IMAGES, age_band, site, subgroups
 
 
 def _row(age: float | None = 50.0, sex: str = "female", localization: str = "back") -> Row:
@@ -47,7 +47,7 @@ def test_sites_are_grouped(localization: str, group: str) -> None:
     assert site(_row(localization=localization)) == group
 
 
-def test_groups_are_scored_on_their_own_images_alone() -> None:
+def test_groups_are_scored_on_their_own_images_only() -> None:
     predictions = _predictions(np.arange(200) % 2)
     rows = [_row(sex="female" if i < 120 else "male") for i in range(200)]
     found = {(g["factor"], g["value"]): g for g in subgroups(predictions, rows, resamples=50)}
@@ -69,14 +69,14 @@ def test_groups_are_scored_on_their_own_images_alone() -> None:
 
 
 def test_a_small_group_is_left_out() -> None:
-    count = 100 + FEWEST_IMAGES - 1
+    count = 100 + MIN_IMAGES - 1
     rows = [_row(sex="female" if i < 100 else "unknown") for i in range(count)]
     found = subgroups(_predictions(np.arange(count) % 2), rows, resamples=20)
     assert [g["value"] for g in found if g["factor"] == "sex"] == ["female"]
 
 
 @pytest.mark.parametrize(
-    ("malignant", "figures"),
+    ("malignant", "metrics"),
     [
         (0, {"accuracy_rule", "malignancy_specificity"}),
         (4, {"accuracy_rule", "malignancy_specificity"}),
@@ -94,7 +94,7 @@ def test_a_small_group_is_left_out() -> None:
         (50, {"accuracy_rule", "malignancy_sensitivity"}),
     ],
 )
-def test_a_figure_needs_its_images(malignant: int, figures: set[str]) -> None:
+def test_a_metric_needs_enough_images(malignant: int, metrics: set[str]) -> None:
     labels = (np.arange(50) < malignant).astype(int)
     (group, *_) = subgroups(_predictions(labels), [_row()] * 50, resamples=20)
-    assert set(group["metrics"]) == figures
+    assert set(group["metrics"]) == metrics

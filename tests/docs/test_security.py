@@ -1,12 +1,11 @@
 """SECURITY.md: each threat is held by tests that exist, and each setting it names is one."""
 
 import re
-from pathlib import Path
 
 from service.settings import PREFIX, Settings
+from tests.docs.pages import ROOT, page
 
-ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+PAGE = page("SECURITY.md")
 
 
 def test_each_threat_names_tests_and_they_exist() -> None:

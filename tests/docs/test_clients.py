@@ -1,4 +1,4 @@
-"""The README's session and examples are run as they stand, against a live service, on drawn lesions."""
+"""The sessions and clients of the documents run as they stand, against a live service, on drawn lesions."""
 
 import json
 import os
@@ -20,21 +20,15 @@ from PIL import Image
 from service.admission.api_keys import line_of, new_token
 from service.api.schemas import Prediction
 from service.http.problems import Problem
+from tests.docs.pages import block
 from tests.service.app_client import wait_for
-from tests.service.process import ROOT, Process, process
+from tests.service.process import Process, process
 from tests.synthetic import draw_lesion, encoded
 from tests.tiny_bundle import write_tiny_bundle
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+CLINIC_API = "docs/clinic-api.md"
 LANGUAGES = ("sh", "python", "javascript")
 CLINIC, WATCHER = new_token(), new_token()
-
-
-def block(section: str, language: str) -> str:
-    """The one fenced block in a language of a section."""
-    text = README.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
-    return str(found)
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +59,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def start(language: str, folder: Path, server: Process, token: str | None) -> subprocess.Popen[str]:
-    """Start the README's example in ``language``; without a token ``KEY`` is unset."""
+    """Start the client in ``language`` of ``docs/clinic-api.md``; without a token ``KEY`` is unset."""
     program = {"sh": "sh", "python": sys.executable, "javascript": "node"}[language]
     if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed: the README's example for it was not run")
+        pytest.skip(f"{program} is not installed: the client for it was not run")
     # A shell goes on after a command that failed, as a reader would not.
-    source = ("set -e\n" if language == "sh" else "") + block("For a clinic's app", language)
+    source = ("set -e\n" if language == "sh" else "") + block(CLINIC_API, "Clients", language)
     script = folder / {"sh": "example.sh", "python": "example.py", "javascript": "example.mjs"}[language]
     script.write_text(source, encoding="utf-8")
     others = {name: value for name, value in os.environ.items() if name != "KEY"}
@@ -151,25 +145,39 @@ def test_an_example_without_a_key_sends_none(language: str, folder: Path, keyed:
     assert "Send one header X-API-Key with a key." in said
 
 
-def test_the_session_is_as_shown(folder: Path, bundle: Path, tmp_path: Path) -> None:
-    steps = re.split(r"^\$ ", block("A session", "console"), flags=re.M)[1:]
-    assert len(steps) == 3
+def run_session(name: str, section: str, folder: Path, server: Process) -> tuple[list[str], list[str]]:
+    """The outputs of a session's commands: as the document shows them, and as they are."""
+    steps = re.split(r"^\$ ", block(name, section, "console"), flags=re.M)[1:]
     real = []
-    with process(tmp_path, bundle) as server:
-        server.wait_ready()
-        for step in steps:
-            command = step.splitlines()[0].replace("http://127.0.0.1:8000", server.url)
-            assert server.url in command
-            done = subprocess.run(
-                ["sh", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60, check=True
-            )
-            real.append(done.stdout)
-    shown = ["".join(line.strip() for line in step.splitlines()[1:]) for step in steps]
-    assert Prediction.model_validate_json(shown[0])
-    assert shape(json.loads(shown[0])) == shape(json.loads(real[0]))
-    assert shown[1] == real[1] == ""
+    for step in steps:
+        command = step.splitlines()[0].replace("http://127.0.0.1:8000", server.url)
+        assert server.url in command
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60, check=True
+        )
+        real.append(done.stdout)
+    return ["".join(line.strip() for line in step.splitlines()[1:]) for step in steps], real
+
+
+@pytest.fixture(scope="module")
+def keyless(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    with process(tmp_path_factory.mktemp("keyless"), bundle) as running:
+        running.wait_ready()
+        yield running
+
+
+def test_the_session_of_the_readme_is_as_shown(folder: Path, keyless: Process) -> None:
+    (shown,), (real,) = run_session("README.md", "Ask it", folder, keyless)
+    assert Prediction.model_validate_json(shown)
+    assert shape(json.loads(shown)) == shape(json.loads(real))
+
+
+def test_the_session_of_the_api_page_is_as_shown(folder: Path, keyless: Process) -> None:
+    shown, real = run_session(CLINIC_API, "Endpoints", folder, keyless)
+    assert len(shown) == 2
+    assert shown[0] == real[0] == ""
     assert_png(folder / "overlay.png")
-    problem, expected = Problem.model_validate_json(real[2]), Problem.model_validate_json(shown[2])
+    problem, expected = Problem.model_validate_json(real[1]), Problem.model_validate_json(shown[1])
     assert problem.model_copy(update={"request_id": expected.request_id}) == expected
 
 
