@@ -22,8 +22,8 @@ class PredictionSets(Strict):
     conditional on the class (Vovk, "Conditional validity of inductive conformal predictors", ACML 2012;
     Sadinle, Lei and Wasserman, "Least ambiguous set-valued classifiers with bounded error levels", JASA
     114, 2019): for each class, at least the share ``coverage`` of its images has it in the set. This holds
-    for new images that are exchangeable with the validation images, provided that these chose nothing else. Where
-    they also chose the epochs, the coverage is an aim, and ``measured`` says what was reached.
+    for new images that are exchangeable with the validation images, if nothing else was fitted on these. If
+    they also selected the epochs, the coverage is only a target; ``measured`` states what was reached.
     """
 
     coverage: float = Field(

@@ -17,6 +17,7 @@ from service.admission.client import Client
 from service.errors import Forbidden, Unauthorized
 from service.observability.metrics import Metrics
 from service.settings import Settings, is_loopback
+from service.system.fair_queue import DEFAULT_RANK
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Authenticator:
     async def client(self, request: Request, _: _Documented = None) -> Client:
         """The client that a request is from. Where there are no keys, all anonymous clients are one.
 
-        The request's record gets the name of the key.
+        The request's record gets the name of the key, and ``request.state.rank`` the key as its client.
 
         Raises:
             Unauthorized: no key, more than one, or none that is in force.
@@ -80,6 +81,7 @@ class Authenticator:
         key = self._key_of(request)
         if key is not None:
             request.state.record.key = key.name
+            request.state.rank = getattr(request.state, "rank", DEFAULT_RANK)._replace(client=key.name)
         return self._client(key)
 
     async def admin(self, request: Request, _: _Documented = None) -> None:

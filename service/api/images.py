@@ -119,7 +119,7 @@ def build_router(runtime: Runtime) -> APIRouter:
             limit = asyncio.Semaphore(job.model.max_images_in_inference)
 
             async def classify(index: int, image: Upload) -> Prediction | _Failed:
-                async with limit, job.model.batch_images:
+                async with limit, job.model.batch_images.place(job.rank):
                     try:
                         if not image.data:
                             raise InvalidRequest(

@@ -16,6 +16,7 @@ from service.inference.classifier import Classification, Classifier
 from service.inference.overlay import Overlay
 from service.lifecycle import Runtime
 from service.observability.request_record import LoggedPrediction, RequestRecord, Stage
+from service.system.fair_queue import DEFAULT_RANK, Rank
 from service.system.threads import cancelled_by_disconnect
 
 
@@ -63,6 +64,7 @@ class Job:
     Attributes:
         model: stays open until the job ends, even through a reload.
         record: of the request.
+        rank: decides when its images are decoded and classified, among others that wait.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Job:
         self.model = model
         self.record: RequestRecord = request.state.record
         self.record.model = model.identity.label
+        self.rank: Rank = getattr(request.state, "rank", DEFAULT_RANK)
         self._admission = runtime.admission
         self._metrics = runtime.metrics
         self._request = request
@@ -121,11 +124,15 @@ class Job:
         """
         with self._count_failures():
             with self.record.stage("decode"):
-                decoded, quality = await self.model.decode(image.data, deadline=self._deadline)
+                decoded, quality = await self.model.decode(
+                    image.data, rank=self.rank, deadline=self._deadline
+                )
             self._reservation.release(len(image.data))
             image.data = b""
             with self.record.stage("queue") as queue:
-                classification = await self.model.classify(decoded, quality, deadline=self._deadline)
+                classification = await self.model.classify(
+                    decoded, quality, rank=self.rank, deadline=self._deadline
+                )
                 queue.end = classification.started
         self.record.stages.append(Stage("inference", classification.started, classification.ended))
         decision, codes = classification.decision, tuple(warning.code for warning in classification.warnings)

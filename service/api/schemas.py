@@ -56,8 +56,7 @@ class PredictionSet(BaseModel):
     coverage: float = Field(
         gt=0,
         lt=1,
-        description="Target share of images whose set contains their true class, for images like the "
-        "validation images.",
+        description="Target share of images like the validation images whose set contains their true class.",
     )
     labels: list[str] = Field(
         min_length=1,

@@ -9,6 +9,7 @@ photo of 12 megapixels is decoded at a reduced scale). One that takes longer is 
 time that an image may take; such images leave one process to the others. One that needs more memory is
 decoded again, one such at a time, with the memory that the largest image takes. Both wait for their turn
 on the event loop, where they hold up no ordinary image. So no header has to be trusted, nor to be read here.
+Those who wait take turns by client, see ``service.system.fair_queue``.
 
 The file and the pixels go through a socket pair, straight from and to the event loop: a thread between
 would be woken twice for each image. It costs an image 0.25 ms of processor time more than a thread. The
@@ -31,6 +32,7 @@ from models.quality import Quality
 from service.decoding.fork_server import Answer, ForkServer, Order, Process
 from service.errors import DeadlinePassed
 from service.observability.metrics import Metrics
+from service.system.fair_queue import FairSemaphore, Rank
 from service.system.threads import in_thread
 
 SMALL = 64_000_000
@@ -66,9 +68,9 @@ class ImageDecoder:
         self._timeout = timeout
         self._metrics = metrics
         self._stuck_after = stuck_after
-        self._free = asyncio.Semaphore(processes)
-        self._slow = asyncio.Semaphore(max(1, processes - 1))
-        self._large = asyncio.Lock()
+        self._free = FairSemaphore(processes)
+        self._slow = FairSemaphore(max(1, processes - 1))
+        self._large = FairSemaphore(1)
         self._idle: list[Process] = []
         self._fork_server: ForkServer | None = None
         self._since: dict[object, float] = {}
@@ -95,13 +97,14 @@ class ImageDecoder:
             await asyncio.shield(self._begin(self._add()))
 
     async def decode(
-        self, data: bytes, *, height: int, width: int, color: Color, deadline: float
+        self, data: bytes, *, height: int, width: int, color: Color, rank: Rank, deadline: float
     ) -> tuple[Decoded, Quality]:
         """Decode one image file, and measure its quality. If the caller is cancelled, the process is killed.
 
         Args:
             data: the whole file.
             height, width, color: see ``models.preprocess.decode``.
+            rank: of its request, among those who wait.
             deadline: on the clock of ``time.monotonic``; decoding does not begin after it.
 
         Raises:
@@ -113,17 +116,17 @@ class ImageDecoder:
         pixel_bytes = height * width * (3 if color == "rgb" else 1)
         order = Order(json.dumps(wanted).encode(), data, pixel_bytes, min(QUICK, self._timeout), SMALL)
         try:
-            answer = await self._attempt(order, deadline)
+            answer = await self._attempt(order, rank, deadline)
         except ImageTooCostly:
             if order.seconds == self._timeout:
                 raise
             order = order._replace(seconds=self._timeout)
-            answer = await self._attempt(order, deadline, self._slow)
+            answer = await self._attempt(order, rank, deadline, self._slow)
         # Some codecs call a file damaged where they lack memory, WebP's for one.
         if "short_of_memory" in answer.found or answer.found.get("refused") == CorruptImage.__name__:
             left = max(0.01, self._timeout - float(answer.found["spent"]))
             order = order._replace(seconds=left, memory=SMALL + BYTES_PER_PIXEL * self._max_pixels)
-            answer = await self._attempt(order, deadline, self._large, self._slow)
+            answer = await self._attempt(order, rank, deadline, self._large, self._slow)
         return _result(answer, wanted)
 
     async def close(self) -> None:
@@ -137,13 +140,11 @@ class ImageDecoder:
             fork_server, self._fork_server = self._fork_server, None
             await asyncio.wrap_future(in_thread(fork_server.close))
 
-    async def _attempt(
-        self, order: Order, deadline: float, *first: asyncio.Lock | asyncio.Semaphore
-    ) -> Answer:
+    async def _attempt(self, order: Order, rank: Rank, deadline: float, *first: FairSemaphore) -> Answer:
         """Have a process do what is ordered, after the turns that have to come ``first``."""
         with ExitStack() as turns:
             for turn in (*first, self._free):
-                await turn.acquire()
+                await turn.acquire(rank)
                 turns.callback(turn.release)
             if time.monotonic() >= deadline:
                 raise DeadlinePassed("The deadline passed before the image was decoded.")

@@ -11,6 +11,11 @@ A connection ends in one of three ways:
 - It is aborted when its client takes too long, or when there are too many connections and its client is the
   slowest.
 
+A client that sends no more may read on (RFC 9293, 3.6), or it may be gone: curl and most libraries send the
+same FIN when they give up. While such a client waits for an answer, it is sent ``100 Continue``, which every
+client of HTTP/1.1 must accept (RFC 9110, 15.2). The system of one that is gone resets the connection, and its
+work is cancelled.
+
 Written for uvicorn 0.54; ``test_uvicorn_has_the_hooks_that_the_connection_relies_on`` names what it uses.
 """
 
@@ -39,12 +44,14 @@ from service.observability.logs import log_request
 from service.observability.metrics import Metrics
 from service.observability.request_record import UNMATCHED, RequestRecord
 from service.settings import Settings
+from service.system.fair_queue import client_of, rank_of
 
 _PIECE = 4096  # bytes fed to the parser at a time, except for a body: few pipelined requests fit
 _FRAMING = 32_768  # bytes of chunk sizes, extensions and trailers that a body may have beyond its own length
 _BUFFERED = 262_144  # bytes of a body that wait for the application; then reading is paused
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 4_000_000
+_PROBE_SECONDS = 0.05  # after the first probe of a client that sends no more; then twice as long each time
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +83,7 @@ class Connection(HttpToolsProtocol):
         self._newest: Cycle | None = None  # of the latest request whose headers are complete
         self._answering: Cycle | None = None  # the same, or one before it
         self._began = float("-inf")  # to wait for a turn, the latest request
+        self._client: str | None = None
         self._unparsed = b""  # received while a request was being answered
         self._in_head = False  # from a request's first byte to the end of its headers
         self._head_size = 0  # of the head, as far as it is parsed
@@ -90,12 +98,14 @@ class Connection(HttpToolsProtocol):
         self._dropped = 0  # bytes
         self._timer: asyncio.TimerHandle | None = None  # for headers to come, or for a client to hang up
         self._write_timer: asyncio.TimerHandle | None = None
+        self._probe_timer: asyncio.TimerHandle | None = None
 
     # Events of the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Count the connection. Over the limit, end the one whose client is the slowest."""
         super().connection_made(transport)
+        self._client = client_of(self.client[0] if self.client else None)
         self.metrics.connections.inc()
         # Whatever is not sent at once counts as unread, not only what is over 64 KiB.
         transport.set_write_buffer_limits(high=0)
@@ -112,7 +122,7 @@ class Connection(HttpToolsProtocol):
             self._answering.disconnect()
         super().connection_lost(exc)
         # uvicorn's own too, which it leaves when the client resets: it would keep all this for 75 s.
-        for timer in (self._timer, self._write_timer, self.timeout_keep_alive_task):
+        for timer in (self._timer, self._write_timer, self._probe_timer, self.timeout_keep_alive_task):
             if timer is not None:
                 timer.cancel()
 
@@ -127,10 +137,24 @@ class Connection(HttpToolsProtocol):
         self._parse()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always closes
-        """Answer what was asked for: a client may say that it sends no more (RFC 9293, 3.6)."""
+        """Answer what was asked for, as long as the client is there."""
         self._half_closed = not self._ended
         self._look_at_state()
+        if self._half_closed:
+            self._probe(_PROBE_SECONDS)
         return not self.transport.is_closing() and self._half_closed
+
+    def _probe(self, pause: float) -> None:
+        """Send what makes the system of a client that is gone reset the connection; the next write fails."""
+        answering = self._answering
+        if self.transport.is_closing() or answering is None or self._idle():
+            return
+        if answering.scope["http_version"] != "1.1":  # such a client takes no interim response
+            self.transport.close()
+            return
+        if not answering.response_started:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._probe_timer = self.loop.call_later(pause, self._probe, 2 * pause)
 
     def pause_writing(self) -> None:
         """Begin to wait for the client to read its answer."""
@@ -224,7 +248,9 @@ class Connection(HttpToolsProtocol):
             if not cycle.disconnected:  # by the time of its turn
                 super(Connection, self)._start_asgi_task(cycle, app)
 
-        self._began = self.turns.take(start, self._began)
+        rank = cycle.scope["state"]["rank"] = rank_of(self._client, self._began)
+        self._began = time.monotonic()
+        self.turns.take(start, rank)
 
     def on_response_complete(self) -> None:
         """Go on to the next request, which may have been received already."""

@@ -2,12 +2,12 @@
 
 The module knows neither images nor HTTP. A few threads share one queue, and each runs one batch at a
 time. The first item starts the clock. A batch runs when it is full or when the wait is over.
+``service.system.fair_queue`` decides which items come first.
 """
 
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -17,6 +17,7 @@ from weakref import ref
 
 from service.errors import DeadlinePassed, ShuttingDown, Stuck
 from service.observability.metrics import Metrics
+from service.system.fair_queue import DEFAULT_RANK, FairQueue, Rank
 from service.system.threads import show_name
 
 Item = TypeVar("Item")
@@ -28,12 +29,13 @@ logger = logging.getLogger(__name__)
 
 
 class _Entry(Generic[Item, Result]):
-    """One submitted item with its future, its deadline and the time of its submission."""
+    """One submitted item with its future, its rank, its deadline and the time of its submission."""
 
-    __slots__ = ("__weakref__", "deadline", "future", "item", "submitted")
+    __slots__ = ("__weakref__", "deadline", "future", "item", "rank", "submitted")
 
-    def __init__(self, item: Item, deadline: float) -> None:
+    def __init__(self, item: Item, rank: Rank, deadline: float) -> None:
         self.item = item
+        self.rank = rank
         self.future: Future[Result] = Future()
         self.submitted = time.monotonic()
         self.deadline = deadline
@@ -87,7 +89,7 @@ class Batcher(Generic[Item, Result]):
         self._max_batch_size = max_batch_size
         self._batch_timeout = batch_timeout
         self._metrics = metrics
-        self._queue: deque[_Entry[Item, Result]] = deque()
+        self._queue: FairQueue[_Entry[Item, Result]] = FairQueue()
         self._changed = threading.Condition()
         self._closed = False
         self._threads = [
@@ -106,7 +108,9 @@ class Batcher(Generic[Item, Result]):
         longest = time.monotonic() - min(self._running_since.values())
         return longest <= self._stuck_after and all(thread.is_alive() for thread in self._threads)
 
-    def submit(self, item: Item, *, deadline: float = float("inf")) -> Future[Result]:
+    def submit(
+        self, item: Item, *, rank: Rank = DEFAULT_RANK, deadline: float = float("inf")
+    ) -> Future[Result]:
         """Queue ``item`` and return the future of its result.
 
         An item never runs if its future is cancelled, or ``deadline`` (on the clock of
@@ -116,13 +120,13 @@ class Batcher(Generic[Item, Result]):
             ShuttingDown: the batcher is closed.
             Stuck: the batcher is not alive.
         """
-        entry: _Entry[Item, Result] = _Entry(item, deadline)
+        entry: _Entry[Item, Result] = _Entry(item, rank, deadline)
         with self._changed:
             if self._closed:
                 raise ShuttingDown
             if not self.alive:
                 raise Stuck
-            self._queue.append(entry)
+            self._queue.push(entry, rank)
             self._metrics.queue_depth(len(self._queue))
             self._changed.notify()
         entry.future.add_done_callback(partial(self._remove_cancelled, ref(entry)))
@@ -140,7 +144,7 @@ class Batcher(Generic[Item, Result]):
         for thread in self._threads:
             thread.join(min(max(0.0, until - time.monotonic()), threading.TIMEOUT_MAX))
         with self._changed:
-            remaining, self._queue = self._queue, deque()
+            remaining, self._queue = list(self._queue), FairQueue()
         for entry in remaining:
             entry.fail(ShuttingDown())
 
@@ -154,7 +158,7 @@ class Batcher(Generic[Item, Result]):
         if cancelled is None:
             return
         with self._changed, suppress(ValueError):  # the item may be in a batch already
-            self._queue.remove(cancelled)
+            self._queue.remove(cancelled, cancelled.rank)
             self._metrics.queue_depth(len(self._queue))
 
     def _loop(self) -> None:
@@ -178,7 +182,7 @@ class Batcher(Generic[Item, Result]):
                     self._changed.wait(seconds)
                     continue
                 while self._queue and len(batch) < self._max_batch_size:
-                    entry = self._queue.popleft()
+                    entry = self._queue.pop()
                     if entry.pending():
                         batch.append(entry)
                 self._metrics.queue_depth(len(self._queue))
@@ -190,7 +194,7 @@ class Batcher(Generic[Item, Result]):
             return None
         if len(self._queue) >= self._max_batch_size or self._closed:
             return 0.0
-        return self._queue[0].submitted + self._batch_timeout - time.monotonic()
+        return min(entry.submitted for entry in self._queue) + self._batch_timeout - time.monotonic()
 
     def _execute(self, batch: list[_Entry[Item, Result]]) -> list[list[_Entry[Item, Result]]]:
         """Run ``batch`` and complete its futures. If it fails, return the smaller batches to try instead."""

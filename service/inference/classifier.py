@@ -22,6 +22,7 @@ from service.inference.warnings import EMPTY_HEATMAP, PredictionWarning, warning
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.system.fair_queue import DEFAULT_RANK, FairSemaphore, Rank
 from service.system.threads import Workers
 
 if TYPE_CHECKING:  # imports ONNX Runtime, which is loaded only with a bundle
@@ -118,7 +119,7 @@ class Classifier:
         self.identity = ModelIdentity(manifest.name, manifest.version, bundle.digest)
         self.provider = session.provider
         self.max_images_in_inference = loaded.inference_workers * loaded.max_batch_size
-        self.batch_images = asyncio.Semaphore(self.max_images_in_inference + settings.decode_workers)
+        self.batch_images = FairSemaphore(self.max_images_in_inference + settings.decode_workers)
         self.drift = Drift(manifest.drift_reference, window=settings.drift_window)
         self._workers = workers
         self._metrics = metrics
@@ -137,11 +138,14 @@ class Classifier:
         """Whether inference and decoding work: no thread has died, none hangs."""
         return self._batcher.alive and self._decoder.alive
 
-    async def decode(self, data: bytes, *, deadline: float) -> tuple[Decoded, Quality]:
+    async def decode(
+        self, data: bytes, *, rank: Rank = DEFAULT_RANK, deadline: float
+    ) -> tuple[Decoded, Quality]:
         """Decode one image file to the model's input size and measure its quality, in another process.
 
         Args:
             data: the whole file.
+            rank: of its request.
             deadline: on the clock of ``time.monotonic``. Decoding does not start after it.
 
         Raises:
@@ -152,14 +156,17 @@ class Classifier:
         spec = self.manifest.input
         with self._memory_errors():
             return await self._decoder.decode(
-                data, height=spec.height, width=spec.width, color=spec.color, deadline=deadline
+                data, height=spec.height, width=spec.width, color=spec.color, rank=rank, deadline=deadline
             )
 
-    async def classify(self, image: Decoded, quality: Quality, *, deadline: float) -> Classification:
+    async def classify(
+        self, image: Decoded, quality: Quality, *, rank: Rank = DEFAULT_RANK, deadline: float
+    ) -> Classification:
         """Run the model on one image and apply the manifest's decision rule and limits.
 
         Args:
             image, quality: from ``decode``.
+            rank: of its request.
             deadline: on the clock of ``time.monotonic``. Inference does not start after it.
 
         Raises:
@@ -169,7 +176,7 @@ class Classifier:
             InferenceFailed: the model failed, or its outputs are not valid.
         """
         with self._memory_errors():
-            row = await asyncio.wrap_future(self._batcher.submit(image.pixels, deadline=deadline))
+            row = await asyncio.wrap_future(self._batcher.submit(image.pixels, rank=rank, deadline=deadline))
         decision = decide(self.manifest, row.probabilities)
         uncertainty = measure_uncertainty(decision.probabilities.values(), row.disagreement, row.ood_score)
         warnings = warnings_of(self.manifest, image, quality, decision, uncertainty)

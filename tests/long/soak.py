@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
@@ -25,10 +24,11 @@ from tests.long.attacks import attack
 from tests.long.crowd import Crowd
 from tests.long.good import Asked, Asker, Sample, image_files, references
 from tests.long.hostile import afterwards, guarded_server
-from tests.long.report import quantile, save, table
+from tests.long.report import quantile, save
 from tests.long.vitals import Vitals, vitals
 from tests.long.wire import HUNG, exchange
 from tests.service.process import Process
+from training.markdown import table
 
 HOSTILE = 0.02
 """Share of hostile requests."""
@@ -169,11 +169,11 @@ def main() -> int:
         ("threads, start and end", f"{begin.threads}, {end.threads}"),
         ("other faults", str(len(faults))),
     ]
-    text = table([f"{options.seconds:.0f} s at {options.load:.0%}", ""], rows)
+    text = "\n".join(table([f"{options.seconds:.0f} s at {options.load:.0%}", ""], rows))
     print(text)
     for fault in [asked.wrong for asked in failed][:20] + faults[:20]:
         print("  " + fault, file=sys.stderr)
-    figures = {"figures": dict(rows), "looks": [{"seconds": at} | asdict(look) for at, look in looks]}
+    figures = {"figures": dict(rows), "looks": [{"seconds": at} | look._asdict() for at, look in looks]}
     save(options.out / "soak.json", figures)
     (options.out / "soak.md").write_text(text + "\n")
     return 1 if failed or faults else 0

@@ -1,13 +1,13 @@
-"""What another process takes of the machine, read where Linux keeps it."""
+"""What another process uses of the machine."""
 
-import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+import psutil
 
 
-@dataclass(frozen=True, slots=True)
-class Vitals:
+class Vitals(NamedTuple):
     """One look at a process.
 
     Attributes:
@@ -30,17 +30,16 @@ def vitals(pid: int) -> Vitals:
     """Look at the process ``pid``.
 
     Raises:
-        OSError: it is gone, or not ours to look at.
+        psutil.Error: it has ended, or belongs to another user.
     """
-    folder = Path("/proc", str(pid))
-    status = dict(re.findall(r"^(\w+):\s+(\d+)", (folder / "status").read_text(), re.MULTILINE))
-    # The name, in parentheses, may hold spaces; user and system time are fields 14 and 15.
-    times = (folder / "stat").read_text().rpartition(")")[2].split()[11:13]
+    process = psutil.Process(pid)
+    memory, times = process.memory_info(), process.cpu_times()
+    peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())  # psutil has no peak
     return Vitals(
-        rss=int(status["VmRSS"]) * 1024,
-        peak=int(status["VmHWM"]) * 1024,
-        addresses=int(status["VmSize"]) * 1024,
-        files=len(list((folder / "fd").iterdir())),
-        threads=int(status["Threads"]),
-        cpu=sum(map(int, times)) / os.sysconf("SC_CLK_TCK"),
+        rss=memory.rss,
+        peak=int(peak[1]) * 1024 if peak else memory.rss,
+        addresses=memory.vms,
+        files=process.num_fds(),
+        threads=process.num_threads(),
+        cpu=times.user + times.system,
     )

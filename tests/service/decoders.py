@@ -4,34 +4,33 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from threading import Event, Thread
+
+import psutil
 
 from tests.service.app_client import wait_for
 
 
 def tree(pid: int) -> list[int]:
-    """``pid`` and all that descend from it; none where it has ended."""
+    """``pid`` and all its descendants; empty if it has ended."""
     try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except OSError:
+        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.NoSuchProcess:
         return []
-    return [pid, *(process for child in children for process in tree(child))]
 
 
 def lives(pid: int) -> bool:
-    """Whether it runs: not ended, and no zombie."""
+    """Whether it runs: a zombie does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 
 def named(pid: int, name: str) -> bool:
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip() == name
-    except OSError:
+        return psutil.Process(pid).name() == name
+    except psutil.NoSuchProcess:
         return False
 
 
@@ -102,12 +101,12 @@ def peak_memory(pid: int) -> Iterator[Callable[[], int]]:
 
 
 def proportional(pid: int) -> int:
-    """Resident bytes, those of shared pages divided by the number of sharers."""
+    """Resident bytes; pages shared by n processes count 1/n. 0 if it has ended."""
     try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
+        found: int = psutil.Process(pid).memory_full_info().pss
+    except psutil.NoSuchProcess:
         return 0
-    return next((int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+    return found
 
 
 def wait_until_gone(pids: list[int]) -> None:

@@ -154,19 +154,21 @@ def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
             },
             2,
         ),
-        (
+        pytest.param(
             {
                 "sys__fs__cgroup__cpu__cpu_DOT_cfs_quota_us": "400000\n",
                 "sys__fs__cgroup__cpu__cpu_DOT_cfs_period_us": "100000\n",
             },
             4,
+            id="RHEL 8: cgroup v1 with a quota",
         ),
-        (
+        pytest.param(
             {
                 "sys__fs__cgroup__cpu__cpu_DOT_cfs_quota_us": "-1\n",
                 "sys__fs__cgroup__cpu__cpu_DOT_cfs_period_us": "100000\n",
             },
             64,
+            id="RHEL 8: cgroup v1 without one",
         ),
     ],
 )

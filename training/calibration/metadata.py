@@ -1,8 +1,9 @@
-"""Age, sex and site as factors of the probabilities.
+"""Adjusts the probabilities by age, sex and body site.
 
-p(y | x, m) ∝ p(y | x) · Π_f (p(m_f | y) / p(m_f))^λ over the known fields f: Bayes' theorem for fields that
-are independent of each other and of the image given the class, with an exponent λ below 1, because they are
-not independent. The tables are counts of training lesions. Only λ is fitted, on validation images.
+p(y | x, m) ∝ p(y | x) · Π_f (p(m_f | y) / p(m_f))^λ over the known fields f. With λ = 1, this is Bayes'
+theorem for fields that are independent of each other and of the image given the class. They are not
+independent, so λ is usually below 1. The factors are counts of training lesions; λ is fitted on validation
+images.
 """
 
 from collections.abc import Sequence
@@ -15,21 +16,21 @@ from training.calibration.combination import TINY
 from training.data.dataset import Row
 
 AGES = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0)
-"""Lower ends of the age groups, in years."""
+"""Lower bounds of the age groups in years."""
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Grid of λ. Coarse on purpose: a finely tuned exponent loses on other images what it gained."""
+"""Candidates for λ. The grid is coarse to avoid overfitting the validation part."""
 
 PSEUDO_LESIONS = 5.0
-"""Lesions of average metadata that are added to every class, so that a rare class has no factor of 0."""
+"""Number of lesions with average metadata added to every class, so that no factor is 0."""
 
 
 @dataclass(frozen=True)
 class MetadataFactors:
-    """What the known fields say of the classes.
+    """The fitted factors.
 
     Attributes:
-        log_factors: ``[columns, K]``, log p(value | class) - log p(value).
+        log_factors: ``[columns, K]``, log p(value | class) − log p(value).
         weight: λ.
     """
 
@@ -37,15 +38,15 @@ class MetadataFactors:
     weight: float
 
     def apply(self, probabilities: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Probabilities ``[N, K]`` with metadata, from those without and the input rows ``[N, columns]``.
+        """Return the probabilities ``[N, K]`` adjusted by the rows ``[N, columns]`` of ``encode``.
 
-        A row of zeros leaves its probabilities as they are.
+        A row of zeros does not change the probabilities.
         """
         return apply_factors(probabilities, rows, self.weight * self.log_factors)
 
 
 def apply_factors(probabilities: np.ndarray, rows: np.ndarray, log_factors: np.ndarray) -> np.ndarray:
-    """Multiply ``[N, K]`` probabilities by the factors of ``[N, columns]`` rows, and normalise."""
+    """Multiply probabilities ``[N, K]`` by the factors of rows ``[N, columns]``, and normalise them."""
     factors = np.exp(rows @ log_factors)
     joint = probabilities * factors
     adjusted = joint / np.maximum(joint.sum(axis=1, keepdims=True), TINY)
@@ -53,7 +54,7 @@ def apply_factors(probabilities: np.ndarray, rows: np.ndarray, log_factors: np.n
 
 
 def metadata_of(row: Row) -> Metadata:
-    """What the data set says of a lesion; values that are not among the known ones count as unknown."""
+    """Return the metadata of an image; a sex or site that the contract does not list counts as unknown."""
     return Metadata(
         age=row.age,
         sex=row.sex if row.sex in SEXES else None,
@@ -62,7 +63,7 @@ def metadata_of(row: Row) -> Metadata:
 
 
 def encode(rows: Sequence[Row]) -> np.ndarray:
-    """The graph's second input for ``rows``, float32 ``[N, columns]``; see ``MetadataInput``."""
+    """Return the graph's second input for ``rows``, float32 ``[N, columns]``; see ``MetadataInput``."""
     encoded = np.zeros((len(rows), len(AGES) + len(SEXES) + len(SITES)), np.float32)
     for line, row in zip(encoded, rows, strict=True):
         known = metadata_of(row)
@@ -76,15 +77,15 @@ def encode(rows: Sequence[Row]) -> np.ndarray:
 
 
 def count_factors(rows: Sequence[Row], labels: np.ndarray, classes: int) -> np.ndarray:
-    """Count log p(value | class) - log p(value), ``[columns, K]``, over one image of each training lesion.
+    """Return log p(value | class) − log p(value), ``[columns, K]``, from one image of each training lesion.
 
-    Each p(value | class) is shrunk towards p(value) by ``PSEUDO_LESIONS``. Within a field, p is the share
-    among the lesions whose value is known.
+    ``PSEUDO_LESIONS`` shrinks each p(value | class) towards p(value). Within a field, p is the share among
+    the lesions whose value is known.
 
     Args:
         rows: the training images.
-        labels: int ``[N]``, class of each.
-        classes: K.
+        labels: int ``[N]``, class of each image.
+        classes: number of classes K.
     """
     first = {row.lesion_id: index for index, row in reversed(list(enumerate(rows)))}
     chosen = np.array(sorted(first.values()))
@@ -97,7 +98,7 @@ def count_factors(rows: Sequence[Row], labels: np.ndarray, classes: int) -> np.n
         of_field = counts[start : start + width]
         overall = of_field.sum(axis=1, keepdims=True) / max(of_field.sum(), 1.0)
         shrunk = (of_field + PSEUDO_LESIONS * overall) / (of_field.sum(axis=0) + PSEUDO_LESIONS)
-        seen = overall[:, 0] > 0  # a value that no training lesion has says nothing
+        seen = overall[:, 0] > 0  # values without training lesions keep the factor 1
         log_factors[start : start + width][seen] = np.log(shrunk[seen] / overall[seen])
         start += width
     return np.asarray(log_factors)
@@ -106,13 +107,13 @@ def count_factors(rows: Sequence[Row], labels: np.ndarray, classes: int) -> np.n
 def fit_metadata(
     log_factors: np.ndarray, probabilities: np.ndarray, rows: np.ndarray, labels: np.ndarray
 ) -> MetadataFactors:
-    """Choose λ from ``WEIGHTS`` by the log loss on validation images; on equal losses the smaller.
+    """Select λ from ``WEIGHTS`` by the log loss on validation images; on equal losses the smaller one.
 
     Args:
         log_factors: from ``count_factors``.
         probabilities: float ``[N, K]`` of the validation images without metadata.
-        rows: float32 ``[N, columns]``, their metadata.
-        labels: int ``[N]``.
+        rows: float32 ``[N, columns]``, their metadata from ``encode``.
+        labels: int ``[N]``, the true class.
     """
 
     def log_loss(weight: float) -> float:

@@ -47,8 +47,8 @@ class OutOfDistribution:
     """The score's parameters for F features and C components, all float32.
 
     ``score = |z − basis (basisᵀ z)|²`` with ``z = (features − mean) · scale``. The scale makes the mean of
-    ``|z|²`` over the training images 1. The equivalent ``|z|² − |basisᵀ z|²`` would lose the small residual in
-    float32.
+    ``|z|²`` over the training images 1. The equivalent ``|z|² − |basisᵀ z|²`` would lose the small residual
+    to float32 rounding.
 
     Attributes:
         mean: ``[F]``, mean of the training features.

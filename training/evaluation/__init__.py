@@ -1,1 +1,1 @@
-"""Scores of trained runs: the report, cross-validation and comparisons."""
+"""Evaluates trained runs: the report, cross-validation and comparisons."""

@@ -1,7 +1,7 @@
-"""Cross-validation's figures: the test answers of all folds put together, each image answered once.
+"""Metrics of a cross-validation, from the pooled test predictions of all folds.
 
-The image's answer comes from the model that saw neither it nor its lesion, at that fold's own
-temperatures, decision rule and malignancy threshold.
+Each image is predicted once, by the model that saw neither the image nor its lesion, with the temperatures,
+decision rule and malignancy threshold of its fold.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from training.markdown import format_metric
 from training.metrics.bootstrap import lesion_weights, mean_interval
 from training.metrics.predictions import PredictionsError, SavedPredictions, save_predictions
 from training.metrics.scores import bootstrap, scores
@@ -32,15 +33,15 @@ _SHOWN = (
 
 
 def pool(folds: Sequence[SavedPredictions]) -> SavedPredictions:
-    """The folds' test answers as one, sorted by image; the threshold is the median of the folds'.
+    """Concatenate the folds' test predictions, sorted by image_id; the threshold is the folds' median.
 
     Raises:
-        PredictionsError: the folds differ in classes or members, or an image is in two of them.
+        PredictionsError: the folds differ in classes or members, or an image is in two folds.
     """
     first = folds[0]
     for fold in folds[1:]:
         if (fold.codes, fold.members) != (first.codes, first.members):
-            raise PredictionsError("the folds' classes or members differ; were they trained by one recipe?")
+            raise PredictionsError("the folds' classes or members differ; do they have the same recipe?")
     ids = np.concatenate([fold.image_id for fold in folds])
     order = np.argsort(ids)
 
@@ -65,16 +66,17 @@ def pool(folds: Sequence[SavedPredictions]) -> SavedPredictions:
 def write_out_of_fold(
     folder: Path, folds: Sequence[SavedPredictions], *, resamples: int = 1000
 ) -> dict[str, Any]:
-    """Pool the folds' answers into ``out_of_fold.npz`` and score them into ``metrics.json``.
+    """Write the pooled predictions to ``out_of_fold.npz`` and their metrics to ``metrics.json``.
 
     Args:
-        folder: receives both files.
-        folds: the test predictions of each.
-        resamples: of the bootstrap.
+        folder: folder for both files.
+        folds: the test predictions of each fold.
+        resamples: number of bootstrap resamples.
 
     Returns:
-        ``out_of_fold``: every figure with its interval; ``folds``: the figures of each fold alone;
-        ``members``: those of each member, pooled; ``thresholds``: of malignancy, by fold.
+        The contents of ``metrics.json``. ``out_of_fold``: pooled metrics with intervals; ``folds``: metrics
+        of each fold; ``members``: pooled metrics of each member; ``thresholds``: malignancy threshold of
+        each fold.
     """
     pooled = pool(folds)
     save_predictions(folder / PREDICTIONS_NAME, pooled.image_id.tolist(), pooled.ensemble, pooled.by_member)
@@ -90,14 +92,13 @@ def write_out_of_fold(
 
 
 def table(metrics: dict[str, Any]) -> str:
-    """The headlines: pooled with their intervals, and mean and standard deviation over the folds."""
+    """Return the main metrics as text: pooled with intervals, and mean ± deviation over the folds."""
     lines = [f"{'':26} {'out of fold':22} mean of folds ± standard deviation"]
     for name in _SHOWN:
         values = [fold[name] for fold in metrics["folds"] if name in fold]
         if name in metrics["out_of_fold"] and len(values) > 1:
-            figure = metrics["out_of_fold"][name]
             lines.append(
-                f"{name:26} {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]   "
+                f"{name:26} {format_metric(metrics['out_of_fold'][name])}   "
                 f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
             )
     return "\n".join(lines)
@@ -106,7 +107,7 @@ def table(metrics: dict[str, Any]) -> str:
 def _malignancy(
     folds: Sequence[SavedPredictions], pooled: SavedPredictions, *, resamples: int
 ) -> dict[str, dict[str, float]]:
-    """Sensitivity and specificity, each image against the threshold of its own fold."""
+    """Return sensitivity and specificity, with each image flagged by the threshold of its fold."""
     flagged_of: dict[str, bool] = {}
     for fold in folds:
         flagged = fold.probabilities[:, fold.malignant].sum(axis=1) >= fold.threshold
@@ -115,10 +116,10 @@ def _malignancy(
     is_malignant = pooled.malignant[pooled.labels]
     weights = lesion_weights(pooled.labels, pooled.lesion_id, resamples=resamples)
     return {
-        name: mean_interval(right[of], weights[:, of], lesions=len(np.unique(pooled.lesion_id[of])))
-        for name, of, right in (
+        name: mean_interval(correct[chosen], weights[:, chosen], lesions=len(set(pooled.lesion_id[chosen])))
+        for name, chosen, correct in (
             ("malignancy_sensitivity", is_malignant, flags),
             ("malignancy_specificity", ~is_malignant, ~flags),
         )
-        if of.any()
+        if chosen.any()
     }

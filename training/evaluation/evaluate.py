@@ -1,4 +1,4 @@
-"""Calibrate on the validation part, then score the test part."""
+"""Calibrates a run on the validation part, then evaluates it on the test part."""
 
 import hashlib
 from collections.abc import Mapping
@@ -23,40 +23,39 @@ from training.run import Run, read_json, write_json
 
 _CALIBRATION = TypeAdapter(Calibration)
 _OOD_IMAGES = 3000
-"""Training images whose features describe what the model knows; evenly spaced over the part."""
+"""Number of training images from which the out-of-distribution score is fitted, evenly spaced."""
 
 
 def load_networks(run: Run) -> list[keras.Model]:
-    """The trained members with their best weights, in the recipe's order.
+    """Load the trained members with their best weights, in the recipe's order.
 
     Raises:
-        RecipeError: a member is not trained to its end.
+        RecipeError: the training of a member is not finished.
     """
     files = [run.folder / member.name / NETWORK for member in run.recipe.members]
     for file in files:
         if not file.is_file():
-            raise RecipeError(f"{file.parent}: not trained to its end; `python -m training train` goes on")
+            raise RecipeError(f"{file.parent}: training is not finished; continue it with `train`")
     return [keras.saving.load_model(file) for file in files]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Everything that is fitted after training, on train and validation images."""
+    """Everything that is fitted after training, on training and validation images."""
 
     calibration: Calibration
     safeguards: Safeguards
 
 
 def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) -> dict[str, Any]:
-    """Fit what ``calibrate`` fits, score the test part and write ``evaluation/``.
+    """Calibrate the run, evaluate it on the test part, and write ``evaluation/``.
 
-    The test images are read once per run: the outputs for them are kept, and a second call makes the
-    report again from those.
+    The members' outputs are stored in the run folder. A second call uses the stored outputs.
 
     Args:
         run: the run.
         networks: its members, from ``load_networks``.
-        resamples: of the bootstrap.
+        resamples: number of bootstrap resamples.
 
     Returns:
         The contents of ``evaluation/metrics.json``.
@@ -64,7 +63,7 @@ def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) ->
     fitted = calibrate(run, networks)
     folder = run.folder / "evaluation"
     folder.mkdir(exist_ok=True)
-    # Everything is fitted by now; only here are test images read.
+    # Test images are read only after everything is fitted.
     outputs = _member_outputs(run, networks, "test")
     alone = _members_alone(run, networks, fitted.calibration)
     test, members = _score(run, networks, fitted.calibration, alone, "test")
@@ -88,7 +87,7 @@ def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) ->
 
 
 def calibrate(run: Run, networks: list[keras.Model]) -> Fitted:
-    """Fit calibration and safeguards, and keep them in the run folder; reads no test image."""
+    """Fit calibration and safeguards, and write them to the run folder; reads no test image."""
     outputs = _member_outputs(run, networks, "validation")
     labels = run.labels("validation")
     codes = run.classes.codes
@@ -119,15 +118,15 @@ def calibrate(run: Run, networks: list[keras.Model]) -> Fitted:
 
 
 def read_fitted(run: Run) -> Fitted:
-    """What ``calibrate`` left in the run folder."""
+    """Read what ``calibrate`` wrote to the run folder."""
     calibration = _CALIBRATION.validate_python(read_json(run.folder / "calibration.json"))
     return Fitted(calibration, Safeguards.load(run.folder))
 
 
 def _members_alone(run: Run, networks: list[keras.Model], calibration: Calibration) -> dict[int, Calibration]:
-    """For each member that answers all classes, by its index: the calibration of that member by itself.
+    """Return the calibration of each single member that predicts all classes, by the member's index.
 
-    Temperature only: the decision rule and the malignancy threshold remain those of the run.
+    Only the temperature is fitted; decision rule and malignancy threshold are those of the run.
     """
     full = [index for index, member in enumerate(run.recipe.members) if not member.classes]
     logits = _member_outputs(run, networks, "validation").logits
@@ -151,7 +150,7 @@ def _score(
     alone: Mapping[int, Calibration],
     part: str,
 ) -> tuple[Predictions, dict[str, Predictions]]:
-    """Predictions of the ensemble, and of each member in ``alone`` by itself; kept in ``evaluation/``."""
+    """Return the predictions of the ensemble and of each single member; write them to ``evaluation/``."""
     logits = _member_outputs(run, networks, part).logits
     ensemble = _predictions(run, calibration, calibration.probabilities(logits), part)
     full = {
@@ -166,21 +165,21 @@ def _score(
 def _member_outputs(
     run: Run, networks: list[keras.Model], part: str, count: int | None = None
 ) -> MemberOutputs:
-    """The networks' outputs for one part, or for ``count`` of its images, kept in the run folder.
+    """Return the networks' outputs for one part, or for ``count`` of its images, stored in the run folder.
 
-    The file's name holds a digest of the networks, so that outputs of others are never taken for theirs.
+    The file name contains a digest of the networks, so outputs of other networks are not used.
     """
     digest = hashlib.sha256(str(count).encode())
     for member in run.recipe.members:
         digest.update((run.folder / member.name / NETWORK).read_bytes())
-    kept = run.folder / f"{part}_answers-{digest.hexdigest()[:16]}.npz"
-    if not kept.is_file():
+    stored = run.folder / f"{part}_answers-{digest.hexdigest()[:16]}.npz"
+    if not stored.is_file():
         pixels = run.pixels(part, run.recipe.size)
         chosen = np.arange(len(pixels))
         if count is not None and count < len(pixels):
-            chosen = np.linspace(0, len(pixels) - 1, count).astype(int)  # evenly over the part
-        predict(networks, Subset(pixels, chosen), batch_size=run.recipe.batch_size).save(kept)
-    return MemberOutputs.load(kept)
+            chosen = np.linspace(0, len(pixels) - 1, count).astype(int)
+        predict(networks, Subset(pixels, chosen), batch_size=run.recipe.batch_size).save(stored)
+    return MemberOutputs.load(stored)
 
 
 def _predictions(run: Run, calibration: Calibration, probabilities: np.ndarray, part: str) -> Predictions:

@@ -1,7 +1,4 @@
-"""The pictures of a run, a data set and an evaluation.
-
-``plot_...`` writes a PNG file, ``draw_...`` gives the figure.
-"""
+"""Plots of an evaluation. The ``plot_…`` functions write PNG files, the ``draw_…`` ones return figures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,12 +14,12 @@ from training.metrics.scores import Predictions
 
 
 def plot_confusion(path: Path, predictions: Predictions) -> None:
-    """Counts, coloured by the share of the true class."""
+    """Plot the confusion matrix: counts, coloured by the share of the true class."""
     draw_confusion(predictions).savefig(path, **SAVE_OPTIONS)
 
 
 def draw_confusion(predictions: Predictions, *, shares: bool = False) -> Figure:
-    """The figure of ``plot_confusion``; with ``shares``, the share stands above each count."""
+    """Draw the confusion matrix; with ``shares``, each cell also shows the share of the true class."""
     codes = predictions.codes
     counts = confusion_matrix(predictions.labels, predictions.decided, labels=np.arange(len(codes)))
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -47,7 +44,7 @@ def draw_confusion(predictions: Predictions, *, shares: bool = False) -> Figure:
 
 
 def plot_f1(path: Path, f1_by_model: Mapping[str, Sequence[float]], codes: Sequence[str]) -> None:
-    """Per-class F1 of each member and of the ensemble, side by side."""
+    """Plot the F1 of each class for each model; ``f1_by_model`` has one value per class."""
     draw_bars(f1_by_model, codes, "F1").savefig(path, **SAVE_OPTIONS)
 
 
@@ -57,18 +54,18 @@ def draw_bars(
     label: str,
     intervals: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
-    """One group of bars for each tick, one bar in it for each model.
+    """Draw a bar chart with a group of bars for each tick and a bar for each model.
 
     Args:
-        values_by_model: in [0, 1], one for each tick; NaN for none.
+        values_by_model: values in [0, 1], one per tick; NaN draws no bar.
         ticks: names of the groups.
-        label: what the values are.
+        label: label of the y axis.
         intervals: lower and upper bound of each value.
     """
     width = 0.8 / len(values_by_model)
     figure = Figure(figsize=(max(9.0, 0.22 * len(values_by_model) * len(ticks)), 3.8), layout="constrained")
     axis = figure.subplots()
-    turned = 90 if len(values_by_model) > 4 else 0
+    rotation = 90 if len(values_by_model) > 4 else 0
     for index, (name, values) in enumerate(values_by_model.items()):
         errors = None
         if intervals:
@@ -83,33 +80,33 @@ def draw_bars(
             label=name,
             color=model_color(index),
         )
-        axis.bar_label(bars, fmt="%.2f", fontsize=6, rotation=turned, padding=2 if turned else 0)
-    middle = 0.4 - width / 2
-    axis.set(xticks=np.arange(len(ticks)) + middle, xticklabels=ticks, ylabel=label, ylim=(0, 1.12))
+        axis.bar_label(bars, fmt="%.2f", fontsize=6, rotation=rotation, padding=2 if rotation else 0)
+    centre = 0.4 - width / 2
+    axis.set(xticks=np.arange(len(ticks)) + centre, xticklabels=ticks, ylabel=label, ylim=(0, 1.12))
     figure.legend(ncols=min(len(values_by_model), 4), loc="outside upper center", frameon=False)
     return figure
 
 
 def model_color(index: int) -> Any:
-    """The colour of the ``index``-th model, the same in every plot; they repeat after twenty."""
-    # First the ten strong colours of the palette, then their ten light ones.
+    """Return the colour of model ``index``, the same in all plots; colours repeat after twenty models."""
+    # The ten dark colours of the palette come first, then the ten light ones.
     return matplotlib.colormaps["tab20"]((2 * index) % 20 + (index // 10) % 2)
 
 
-def plot_roc(path: Path, predictions: Predictions, figures: Mapping[str, float]) -> None:
-    """One against the rest for every class, and malignant against benign with its threshold."""
+def plot_roc(path: Path, predictions: Predictions, metrics: Mapping[str, float]) -> None:
+    """Plot the ROC curves of each class against the rest, and of malignancy with its threshold."""
     figure = Figure(figsize=(6, 5.4), layout="constrained")
     axis = figure.subplots()
     for index, code in enumerate(predictions.codes):
-        if f"auc_{code}" in figures:
+        if f"auc_{code}" in metrics:
             fpr, tpr, _ = roc_curve(predictions.labels == index, predictions.probabilities[:, index])
-            axis.plot(fpr, tpr, linewidth=1, label=f"{code} ({figures[f'auc_{code}']:.3f})")
-    if "malignancy_auc" in figures:
+            axis.plot(fpr, tpr, linewidth=1, label=f"{code} ({metrics[f'auc_{code}']:.3f})")
+    if "malignancy_auc" in metrics:
         is_malignant = predictions.malignant[predictions.labels]
         fpr, tpr, _ = roc_curve(is_malignant, predictions.probabilities[:, predictions.malignant].sum(axis=1))
-        area = figures["malignancy_auc"]
+        area = metrics["malignancy_auc"]
         axis.plot(fpr, tpr, color="black", linewidth=2, label=f"malignant ({area:.3f})")
-        point = (1 - figures["malignancy_specificity"], figures["malignancy_sensitivity"])
+        point = (1 - metrics["malignancy_specificity"], metrics["malignancy_sensitivity"])
         axis.plot(*point, "ko", label=f"threshold {predictions.threshold:.3f}")
     axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     axis.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
@@ -118,12 +115,12 @@ def plot_roc(path: Path, predictions: Predictions, figures: Mapping[str, float])
 
 
 def plot_reliability(path: Path, predictions: Predictions, ece: float, bins: int = 15) -> None:
-    """How often the most probable class is right, by how probable it was said to be."""
+    """Plot the accuracy of the most probable class against its probability, in ``bins`` equal bins."""
     draw_reliability(predictions, ece, bins).savefig(path, **SAVE_OPTIONS)
 
 
 def draw_reliability(predictions: Predictions, ece: float, bins: int = 15) -> Figure:
-    """The figure of ``plot_reliability``."""
+    """Draw the reliability diagram of ``plot_reliability``."""
     confidence = predictions.probabilities.max(axis=1)
     correct = predictions.probabilities.argmax(axis=1) == predictions.labels
     index = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -134,6 +131,6 @@ def draw_reliability(predictions: Predictions, ece: float, bins: int = 15) -> Fi
         upper.bar((b + 0.5) / bins, correct[chosen].mean(), 0.9 / bins, color="tab:blue")
         lower.bar((b + 0.5) / bins, chosen.sum(), 0.9 / bins, color="tab:grey")
     upper.plot([0, 1], [0, 1], color="black", linestyle=":")
-    upper.set(ylabel="share right", title=f"expected calibration error {ece:.3f}", ylim=(0, 1))
+    upper.set(ylabel="accuracy", title=f"expected calibration error {ece:.3f}", ylim=(0, 1))
     lower.set(xlabel="probability of the most probable class", ylabel="images", xlim=(0, 1))
     return figure

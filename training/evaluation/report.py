@@ -1,4 +1,4 @@
-"""The evaluation of a run on one page of Markdown, with plots."""
+"""Writes the evaluation of a run, or of a bundle on external images, in Markdown with plots."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,10 +34,14 @@ _HEADLINES = {
 }
 
 _BOOTSTRAP = "Intervals: 95 %, bootstrap over lesions within each class."
-_WILSON = "A figure of 0 or 1 has Wilson's interval over the lesions that it rests on."
+_WILSON = "A value of 0 or 1 has Wilson's interval over its lesions."
 _INTERVALS = (
-    f"{_BOOTSTRAP} {_WILSON} That of the calibration error is corrected for the noise that raises it, so it "
-    "may lie below the error itself."
+    f"{_BOOTSTRAP} {_WILSON} The interval of the calibration error is corrected for bias, so it may lie "
+    "below the measured value."
+)
+LABELS = (
+    "Metrics evaluate the label that the API returns, which the decision rule selects. Those marked arg-max "
+    "evaluate the most probable class."
 )
 
 _SPLIT_BY = {
@@ -49,27 +53,27 @@ _SPLIT_BY = {
 def write_report(
     folder: Path, run: Run, calibration: Calibration, metrics: Mapping[str, Any], test: Predictions
 ) -> None:
-    """Write ``report.md`` and its plots into ``folder``.
+    """Write ``report.md`` and its plots to ``folder``.
 
     Args:
         folder: the run's ``evaluation`` folder.
-        run: for the recipe and the split.
-        calibration: that was fitted on validation.
-        metrics: as ``evaluate`` returns them.
-        test: the ensemble's answers on the test part.
+        run: the run.
+        calibration: the calibration fitted on the validation part.
+        metrics: the metrics that ``evaluate`` returns.
+        test: the ensemble's predictions on the test part.
     """
     _plot(folder, metrics, test)
     lines = [
         f"# Evaluation of `{run.recipe.name}`",
         "",
-        "Scored on the test part. Temperatures, decision rule, threshold and prediction sets were fitted on "
-        "the validation part alone, which also chose the epochs. " + _INTERVALS,
+        "Evaluated on the test part. Temperatures, decision rule, threshold and prediction sets were "
+        "fitted on "
+        "the validation part, which also selected the epochs. " + _INTERVALS,
         "",
         _SPLIT_BY[run.split_by],
         "",
         *_parts(run),
-        "Figures are of the label that the API returns, which the decision rule picks, but for those called "
-        "arg-max.",
+        LABELS,
         "",
         *_headlines(metrics),
         *_classes(metrics, test),
@@ -93,11 +97,11 @@ def write_report(
 
 
 def write_external_report(folder: Path, metrics: Mapping[str, Any], test: Predictions) -> None:
-    """Write ``report.md`` and its plots on images from outside the bundle's data set into ``folder``.
+    """Write ``report.md`` and its plots to ``folder``, for a bundle on images from outside its data set.
 
     Args:
-        folder: exists.
-        metrics: as ``training.export.external.score_external`` writes them.
+        folder: an existing folder.
+        metrics: the metrics that ``training.export.external.score_external`` writes.
         test: the bundle's predictions.
     """
     found = {name: interval["value"] for name, interval in metrics["test"].items()}
@@ -105,23 +109,22 @@ def write_external_report(folder: Path, metrics: Mapping[str, Any], test: Predic
     plot_roc(folder / "roc.png", test, found)
     plot_reliability(folder / "reliability.png", test, found["ece"])
     bundle, excluded = metrics["bundle"], metrics["excluded"]
-    looked_for = (
-        "Near-duplicates of its training and validation images were looked for."
+    near_duplicates = (
+        "Near-duplicates of its training and validation images were searched for."
         if metrics["near_duplicates_looked_for"]
-        else "**Near-duplicates of its training images were not looked for** (`--data` does)."
+        else "**Near-duplicates of its training images were not searched for**; this requires `--data`."
     )
     lines = [
         f"# {bundle['name']} {bundle['version']} on other images",
         "",
         f"{metrics['images']} images that the bundle was not fitted on. {len(excluded)} were not scored. "
-        f"{looked_for} {_INTERVALS}",
+        f"{near_duplicates} {_INTERVALS}",
         "",
-        "Figures are of the label that the API returns, which the decision rule picks, but for those called "
-        "arg-max.",
+        LABELS,
         "",
         *table(
-            ("figure", "value"),
-            [(t, figure(metrics["test"][n])) for n, t in _HEADLINES.items() if n in found],
+            ("metric", "value"),
+            [(t, format_metric(metrics["test"][n])) for n, t in _HEADLINES.items() if n in found],
         ),
         *_classes(metrics, test),
         *prediction_set_section(metrics["prediction_sets"], test.codes),
@@ -140,13 +143,13 @@ def write_external_report(folder: Path, metrics: Mapping[str, Any], test: Predic
 
 
 def _plot(folder: Path, metrics: Mapping[str, Any], test: Predictions) -> None:
-    figures = {name: interval["value"] for name, interval in metrics["test"].items()}
-    models = metrics["members"] | {"ensemble": figures}
+    ensemble = {name: interval["value"] for name, interval in metrics["test"].items()}
+    models = metrics["members"] | {"ensemble": ensemble}
     f1 = {name: [model[f"f1_{code}"] for code in test.codes] for name, model in models.items()}
     plot_confusion(folder / "confusion_matrix.png", test)
     plot_f1(folder / "f1_by_class.png", f1, test.codes)
-    plot_roc(folder / "roc.png", test, figures)
-    plot_reliability(folder / "reliability.png", test, figures["ece"])
+    plot_roc(folder / "roc.png", test, ensemble)
+    plot_reliability(folder / "reliability.png", test, ensemble["ece"])
 
 
 def _parts(run: Run) -> list[str]:
@@ -157,7 +160,7 @@ def _parts(run: Run) -> list[str]:
 def _headlines(metrics: Mapping[str, Any]) -> list[str]:
     found = metrics["test"]
     return table(
-        ("figure", "test", "validation"),
+        ("metric", "test", "validation"),
         [
             (title, format_metric(found[name]), _value(metrics["validation"].get(name)))
             for name, title in _HEADLINES.items()
@@ -206,13 +209,13 @@ def _fitted(run: Run, calibration: Calibration) -> str:
 
 
 def prediction_set_section(sets: Mapping[str, Any], codes: Sequence[str]) -> list[str]:
-    """The lines on prediction sets, as ``measure_sets`` measured them on the test part."""
+    """Return the section about prediction sets; ``sets`` is the result of ``measure_sets``."""
     return [
         "## Prediction sets",
         "",
         f"Split conformal prediction with a threshold for each class, fitted for a coverage of {COVERAGE:g} "
-        "in every class; the decided label and the most probable class always belong. Coverage: share of "
-        "the images whose set holds their diagnosis. Size: mean number of classes in a set.",
+        "in every class. The label and the most probable class always belong to the set. Coverage: share of "
+        "the images whose set contains their diagnosis. Size: mean number of classes in a set.",
         "",
         *table(
             ("diagnosis", "coverage", "size"),
@@ -224,13 +227,13 @@ def prediction_set_section(sets: Mapping[str, Any], codes: Sequence[str]) -> lis
     ]
 
 
-def reading_of_intervals(metrics: Mapping[str, Any]) -> str:
-    """How the intervals of a manifest's metrics are to be read; those up to bundle 1.2.1 are percentiles."""
+def explain_intervals(metrics: Mapping[str, Any]) -> str:
+    """Return the explanation of a manifest's intervals; up to bundle 1.2.1, all were percentile intervals."""
     return _BOOTSTRAP if FORMER_ACCURACY_ARGMAX in metrics else _INTERVALS
 
 
 def subgroup_section(groups: Sequence[Subgroup]) -> list[str]:
-    """The lines on groups of images, for the report and the model card; none where there are no groups."""
+    """Return the section about subgroups for the report and the model card; empty without subgroups."""
     if not groups:
         return []
     titles = {name: name.replace("_", " ") for name in SUBGROUP_METRICS}
@@ -240,8 +243,8 @@ def subgroup_section(groups: Sequence[Subgroup]) -> list[str]:
     return [
         "## By age, sex and site",
         "",
-        "On the test part; each figure only where its images suffice. Diagnoses are not equally frequent in "
-        "the groups, so their figures differ even for a model that treats them alike."
+        "On the test part. A metric is left out if the group has too few images for it. The groups differ in "
+        "their diagnoses, so their metrics differ even for a model that treats all groups alike."
         + ("" if older else f" {_WILSON}"),
         "",
         *table(

@@ -1,1 +1,1 @@
-"""A trained run as a bundle that the service loads."""
+"""Exports a trained run as a bundle, and evaluates bundles."""

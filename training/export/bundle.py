@@ -1,4 +1,4 @@
-"""A scored run to a bundle: graph, manifest, model card, report."""
+"""Exports an evaluated run as a bundle: graph, manifest, model card, report."""
 
 import shutil
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ from training.evaluation.evaluate import Fitted
 from training.export.graph import check_parity, export_onnx
 from training.export.model_card import CITATION, INTENDED_USE, LICENCE, LICENCE_TEXT, LIMITS, write_model_card
 from training.export.runtime import OUTPUTS
-from training.export.surgery import slim
+from training.export.simplification import simplify
 from training.recipe import RecipeError
 from training.run import Run, git_revision, read_json
 
@@ -41,42 +41,43 @@ _PARITY_IMAGES = 28
 def write_bundle(
     run: Run, networks: list[keras.Model], fitted: Fitted, *, name: str, version: str, folder: Path
 ) -> Bundle:
-    """Export, check against Keras on validation images, and write the bundle to ``folder``.
+    """Export the graph, compare it with Keras on validation images, and write the bundle to ``folder``.
 
-    The folder is replaced as a whole, and only by a bundle that passed every check.
+    The bundle replaces the folder after it has passed all checks.
 
     Args:
-        run: scored by ``evaluate``.
-        networks, fitted: of that run.
-        name, version: of the model, for the manifest.
-        folder: where the bundle goes.
+        run: a run that ``evaluate`` has evaluated.
+        networks, fitted: the run's networks, calibration and safeguards.
+        name, version: name and version of the model, for the manifest.
+        folder: the bundle's folder.
+
+    Returns:
+        The verified bundle.
 
     Raises:
-        RecipeError: the run has not been evaluated, its split is by image, or ``folder`` holds
-            something other than a bundle.
-        ExportError: the graph does not agree with Keras.
+        RecipeError: the run is not evaluated, its split is by image, or ``folder`` holds something other
+            than a bundle.
+        ExportError: the graph's outputs differ from those of Keras.
     """
     if run.split_by == "image":
-        raise RecipeError(
-            f"{run.folder}: its split is by image, so its figures are too high; it is not exported"
-        )
-    scored = run.folder / "evaluation"
-    if not (scored / "metrics.json").is_file():
-        raise RecipeError(f"{scored}: no metrics; `python -m training evaluate` writes them")
-    metrics = read_json(scored / "metrics.json")
+        raise RecipeError(f"{run.folder}: not exported, because metrics of a split by image are too high")
+    evaluation = run.folder / "evaluation"
+    if not (evaluation / "metrics.json").is_file():
+        raise RecipeError(f"{evaluation}: no metrics; `python -m training evaluate` writes them")
+    metrics = read_json(evaluation / "metrics.json")
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST_NAME).is_file():
-        raise RecipeError(f"{folder} is not a bundle and not empty; it is not replaced")
+        raise RecipeError(f"{folder}: not replaced, because it is neither empty nor a bundle")
     staging = folder.with_name(folder.name + ".part")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     recipe, graph = run.recipe, staging / MODEL_NAME
-    calibration, outliers = fitted.calibration, fitted.safeguards.out_of_distribution
-    export_onnx(networks, calibration, outliers, size=recipe.size, channels=recipe.channels, path=graph)
-    slim(graph)
+    calibration, ood = fitted.calibration, fitted.safeguards.out_of_distribution
+    export_onnx(networks, calibration, ood, size=recipe.size, channels=recipe.channels, path=graph)
+    simplify(graph)
     pixels = run.pixels("validation", recipe.size)
     chosen = np.linspace(0, len(pixels) - 1, min(_PARITY_IMAGES, len(pixels))).astype(int)
-    parity = check_parity(graph, networks, calibration, outliers, np.asarray(pixels[chosen]))
-    shutil.copytree(scored, staging / "report", ignore=shutil.ignore_patterns("*.part", "*.npz"))
+    parity = check_parity(graph, networks, calibration, ood, np.asarray(pixels[chosen]))
+    shutil.copytree(evaluation, staging / "report", ignore=shutil.ignore_patterns("*.part", "*.npz"))
     _write_used_split(run, staging / SPLIT_NAME)
     for member in recipe.members:
         curves = run.folder / member.name / "curves.png"
@@ -92,7 +93,7 @@ def write_bundle(
 
 
 def _write_used_split(run: Run, path: Path) -> None:
-    """Which images were in which part, for ``evaluate --bundle``; only those that the recipe used."""
+    """Write the split of the images that the recipe used, for ``evaluate --bundle``."""
     rows = {part: run.part(part) for part in PARTS}
     split = {row.image_id: part for part, found in rows.items() for row in found}
     write_split(path, [row for part in PARTS for row in rows[part]], split)

@@ -1,6 +1,7 @@
-"""``training.calibration.combination`` in TensorFlow, with the members' maps joined by its derivative.
+"""``training.calibration.combination`` in TensorFlow, and the combination of the members' maps.
 
-The export compares the two: they must give the same probabilities.
+The maps are combined by the derivative of the probabilities. The export checks that both modules give the
+same probabilities.
 """
 
 from collections.abc import Sequence
@@ -11,12 +12,12 @@ import tensorflow as tf
 from training.calibration.combination import TINY, Combination
 
 
-class Joined(NamedTuple):
-    """The ensemble's answer to a batch.
+class Combined(NamedTuple):
+    """The ensemble's outputs for a batch, as tensors.
 
     Attributes:
         probabilities: ``[N, K]``.
-        maps: ``[N, h, w, K]``, before the ReLU; h and w of the finest member.
+        maps: ``[N, h, w, K]`` before the ReLU; h and w are those of the member with the finest map.
         disagreement: ``[N]``.
     """
 
@@ -25,12 +26,12 @@ class Joined(NamedTuple):
     disagreement: Any
 
 
-def join(combination: Combination, members: Sequence[Any], maps: Sequence[Any]) -> Joined:
-    """Join the members' probabilities, each ``[N, K_m]``, and maps, each ``[N, h_m, w_m, K_m]``."""
-    maps = _of_one_size(maps)
+def combine(combination: Combination, members: Sequence[Any], maps: Sequence[Any]) -> Combined:
+    """Combine the members' probabilities, each ``[N, K_m]``, and maps, each ``[N, h_m, w_m, K_m]``."""
+    maps = _to_equal_size(maps)
     kinds = {"mean": _mean, "vote": _vote, "specialists": _specialists}
-    probabilities, joined = kinds[combination.kind](combination, members, maps)
-    return Joined(probabilities, joined, _disagreement(combination, members))
+    probabilities, combined = kinds[combination.kind](combination, members, maps)
+    return Combined(probabilities, combined, _disagreement(combination, members))
 
 
 def _mean(combination: Combination, members: Sequence[Any], maps: Sequence[Any]) -> tuple[Any, Any]:
@@ -40,28 +41,27 @@ def _mean(combination: Combination, members: Sequence[Any], maps: Sequence[Any])
 
 
 def _vote(combination: Combination, members: Sequence[Any], maps: Sequence[Any]) -> tuple[Any, Any]:
-    # A vote is flat: its derivative is zero. What spoke for a class is what the members saw of it,
-    # weighted as in their mean.
-    mean, joined = _mean(combination, members, maps)
+    # The derivative of a vote is zero, so the maps are those of the mean.
+    mean, combined = _mean(combination, members, maps)
     classes = mean.shape[1]
     votes = tf.add_n([tf.one_hot(tf.argmax(p, axis=1), classes) for p in members])
     winner = tf.one_hot(tf.argmax(votes, axis=1), classes)
-    return (1 - combination.smoothing) * winner + combination.smoothing * mean, joined
+    return (1 - combination.smoothing) * winner + combination.smoothing * mean, combined
 
 
 def _specialists(combination: Combination, members: Sequence[Any], maps: Sequence[Any]) -> tuple[Any, Any]:
-    # With m = p_a + p_b and s the specialist: p'_a = m · s_a, so log p'_a has the derivative p_j / m by
-    # log p_j of the first member, for j in {a, b}, and 1 by log s_a.
+    # Let m = p_a + p_b and s the specialist's probabilities: p'_a = m · s_a. The derivative of log p'_a is
+    # p_j / m with respect to log p_j of the first member, for j in {a, b}, and 1 with respect to log s_a.
     base, base_maps = members[0], maps[0]
     classes = base.shape[1]
     top = tf.reduce_sum(tf.one_hot(tf.math.top_k(base, 2).indices, classes), axis=1)
-    probabilities, joined = base, base_maps
+    probabilities, combined = base, base_maps
     for pair, specialist, specialist_maps in zip(
         combination.specialties[1:], members[1:], maps[1:], strict=True
     ):
         first, second = pair
         place = tf.one_hot(pair, classes)  # [2, K]
-        applies = top[:, first] * top[:, second]  # 1 where the two most probable classes are the pair's
+        applies = top[:, first] * top[:, second]  # 1 if the two most probable classes are the pair
         in_pair = applies[:, None] * tf.reduce_sum(place, axis=0)  # [N, K]
         mass = base[:, first] + base[:, second]
         decided = mass[:, None] * tf.matmul(specialist, place)
@@ -69,10 +69,10 @@ def _specialists(combination: Combination, members: Sequence[Any], maps: Sequenc
         shared = tf.add_n(
             [(base[:, c] / (mass + TINY))[:, None, None] * base_maps[..., c] for c in pair]
         )  # [N, h, w]
-        anew = shared[..., None] + tf.tensordot(specialist_maps, place, axes=1)
+        replaced = shared[..., None] + tf.tensordot(specialist_maps, place, axes=1)
         mask = in_pair[:, None, None, :]
-        joined = (1 - mask) * joined + mask * anew
-    return probabilities, joined
+        combined = (1 - mask) * combined + mask * replaced
+    return probabilities, combined
 
 
 def _disagreement(combination: Combination, members: Sequence[Any]) -> Any:
@@ -89,12 +89,12 @@ def _disagreement(combination: Combination, members: Sequence[Any]) -> Any:
 
 
 def _weighted_sum(weights: Sequence[Any], maps: Sequence[Any]) -> Any:
-    """Σ_m weights_m ``[N, K]`` · maps_m ``[N, h, w, K]``."""
+    """Return Σ_m weights_m ``[N, K]`` · maps_m ``[N, h, w, K]``."""
     return tf.add_n([w[:, None, None, :] * m for w, m in zip(weights, maps, strict=True)])
 
 
-def _of_one_size(maps: Sequence[Any]) -> list[Any]:
-    """All maps at the size of the finest, so that they can be added."""
+def _to_equal_size(maps: Sequence[Any]) -> list[Any]:
+    """Scale all maps to the size of the largest."""
     height = max(m.shape[1] for m in maps)
     width = max(m.shape[2] for m in maps)
     return [m if m.shape[1:3] == (height, width) else tf.image.resize(m, (height, width)) for m in maps]

@@ -1,8 +1,8 @@
-"""Score a bundle on images from outside its data set, in the layout of the ISIC 2018 challenge.
+"""Evaluates a bundle on images from outside its data set, in the layout of the ISIC 2018 challenge.
 
-The truth is a CSV file with a column ``image`` and one column for each class, of which exactly one holds 1 in
-each row. The scores are those of the challenge's official scorer (``isic-challenge-scoring``) where both have
-them: its balanced accuracy of the most probable class, and the area under the ROC curve of each class.
+The ground truth is a CSV file with the column ``image`` and a column for each class; in each row, one class
+is 1 and all others are 0. Balanced accuracy (arg-max) and the AUC of each class equal those of the
+challenge's official scorer (``isic-challenge-scoring``).
 """
 
 import csv
@@ -26,7 +26,7 @@ from training.metrics.scores import Predictions, bootstrap
 from training.run import write_json
 
 NOT_SCORED = frozenset({"ISIC_0035068"})
-"""The official scorer gives this image of the challenge's test set no weight."""
+"""Image of the challenge's test set that the official scorer ignores."""
 
 _FITTED_ON = ("train", "validation")
 _NOT_CLASSES = {"image", "lesion_id", "score_weight", "validation_weight"}
@@ -34,11 +34,11 @@ _NOT_CLASSES = {"image", "lesion_id", "score_weight", "validation_weight"}
 
 @dataclass(frozen=True)
 class External:
-    """What ``score_external`` found.
+    """The result of ``score_external``.
 
     Attributes:
         metrics: contents of ``metrics.json``.
-        excluded: image id to the reason why it was not scored.
+        excluded: the reason, by image_id, for each image that was not scored.
     """
 
     metrics: dict[str, Any]
@@ -48,25 +48,25 @@ class External:
 def score_external(
     folder: Path, images: Path, truth: Path, out: Path, *, data: Path | None = None, resamples: int = 1000
 ) -> External:
-    """Score the bundle in ``folder`` on the images that ``truth`` names.
+    """Evaluate the bundle in ``folder`` on the images that ``truth`` names.
 
-    Images that the bundle was fitted on are not scored. They are recognised by their ids, and, where ``data``
-    is given, also by what they show.
+    Images on which the bundle was fitted are not scored. They are recognised by image_id and, if ``data`` is
+    given, as near-duplicates.
 
     Args:
         folder: the bundle.
-        images: folder of the images; subfolders are searched, too.
-        truth: CSV file in the layout of the ISIC 2018 challenge; an optional column ``lesion_id`` groups
+        images: folder of the images; folders in it are searched too.
+        truth: CSV file in the layout of the ISIC 2018 challenge. An optional column ``lesion_id`` groups
             images for the intervals.
-        out: folder for ``report.md`` with its plots, ``metrics.json``, and two files in the layout of a
-            submission to the challenge: ``probabilities.csv``, and ``decisions.csv``, of which the largest
-            value is the label that the API returns.
-        data: the data set that the bundle was trained on, to look for near-duplicates.
-        resamples: of the bootstrap.
+        out: folder for ``report.md`` with its plots, ``metrics.json``, and two files in the challenge's
+            layout of a submission: ``probabilities.csv``; and ``decisions.csv``, in which the largest value
+            belongs to the label that the API returns.
+        data: the data set on which the bundle was trained, to search for near-duplicates.
+        resamples: number of bootstrap resamples.
 
     Raises:
         BundleError: the bundle cannot be verified.
-        DataError: the truth cannot be read, an image is missing, or none is left to be scored.
+        DataError: the ground truth cannot be read, an image is missing, or no image remains.
         ImageError: an image cannot be decoded.
     """
     bundle = load_bundle(folder)
@@ -75,7 +75,7 @@ def score_external(
     excluded |= _fitted_on(bundle, rows, data)
     rows = [row for row in rows if row.image_id not in excluded]
     if not rows:
-        raise DataError(f"{truth}: no image is left to be scored; the bundle was fitted on all of them")
+        raise DataError(f"{truth}: no image remains; the bundle was fitted on all of them")
     predictions = predict_rows(bundle, rows)
     sets = bundle.manifest.prediction_sets
     metrics = {
@@ -103,11 +103,11 @@ def score_external(
 
 
 def read_truth(truth: Path, images: Path, codes: Sequence[str]) -> list[Row]:
-    """The images that ``truth`` names, with their diagnoses, sorted by image id.
+    """Read the images that ``truth`` names, with their diagnoses, sorted by image_id.
 
     Raises:
-        DataError: a column or a file is missing, a class is unknown, or a row does not name one class;
-            at most ten examples are named.
+        DataError: a column or an image file is missing, a class is unknown, or a row does not have exactly
+            one class. The message names at most ten rows.
     """
     try:
         with truth.open(newline="", encoding="utf-8-sig") as stream:
@@ -115,7 +115,7 @@ def read_truth(truth: Path, images: Path, codes: Sequence[str]) -> list[Row]:
             columns = list(reader.fieldnames or ())
             records = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{truth}: no readable CSV ({error})") from error
+        raise DataError(f"{truth}: not a readable CSV file ({error})") from error
     by_code = {column.lower(): column for column in columns if column not in _NOT_CLASSES}
     if "image" not in columns or set(by_code) != set(codes):
         raise DataError(
@@ -159,9 +159,9 @@ def _is_zero_or_one(text: str) -> bool:
 
 
 def _fitted_on(bundle: Bundle, rows: Sequence[Row], data: Path | None) -> dict[str, str]:
-    """Image id to the reason, for each of ``rows`` that the bundle was fitted on."""
+    """Return the reason, by image_id, for each of ``rows`` on which the bundle was fitted."""
     if SPLIT_NAME not in bundle.manifest.files:
-        raise DataError(f"{bundle.path}: the bundle holds no split, so it is not known what it was fitted on")
+        raise DataError(f"{bundle.path}: the bundle has no split, so its training images are unknown")
     with (bundle.path / SPLIT_NAME).open(newline="", encoding="utf-8") as stream:
         parts = {record["image_id"]: record["part"] for record in csv.DictReader(stream)}
     fitted = {image_id for image_id, part in parts.items() if part in _FITTED_ON}
@@ -170,9 +170,9 @@ def _fitted_on(bundle: Bundle, rows: Sequence[Row], data: Path | None) -> dict[s
         return found
     known = [row for row in read_dataset(data) if row.image_id in fitted]
     if len(known) < len(fitted):
-        raise DataError(f"{data / METADATA_NAME}: lacks images that the bundle was fitted on")
+        raise DataError(f"{data / METADATA_NAME}: lacks images on which the bundle was fitted")
     outside = [row for row in rows if row.image_id not in fitted]
-    # Lesion ids of two data sets say nothing of each other.
+    # Equal lesion ids of two data sets do not mean the same lesion.
     together = [
         replace(row, lesion_id=f"{origin}/{row.lesion_id}")
         for origin, of_origin in (("known", known), ("outside", outside))
@@ -182,7 +182,7 @@ def _fitted_on(bundle: Bundle, rows: Sequence[Row], data: Path | None) -> dict[s
         ids = {row.lesion_id.partition("/")[0]: row.image_id for row in (pair.first, pair.second)}
         if len(ids) == 2:
             found.setdefault(
-                ids["outside"], f"shows what {ids['known']} of the {parts[ids['known']]} part shows"
+                ids["outside"], f"near-duplicate of {ids['known']} in the {parts[ids['known']]} part"
             )
     return found
 
@@ -192,7 +192,7 @@ def _thresholds(sets: PredictionSets, predictions: Predictions) -> np.ndarray:
 
 
 def _write_scores(path: Path, ids: Sequence[str], codes: Sequence[str], scores: np.ndarray) -> None:
-    """A submission in the layout of the challenge."""
+    """Write a submission in the layout of the challenge."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["image", *(code.upper() for code in codes)])

@@ -1,12 +1,12 @@
-"""Grad-CAM of a network's head, written as plain operations of the forward graph.
+"""Grad-CAM of a network's head, computed by operations of the forward graph.
 
-Grad-CAM (Selvaraju et al., ICCV 2017, eq. 1 and 2) is ReLU(Σ_k α_k A^k) with α_k the spatial mean of
-∂y_c/∂A^k, y_c being the logit. The heads of ``training.network.build`` (pooling, batch normalisation,
-ReLU layers, one dense layer) are piecewise linear, so the derivative is a product of their
-matrices, with the rows of inactive units zeroed: exact, and without a backward pass in the service.
+Grad-CAM (Selvaraju et al., ICCV 2017, eq. 1 and 2) is ReLU(Σ_k α_k A^k), where α_k is the spatial mean of
+∂y_c/∂A^k and y_c is the logit. The heads of ``training.network.build`` (pooling, batch normalisation, ReLU
+layers, one dense layer) are piecewise linear. The derivative is therefore a product of their matrices, with
+the rows of inactive units set to zero. It is exact and needs no backward pass in the service.
 
-With global average pooling and one dense layer it is the same for every image, α_k = W_kc / (h·w), and the
-map is the class activation map of Zhou et al. (CVPR 2016) divided by h·w.
+With global average pooling and one dense layer, α_k = W_kc / (h·w) is the same for every image, and the map
+is the class activation map of Zhou et al. (CVPR 2016) divided by h·w.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from training.network.build import FEATURES, LOGITS
 
 
 class HeadGraph:
-    """A trained network taken apart at its last feature map, as TensorFlow operations."""
+    """A trained network, split at its last feature map, as TensorFlow operations."""
 
     def __init__(self, network: keras.Model) -> None:
         features = network.get_layer(FEATURES)
@@ -28,11 +28,11 @@ class HeadGraph:
         self._flattened = isinstance(self._layers[0], keras.layers.Flatten)
 
     def features(self, image: Any) -> Any:
-        """The last feature map, float32 ``[N, h, w, k]``."""
+        """Return the last feature map, float32 ``[N, h, w, k]``."""
         return self._features(image, training=False)
 
     def logits_and_maps(self, features: Any) -> tuple[Any, Any]:
-        """Logits ``[N, K]`` and, before the ReLU, the Grad-CAM ``[N, h, w, K]`` of each of them."""
+        """Return the logits ``[N, K]``, and the Grad-CAM ``[N, h, w, K]`` of each before the ReLU."""
         pooling, *layers = self._layers
         x, active = pooling(features), {}
         for layer in layers:
@@ -42,7 +42,7 @@ class HeadGraph:
         return x, self._maps(features, self._gradient(layers, active))
 
     def _gradient(self, layers: list[Any], active: dict[str, Any]) -> Any:
-        """∂logit_c/∂pooled: ``[K, F]`` where it is the same for all images, else ``[N, K, F]``."""
+        """Return ∂logit_c/∂pooled: ``[K, F]`` if it is the same for all images, otherwise ``[N, K, F]``."""
         gradient: Any = None
         for layer in reversed(layers):
             if isinstance(layer, keras.layers.BatchNormalization):

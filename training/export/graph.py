@@ -1,8 +1,8 @@
-"""Trained members to one ONNX graph that holds all numerics, checked against Keras.
+"""Exports trained members as one ONNX graph with all numerics, and compares it with Keras.
 
-The maps of the members are added by the chain rule: the ensemble's map of class c is
-Σ_m Σ_j ∂ log p_c / ∂ log p_m,j · (Grad-CAM of member m for its class j), before the ReLU. For a mean
-of probabilities that weight is w_m p_m,c / p_c; a member's own map comes from ``training.export.gradcam``.
+The members' maps are combined by the chain rule: the ensemble's map of class c is
+Σ_m Σ_j ∂ log p_c / ∂ log p_m,j · (Grad-CAM of member m for its class j), before the ReLU. For a mean of
+probabilities, this weight is w_m p_m,c / p_c. ``training.export.gradcam`` computes the maps of each member.
 """
 
 import logging
@@ -22,7 +22,7 @@ from training.calibration.combination import TINY
 from training.calibration.fit import Calibration
 from training.calibration.member_outputs import predict
 from training.calibration.out_of_distribution import OutOfDistribution
-from training.export.combination import join
+from training.export.combination import combine
 from training.export.gradcam import HeadGraph
 from training.export.runtime import OUTPUTS, run_graph
 from training.network.build import FEATURES
@@ -30,39 +30,44 @@ from training.network.build import FEATURES
 OPSET = 17
 PROBABILITY_TOLERANCE = 1e-4
 HEATMAP_TOLERANCE = 2e-3
-"""Of a map's maximum. An untrained transformer came to 1.01e-3 once its scaling was in the kernel; the
-shipped model is at 1e-4."""
+"""Tolerance as a share of a map's maximum. An untrained transformer reached 1.01e-3 after its scaling had
+been folded into the kernel; the shipped model reaches 1e-4."""
 
 
 class ExportError(DermaserveError):
-    """The exported graph does not agree with the trained networks."""
+    """The exported graph's outputs differ from those of the trained networks."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Largest differences found between the graph and Keras."""
+    """Largest differences between the graph and Keras.
 
-    probabilities: dict[int, float]  # by batch size
-    heatmaps: float  # of heatmaps divided by their maximum
+    Attributes:
+        probabilities: largest difference of the probabilities, by batch size.
+        heatmaps: largest difference of the heatmaps, each divided by its maximum.
+    """
+
+    probabilities: dict[int, float]
+    heatmaps: float
 
 
 def export_onnx(
     networks: Sequence[keras.Model],
     calibration: Calibration,
-    outliers: OutOfDistribution,
+    out_of_distribution: OutOfDistribution,
     *,
     size: tuple[int, int],
     channels: int,
     path: Path,
 ) -> None:
-    """Write the ensemble as ``path``: input ``image``, outputs as in ``OUTPUTS``.
+    """Write the ensemble to the ONNX file ``path``, with the input ``image`` and the outputs ``OUTPUTS``.
 
     Args:
         networks: the trained members, in the order of the calibration's weights.
-        calibration: combination, temperatures and prior shifts to build in.
-        outliers: the out-of-distribution score to build in.
-        size: input height and width in pixels.
-        channels: 3, or 1 for grey.
+        calibration: combination, temperatures and prior shifts.
+        out_of_distribution: the out-of-distribution score.
+        size: height and width of the input in pixels.
+        channels: 3 for RGB, 1 for grey.
         path: the file.
     """
     heads = [HeadGraph(network) for network in networks]
@@ -79,12 +84,13 @@ def export_onnx(
             probabilities.append(tf.nn.softmax(logits / temperature - tf.constant(shift, tf.float32)))
             maps.append(member_maps / temperature)
             pooled.append(tf.reduce_mean(features, axis=(1, 2)))
-        joined = join(calibration.combination, probabilities, maps)
+        combined = combine(calibration.combination, probabilities, maps)
+        ood_score = out_of_distribution.graph(tf, tf.concat(pooled, axis=1))
         return {
-            "probabilities": tf.identity(joined.probabilities, name="probabilities"),
-            "cams": tf.transpose(tf.nn.relu(joined.maps), (0, 3, 1, 2), name="cams"),
-            "disagreement": tf.identity(joined.disagreement, name="disagreement"),
-            "ood_score": tf.identity(outliers.graph(tf, tf.concat(pooled, axis=1)), name="ood_score"),
+            "probabilities": tf.identity(combined.probabilities, name="probabilities"),
+            "cams": tf.transpose(tf.nn.relu(combined.maps), (0, 3, 1, 2), name="cams"),
+            "disagreement": tf.identity(combined.disagreement, name="disagreement"),
+            "ood_score": tf.identity(ood_score, name="ood_score"),
         }
 
     _convert(graph, path)
@@ -94,23 +100,23 @@ def check_parity(
     path: Path,
     networks: Sequence[keras.Model],
     calibration: Calibration,
-    outliers: OutOfDistribution,
+    out_of_distribution: OutOfDistribution,
     images: np.ndarray,
 ) -> Parity:
-    """Compare the graph with Keras on ``images``, uint8 ``[N, H, W, C]`` with N >= 7.
+    """Compare the graph in ``path`` with Keras on ``images``, uint8 ``[N, H, W, C]`` with N ≥ 7.
 
-    Probabilities, disagreement and out-of-distribution score at batch sizes 1 and 7; the heatmap of
-    every class of every image against Grad-CAM by ``tf.GradientTape``.
+    Probabilities, disagreement and out-of-distribution score are compared at batch sizes 1 and 7. The heatmap
+    of every class of every image is compared with Grad-CAM by ``tf.GradientTape``.
 
     Raises:
-        ExportError: a difference is over its tolerance.
+        ExportError: a difference exceeds its tolerance.
     """
     outputs = predict(networks, images, batch_size=7)
     members = calibration.member_probabilities(outputs.logits)
     expected = {
         "probabilities": calibration.combination(members),
         "disagreement": calibration.combination.disagreement(members),
-        "ood_score": outliers.score(outputs.features),
+        "ood_score": out_of_distribution.score(outputs.features),
     }
     differences = {}
     for batch in (1, 7):
@@ -122,8 +128,8 @@ def check_parity(
             difference = float(np.abs(comparable(found[name]) - comparable(values)).max())
             if not difference <= PROBABILITY_TOLERANCE:  # also true for NaN
                 raise ExportError(
-                    f"{name} at batch {batch} differs from Keras by {difference:.2e}, "
-                    f"allowed is {PROBABILITY_TOLERANCE:.0e}"
+                    f"{name} at batch size {batch} differs from Keras by {difference:.2e}, "
+                    f"the tolerance is {PROBABILITY_TOLERANCE:.0e}"
                 )
         differences[batch] = float(np.abs(found["probabilities"] - expected["probabilities"]).max())
         cams = found["cams"]
@@ -131,15 +137,15 @@ def check_parity(
     difference = float(np.abs(_normalised(cams) - _normalised(reference)).max())
     if not difference <= HEATMAP_TOLERANCE:
         raise ExportError(
-            f"heatmaps differ from Grad-CAM by {difference:.2e}, allowed is {HEATMAP_TOLERANCE:.0e}"
+            f"heatmaps differ from Grad-CAM by {difference:.2e}, the tolerance is {HEATMAP_TOLERANCE:.0e}"
         )
     return Parity(differences, difference)
 
 
 def grad_cam(networks: Sequence[keras.Model], calibration: Calibration, images: np.ndarray) -> np.ndarray:
-    """Grad-CAM of every class by automatic differentiation, float32 ``[N, K, h, w]``.
+    """Return the Grad-CAM of every class by automatic differentiation, float32 ``[N, K, h, w]``.
 
-    The reference that the graph's ``cams`` are held against; nothing in it uses what the heads are.
+    This is the reference for the graph's ``cams``. It makes no assumption about the heads.
     """
     batch = tf.constant(images, tf.float32)
     probabilities, maps = [], []
@@ -155,21 +161,21 @@ def grad_cam(networks: Sequence[keras.Model], calibration: Calibration, images: 
                 x = layer(x, training=False)
             scaled = x / temperature
             columns = tf.unstack(scaled, axis=1)
-        of_class = []
+        by_class = []
         for column in columns:
             alpha = tf.reduce_mean(tape.gradient(column, features), axis=(1, 2), keepdims=True)
-            of_class.append(tf.reduce_sum(alpha * features, axis=3))
+            by_class.append(tf.reduce_sum(alpha * features, axis=3))
         probabilities.append(tf.nn.softmax(scaled - tf.constant(shift, tf.float32)))
-        maps.append(tf.stack(of_class, axis=-1))
-    joined = join(calibration.combination, probabilities, maps)
-    return np.asarray(tf.transpose(tf.nn.relu(joined.maps), (0, 3, 1, 2)).numpy())
+        maps.append(tf.stack(by_class, axis=-1))
+    combined = combine(calibration.combination, probabilities, maps)
+    return np.asarray(tf.transpose(tf.nn.relu(combined.maps), (0, 3, 1, 2)).numpy())
 
 
 def _convert(graph: Any, path: Path) -> None:
-    """tf.function to ONNX: the only place that knows tf2onnx.
+    """Convert a tf.function to ONNX; tf2onnx is used only here.
 
-    Variables are frozen first: tf2onnx 1.17 otherwise turns the constants of EfficientNet's
-    Normalization layer into required graph inputs, which makes the file invalid.
+    Variables are frozen first. Otherwise tf2onnx 1.17 turns the constants of EfficientNet's Normalization
+    layer into required graph inputs, which makes the file invalid.
     """
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
     frozen = convert_variables_to_constants_v2(graph.get_concrete_function())
@@ -185,7 +191,7 @@ def _convert(graph: Any, path: Path) -> None:
 
 
 def _rename(model: Any, names: dict[str, str]) -> None:
-    """Give the graph's inputs and outputs their names of the contract."""
+    """Rename the graph's inputs and outputs as ``names`` states."""
     for value in (*model.graph.input, *model.graph.output):
         value.name = names.get(value.name, value.name)
     for node in model.graph.node:
@@ -195,6 +201,6 @@ def _rename(model: Any, names: dict[str, str]) -> None:
 
 
 def _normalised(maps: np.ndarray) -> np.ndarray:
-    """Maps divided by their maximum; one a thousand times weaker than the image's strongest is noise."""
+    """Divide maps by their maximum, or by a thousandth of the image's largest if that is more."""
     top = maps.max(axis=(2, 3), keepdims=True)
     return np.asarray(maps / np.maximum(top, 1e-3 * top.max(axis=1, keepdims=True) + TINY))

@@ -1,4 +1,4 @@
-"""Gives an exported graph its second input: the factors of age, sex and site."""
+"""Adds the second input to an exported graph: age, sex and body site."""
 
 from pathlib import Path
 
@@ -12,16 +12,15 @@ _IMAGE_ONLY = "probabilities/image"
 
 
 def add_metadata_input(path: Path, factors: MetadataFactors, *, name: str = "metadata") -> None:
-    """Rewrite the graph in ``path`` so that its probabilities take account of the metadata.
+    """Rewrite the graph in ``path`` so that its probabilities depend on the metadata.
 
-    Where a row of the new input is all zeros, the probabilities are those of before, to the bit: they are
-    selected, not computed again. The other outputs do not read the input, so heatmaps, disagreement and
-    out-of-distribution score are those of the image.
+    A row of zeros in the new input selects the original probabilities, bit for bit. The other outputs do not
+    depend on the new input.
 
     Args:
-        path: a graph with the outputs of ``training.export.runtime.OUTPUTS``.
-        factors: to build in.
-        name: of the input, float32 ``[N, columns]``.
+        path: a graph with the outputs ``training.export.runtime.OUTPUTS``.
+        factors: the fitted factors.
+        name: name of the new input, float32 ``[N, columns]``.
     """
     model = onnx.load(path)
     graph = model.graph

@@ -1,10 +1,10 @@
-"""The model card: the manifest for people (Mitchell et al., "Model Cards for Model Reporting", FAT* 2019)."""
+"""Writes the model card from the manifest (Mitchell et al., "Model Cards for Model Reporting", FAT* 2019)."""
 
 from pathlib import Path
 
 from models.bundle import Manifest
 from models.predictive import predictive_values_of
-from training.evaluation.report import reading_of_intervals, subgroup_section
+from training.evaluation.report import LABELS, explain_intervals, subgroup_section
 from training.export.graph import Parity
 from training.markdown import NONE, format_metric, table
 from training.metrics.scores import FORMER_ACCURACY_ARGMAX
@@ -23,21 +23,21 @@ LICENCE_TEXT = (
     "Images by the ViDIR Group, Department of Dermatology, Medical University of Vienna.\n"
 )
 INTENDED_USE = (
-    "Research and education on dermatoscopic images of pigmented skin lesions. Not a medical device: "
-    "not as sole criterion, nor to confirm or exclude a diagnosis."
+    "Research and education on dermatoscopic images of pigmented skin lesions. Not a medical device: not to "
+    "be used as the sole criterion, or to confirm or exclude a diagnosis."
 )
 LIMITS = (
-    "Only the classes of its data: anything else is still forced into one of them, and the warning of an "
-    "image unlike the training data catches only some of it.",
-    "Trained on dermatoscopic images from two centres (Vienna and Queensland); clinical or phone photographs "
-    "without a dermatoscope are outside its training data.",
-    "Skin tone is not labelled in HAM10000, so fairness across skin tones was not measured; the data comes "
-    "mostly from light skin, and such models are known to fail more often on melanoma in dark skin.",
-    "Probabilities are calibrated, and prediction sets cover, at the prevalence of the training data, which "
-    "is not that of a clinic.",
-    "Figures were measured on held-out lesions of the same data set; expect lower ones elsewhere.",
-    "The heatmap shows where evidence for a class lies, relative to the map's own maximum; it is neither "
-    "a probability nor a segmentation.",
+    "The model assigns every image to one of its classes, whatever the image shows. The out-of-distribution "
+    "warning detects only some of the images that show something else.",
+    "The training images are dermatoscopic images from two centres (Vienna and Queensland). Clinical or "
+    "phone photographs without a dermatoscope are outside the training data.",
+    "HAM10000 has no labels of skin tone, so performance across skin tones was not measured. The data comes "
+    "mostly from light skin; such models are known to fail more often on melanoma in dark skin.",
+    "Calibration and coverage hold at the prevalence of the training data, which differs from that of a "
+    "clinic.",
+    "All metrics were measured on held-out lesions of the same data set; expect lower ones elsewhere.",
+    "The heatmap shows where the evidence for a class lies, relative to the map's maximum. It is neither a "
+    "probability nor a segmentation.",
 )
 
 
@@ -60,15 +60,20 @@ _SHOWN = {
 _COMBINATIONS = {
     "mean": "Weighted mean of the members' probabilities",
     "vote": "Majority vote of the members",
-    "specialists": "The first member answers; the others decide again between the classes they know",
+    "specialists": "The first member predicts; the others decide between the two classes that they know",
 }
-
 
 _AGREEMENT = "- The ONNX graph agrees with Keras within "
 
 
 def write_model_card(path: Path, manifest: Manifest, parity: Parity | None) -> None:
-    """Write ``MODEL_CARD.md`` for ``manifest``; without ``parity``, what the card there says of it stays."""
+    """Write the model card of ``manifest`` to ``path``.
+
+    Args:
+        path: the file; it is replaced.
+        manifest: the bundle's manifest.
+        parity: differences between graph and Keras; None keeps the line about them in the existing card.
+    """
     if parity is None:
         lines = path.read_text(encoding="utf-8").splitlines()
         agreement = next(line for line in lines if line.startswith(_AGREEMENT))
@@ -138,14 +143,14 @@ def _decisions(manifest: Manifest) -> list[str]:
 
 def _flag(manifest: Manifest) -> list[str]:
     return [
-        "What a flag is worth depends on how many lesions are malignant. The first line is the test part, "
-        "where it is stated; the last is a place where few are, as in screening. From sensitivity and "
-        "specificity by Bayes' theorem:",
+        "The predictive value of a flag depends on the prevalence of malignant lesions. The first row is the "
+        "test part, if its prevalence is known; the last row is a low prevalence, as in screening. Computed "
+        "from sensitivity and specificity by Bayes' theorem:",
         "",
         *table(
             ("malignant of 100 lesions", "malignant of 100 flagged", "malignant of 100 not flagged"),
             [
-                (_hundred(at.prevalence), _hundred(at.positive), _hundred(at.missed))
+                (_per_hundred(at.prevalence), _per_hundred(at.positive), _per_hundred(at.missed))
                 for at in predictive_values_of(manifest)
             ],
         ),
@@ -169,12 +174,11 @@ def _metrics(manifest: Manifest) -> list[str]:
     return [
         "## Measured on the test part",
         "",
-        "Figures are of the label that the API returns, which the decision rule picks, but for those called "
-        "arg-max. Nothing was fitted on the test part; earlier versions of the model may have been scored on "
-        f"it, too. {reading_of_intervals(manifest.metrics)} Details in `report/report.md`.",
+        f"{LABELS} Nothing was fitted on the test part, but earlier versions of the model may have been "
+        f"evaluated on it. {explain_intervals(manifest.metrics)} Details: `report/report.md`.",
         "",
         *table(
-            ("figure", "value"),
+            ("metric", "value"),
             [
                 (title, format_metric(manifest.metrics[key]))
                 for key, title in _SHOWN.items()
@@ -196,11 +200,11 @@ def _prediction_sets(manifest: Manifest) -> list[str]:
     return [
         "## Prediction sets",
         "",
-        "Every answer comes with a set of classes: those whose probability reaches the class's threshold, "
-        "the label, and the most probable class. The thresholds were fitted for these sets, on validation "
-        f"data, so that at least {sets.coverage:.0%} of the images of each class have it in their set. A "
-        "class with the threshold 1 is in a set only as label or as most probable class. On the test part a "
-        f"set holds {format_metric(sets.mean_size)} classes on average.",
+        "Every prediction has a set of classes: those whose probability reaches the class's threshold, the "
+        "label, and the most probable class. The thresholds were fitted on validation data, so that at least "
+        f"{sets.coverage:.0%} of the images of each class have it in their set. A class with the threshold 1 "
+        "is in a set only as the label or as the most probable class. On the test part, a set contains "
+        f"{format_metric(sets.mean_size)} classes on average.",
         "",
         *table(
             ("class", "threshold", "coverage on the test part"),
@@ -216,33 +220,33 @@ def _prediction_sets(manifest: Manifest) -> list[str]:
 
 
 def _warnings(manifest: Manifest) -> list[str]:
-    strange, apart, quality = manifest.out_of_distribution, manifest.disagreement, manifest.quality
+    ood, disagreement, quality = manifest.out_of_distribution, manifest.disagreement, manifest.quality
     lines = [
-        "## When an answer comes with a warning",
+        "## Warnings",
         "",
-        f"- Unlike the training data: {strange.method} above {strange.threshold:.4g}, as for "
-        f"{_percent(1 - strange.quantile)} of the validation images.",
+        f"- Out of distribution: {ood.method} above {ood.threshold:.4g}, as for {_percent(1 - ood.quantile)} "
+        "of the validation images.",
     ]
     if len(manifest.members) > 1:
         lines.append(
             "- The members disagree: weighted mean of their total variation distances above "
-            f"{apart.threshold:.4g}, as for {_percent(1 - apart.quantile)} of the validation images."
+            f"{disagreement.threshold:.4g}, as for {_percent(1 - disagreement.quantile)} of the validation "
+            "images."
         )
     return [
         *lines,
-        "- Blurred, dark, bright or flat: variance of the Laplacian below "
+        "- Blurred, dark, bright or low contrast: variance of the Laplacian below "
         f"{quality.sharpness_min:.4g}, mean luma below {quality.brightness_min:.4g} or above "
         f"{quality.brightness_max:.4g}, standard deviation of the luma below {quality.contrast_min:.4g}, or "
-        f"over-exposed pixels above {_percent(quality.clipped_max)}. Each limit has "
-        f"{_percent(quality.quantile)} of the images that it was fitted to on its good side. A dark lesion "
-        "that fills the picture makes it dark, too.",
-        f"- For drift: how often each label and confidence was given to {manifest.drift_reference.images} "
-        "validation images is in `manifest.json`, to compare with those of a service.",
+        f"over-exposed pixels above {_percent(quality.clipped_max)}. {_percent(quality.quantile)} of the "
+        "training images are within each limit. A dark lesion that fills the image also makes it dark.",
+        "- Drift: `manifest.json` holds the shares of predicted labels and confidences on "
+        f"{manifest.drift_reference.images} validation images, for comparison with those of the service.",
         "",
     ]
 
 
-def _hundred(share: float | None) -> str:
+def _per_hundred(share: float | None) -> str:
     return NONE if share is None else f"{100 * share:.1f}"
 
 

@@ -1,4 +1,4 @@
-"""Fit a finished bundle's prediction sets anew, after their rule has changed, without training."""
+"""Refits the prediction sets of a bundle without training, after their rule has changed."""
 
 import shutil
 from pathlib import Path
@@ -19,21 +19,24 @@ _CARD, _METRICS, _REPORT = "MODEL_CARD.md", "report/metrics.json", "report/repor
 
 
 def renew(folder: Path, data: Path, version: str, *, resamples: int = 1000) -> Bundle:
-    """Write the bundle in ``folder`` again, as ``version``, with prediction sets of today's rule.
+    """Replace the bundle in ``folder`` by a new ``version`` with prediction sets of the current rule.
 
-    The thresholds come from the graph's answers to the validation part of the bundle's split, and their
-    coverage from those to its test part. Figures that the manifest lacks are added. Graph, split, plots
-    and every other figure stay as they are. The folder is replaced as a whole.
+    The thresholds are fitted on the validation part of the bundle's split, and the coverage is measured on
+    its test part. The prevalence is added to the metrics. Graph, split, plots and all other metrics do not
+    change.
 
     Args:
         folder: the bundle.
-        data: the data set that it was trained on.
-        version: of the model from now on.
-        resamples: of the bootstrap.
+        data: the data set on which it was trained.
+        version: the new version of the model.
+        resamples: number of bootstrap resamples.
+
+    Returns:
+        The new bundle.
 
     Raises:
-        BundleError: the bundle cannot be verified, or lacks its split, its card or its report.
-        DataError: the data set lacks some of the images.
+        BundleError: the bundle cannot be verified, or lacks its split, model card or report.
+        DataError: the data set lacks images of the split.
     """
     bundle = load_bundle(folder)
     old = bundle.manifest

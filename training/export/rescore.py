@@ -1,4 +1,4 @@
-"""Score a finished bundle again on its own test part, to check the figures in its manifest."""
+"""Evaluates a bundle on its test part again, to check the metrics in its manifest."""
 
 import csv
 import os
@@ -20,21 +20,21 @@ from training.export.runtime import run_graph
 from training.metrics.scores import Predictions, bootstrap
 
 _CHUNK = 256
-"""Images decoded at a time: 40 MB at 224 pixels."""
+"""Number of images decoded at a time: 40 MB at 224 pixels."""
 
 
 def rescore(folder: Path, data: Path, *, resamples: int = 1000) -> dict[str, Any]:
-    """The figures of the bundle in ``folder`` on the test images of its split, found in ``data``.
+    """Evaluate the bundle in ``folder`` on the test images of its split, which are in ``data``.
 
-    Every number comes from ``model.onnx``, run on images decoded as the service does, so that they
-    are those of the model that is served; they equal the manifest's where nothing has changed.
+    The predictions come from ``model.onnx``, with images decoded as in the service. The metrics equal those
+    of the manifest unless something has changed.
 
     Returns:
         ``test`` and ``prediction_sets``, as in a run's ``metrics.json``.
 
     Raises:
-        BundleError: the bundle cannot be verified, or holds no split.
-        DataError: the data set lacks some of the test images.
+        BundleError: the bundle cannot be verified, or has no split.
+        DataError: the data set lacks test images of the split.
     """
     bundle = load_bundle(folder)
     predictions = predictions_of(bundle, data, "test")
@@ -47,20 +47,20 @@ def rescore(folder: Path, data: Path, *, resamples: int = 1000) -> dict[str, Any
 
 
 def predictions_of(bundle: Bundle, data: Path, part: str) -> Predictions:
-    """The answers of the bundle's graph to the images of ``part`` of its split, found in ``data``.
+    """Return the bundle's predictions on one part of its split, whose images are in ``data``.
 
     Raises:
-        BundleError: the bundle holds no split, or its classes are of no known task.
-        DataError: the data set lacks some of the images.
+        BundleError: the bundle has no split, or its classes belong to no known task.
+        DataError: the data set lacks images of the part.
     """
     return predict_rows(bundle, _rows(bundle, data, part))
 
 
 def predict_rows(bundle: Bundle, rows: Sequence[Row]) -> Predictions:
-    """The answers of the bundle's graph to the images of ``rows``, decoded as the service does.
+    """Return the bundle's predictions on the images of ``rows``, decoded as in the service.
 
     Raises:
-        BundleError: the bundle's classes are of no known task.
+        BundleError: the bundle's classes belong to no known task.
         ImageError: an image cannot be decoded.
     """
     manifest = bundle.manifest
@@ -89,13 +89,15 @@ def predict_rows(bundle: Bundle, rows: Sequence[Row]) -> Predictions:
 def _rows(bundle: Bundle, data: Path, part: str) -> list[Row]:
     file = bundle.path / SPLIT_NAME
     if SPLIT_NAME not in bundle.manifest.files:
-        raise BundleError(f"{file}: the bundle holds no split; export it again")
+        raise BundleError(f"{file}: missing; export the bundle again")
     with file.open(newline="", encoding="utf-8") as stream:
         wanted = {record["image_id"] for record in csv.DictReader(stream) if record["part"] == part}
     rows = [row for row in read_dataset(data) if row.image_id in wanted]
     if len(rows) < len(wanted):
         missing = wanted - {row.image_id for row in rows}
-        raise DataError(f"{data}: {len(missing)} {part} images of the bundle are missing, as {min(missing)}")
+        raise DataError(
+            f"{data}: {len(missing)} {part} images of the bundle are missing, for example {min(missing)}"
+        )
     return rows
 
 

@@ -1,4 +1,4 @@
-"""An exported graph in ONNX Runtime: run on the CPU as the service runs it, or optimised."""
+"""Runs and optimises an exported graph with ONNX Runtime."""
 
 import tempfile
 from pathlib import Path
@@ -12,7 +12,16 @@ OUTPUTS = ("probabilities", "cams", "disagreement", "ood_score")
 
 
 def run_graph(path: Path, images: np.ndarray, *, batch_size: int) -> dict[str, np.ndarray]:
-    """All outputs of the graph in ``path`` for uint8 images ``[N, H, W, C]``, by name."""
+    """Run the graph in ``path`` on the CPU.
+
+    Args:
+        path: the ONNX file.
+        images: uint8 ``[N, H, W, C]``.
+        batch_size: number of images per run.
+
+    Returns:
+        The outputs by name; ``models.manifest.Manifest`` states their shapes.
+    """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     runs = [
         session.run(OUTPUTS, {"image": images[start : start + batch_size]})
@@ -22,10 +31,10 @@ def run_graph(path: Path, images: np.ndarray, *, batch_size: int) -> dict[str, n
 
 
 def optimise(model: Any) -> Any:
-    """``model``, an ``onnx.ModelProto``, after ONNX Runtime's optimisations that know no processor.
+    """Apply ONNX Runtime's optimisations of level "basic" to an ``onnx.ModelProto``.
 
-    Those of level "basic": constants folded, batch normalisation and padding put into convolutions. The
-    higher ones, done at every start, may leave operations that only one kind of machine knows.
+    They fold constants, and move batch normalisation and padding into convolutions. Higher levels, which are
+    applied at every start, may use operations that only some processors support.
     """
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -34,7 +43,7 @@ def optimise(model: Any) -> Any:
         options.optimized_model_filepath = str(file)
         onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         optimised = onnx.load(file)
-    # It names every set of operations it knows; another runtime may not.
+    # ONNX Runtime imports all operator sets that it knows, which other runtimes may not know.
     used = {node.domain for node in optimised.graph.node}
     for operations in [known for known in optimised.opset_import if known.domain not in used]:
         optimised.opset_import.remove(operations)

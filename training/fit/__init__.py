@@ -1,1 +1,1 @@
-"""Training of one member."""
+"""Trains one member."""

@@ -1,7 +1,6 @@
-"""Augmentation as one Keras layer, so that it runs on the training device with any backend.
+"""Augmentation as a Keras layer, which runs on the training device with any backend.
 
-Every geometric change is folded into one affine map and sampled once: dihedral symmetry, crop,
-rotation and stretch cost one bilinear interpolation together, and pixels are blurred only once.
+All geometric changes form one affine transform, so the image is interpolated, and blurred, only once.
 """
 
 import math
@@ -14,10 +13,10 @@ from training.recipe import Augmentation
 
 
 class Augment(keras.layers.Layer):
-    """Random geometry and colour for a batch of images; identity outside training.
+    """Changes geometry and colours of a batch of images at random; outside training it only casts.
 
-    Input: uint8 or float ``[N, H, W, C]`` in [0, 255]. Output: float32 of the same shape and
-    range. What lies beyond the border is filled by reflection.
+    Input: uint8 or float ``[N, H, W, C]`` in [0, 255]. Output: float32 of the same shape and range. Pixels
+    beyond the border are filled by reflection.
     """
 
     def __init__(self, augmentation: Augmentation, seed: int, **kwargs: Any) -> None:
@@ -26,7 +25,7 @@ class Augment(keras.layers.Layer):
         self.random = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = False) -> Any:
-        """Augment when ``training``, else only cast to float32."""
+        """Augment if ``training``, otherwise only cast to float32."""
         images = ops.cast(images, "float32")
         if not training or self.augmentation == Augmentation():
             return images
@@ -49,7 +48,7 @@ class Augment(keras.layers.Layer):
             mirror_x = self._sign(count)
         if options.flips:
             mirror_y = self._sign(count)
-        # A crop keeps the share s² of the area; where it lies is free within what it leaves over.
+        # A crop of side s keeps the share s² of the area. Its position is uniform within the image.
         crop = ops.sqrt(self._uniform(count, options.min_crop, 1.0))
         free = 0.5 * (1.0 - crop) + options.shift
         shift_x = self._uniform(count, -1.0, 1.0) * free * width
@@ -87,19 +86,19 @@ class Augment(keras.layers.Layer):
         shift = ops.reshape(shift, (-1, 1, 1, 1))
         images = (images - mean) * contrast + mean * gain + shift
         if options.saturation or options.hue:
-            images = ops.matmul(images, self._turned_colors(count)[:, None])
+            images = ops.matmul(images, self._color_matrices(count)[:, None])
         return ops.clip(images, 0.0, 255.0)
 
-    def _turned_colors(self, count: Any) -> Any:
-        """Matrices ``[N, 3, 3]`` that turn RGB about the grey axis and move it towards that axis or away.
+    def _color_matrices(self, count: Any) -> Any:
+        """Return matrices ``[N, 3, 3]`` that rotate the hue and scale the saturation of RGB colours.
 
-        A rotation about (1, 1, 1) by Rodrigues' formula; what lies on the axis stays as it is.
+        The hue rotates about the grey axis (1, 1, 1) by Rodrigues' formula. Greys do not change.
         """
         angle = self._uniform(count, -1.0, 1.0) * math.radians(self.augmentation.hue)
         saturation = 1.0 + self._uniform(count, -1.0, 1.0) * self.augmentation.saturation
         cos, sin = ops.cos(angle)[:, None, None], ops.sin(angle)[:, None, None]
         grey = ops.full((3, 3), 1 / 3)
-        across = ops.array([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]]) / math.sqrt(3)
-        turned = cos * ops.eye(3) + (1.0 - cos) * grey + sin * across
+        cross = ops.array([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]]) / math.sqrt(3)
+        rotation = cos * ops.eye(3) + (1.0 - cos) * grey + sin * cross
         saturation = saturation[:, None, None]
-        return saturation * turned + (1.0 - saturation) * grey
+        return saturation * rotation + (1.0 - saturation) * grey

@@ -1,4 +1,4 @@
-"""Training batches: which images an epoch draws, in which order, with which class balance."""
+"""Training batches: the images that an epoch draws, their order, and the class balance."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from training.recipe import Recipe
 
 
 class Subset:
-    """Some of the images of an array, without copying it."""
+    """A view of the images of an array that have the indices ``chosen``, without a copy."""
 
     def __init__(self, pixels: np.ndarray, chosen: np.ndarray) -> None:
         self._pixels, self._chosen = pixels, chosen
@@ -18,17 +18,17 @@ class Subset:
     def __len__(self) -> int:
         return len(self._chosen)
 
-    def __getitem__(self, places: Any) -> np.ndarray:
-        return np.asarray(self._pixels[self._chosen[places]])
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.asarray(self._pixels[self._chosen[index]])
 
 
-def prefetch(drawn: Iterable[Any]) -> Iterator[Any]:
-    """The same batches, each gathered in a thread while the one before is being trained on."""
-    source = iter(drawn)
+def prefetch(batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield ``batches``, and read the next one in a thread while the current one is used."""
+    source = iter(batches)
     with ThreadPoolExecutor(1, "batches") as pool:
-        coming = pool.submit(next, source, None)
-        while (batch := coming.result()) is not None:
-            coming = pool.submit(next, source, None)
+        upcoming = pool.submit(next, source, None)
+        while (batch := upcoming.result()) is not None:
+            upcoming = pool.submit(next, source, None)
             yield batch
 
 
@@ -41,25 +41,33 @@ def batches(
     epoch: int,
     multiple: int = 1,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """One epoch's batches: uint8 images ``[n, H, W, C]`` and one-hot float32 labels ``[n, K]``.
+    """Yield one epoch's batches: uint8 images ``[n, H, W, C]`` and one-hot float32 labels ``[n, K]``.
 
-    The draw depends on seed and epoch alone, so a resumed run sees what the stopped one would
-    have seen. The last batch is filled from the first until it is a ``multiple`` that as many
-    devices can share.
+    The order depends on seed and epoch only, so a resumed run sees the same batches.
+
+    Args:
+        pixels: uint8 ``[N, H, W, C]``, or an object indexed like it.
+        labels: int ``[N]``.
+        recipe: gives the batch size and the class balance.
+        classes: number of classes K.
+        seed: the run's seed.
+        epoch: number of the epoch.
+        multiple: the size of the last batch becomes a multiple of this by repeating images of the first
+            batches, so that as many devices can share it.
     """
     one_hot = np.eye(classes, dtype=np.float32)
     order = draw(labels, recipe, np.random.default_rng([seed, epoch]))
     order = np.concatenate([order, order[: -len(order) % multiple]])
     for start in range(0, len(order), recipe.batch_size):
-        chosen = np.sort(order[start : start + recipe.batch_size])  # sorted: kinder to the disk
+        chosen = np.sort(order[start : start + recipe.batch_size])  # reads the disk in order
         yield pixels[chosen], one_hot[labels[chosen]]
 
 
 def draw(labels: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
-    """Indices of one epoch's images, in random order.
+    """Return the indices of one epoch's images, in random order.
 
-    Each class gets draws ∝ n ** ``sampling_power``; within a class every image comes up before
-    any comes up again.
+    The number of draws of a class is proportional to n ** ``sampling_power``. Within a class, no image is
+    repeated before all have been drawn.
     """
     total = draws_per_epoch(len(labels), recipe)
     counts = np.bincount(labels)
@@ -75,12 +83,15 @@ def draw(labels: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.nda
 
 
 def draws_per_epoch(images: int, recipe: Recipe) -> int:
-    """How many images an epoch draws from a training part of ``images`` images."""
+    """Return the number of images that an epoch draws from a training part of ``images`` images."""
     return max(1, round(images * recipe.epoch_size))
 
 
 def class_weights(labels: np.ndarray, recipe: Recipe, classes: int) -> np.ndarray:
-    """Loss weight of each class, float64 ``[K]``, ∝ n ** -``class_weight_power``, mean 1 over the images."""
+    """Return the loss weight of each class, float64 ``[K]``.
+
+    The weights are proportional to n ** -``class_weight_power``, with the mean 1 over the images.
+    """
     counts = np.maximum(np.bincount(labels, minlength=classes), 1).astype(float)
     weights = counts**-recipe.class_weight_power
     mean: float = float((weights * counts).sum() / counts.sum())
@@ -88,12 +99,12 @@ def class_weights(labels: np.ndarray, recipe: Recipe, classes: int) -> np.ndarra
 
 
 def log_prior_shift(labels: np.ndarray, recipe: Recipe, classes: int) -> np.ndarray:
-    """log(effective prior / training prior) of each class, float64 ``[K]``.
+    """Return log(effective prior / training prior) of each class, float64 ``[K]``.
 
-    Drawing or weighting classes unequally makes a network learn p(y|x)·e_y/π_y up to
-    normalisation, with e the prior that it effectively saw. Subtracting this from its calibrated
-    logits gives back p(y|x) at the prevalence π of the training data (Menon et al., "Long-tail learning
-    via logit adjustment", ICLR 2021).
+    With class-dependent sampling or loss weights, a network learns p(y|x) · e_y / π_y up to normalisation,
+    where e is the effective prior and π the prevalence in the training data. Subtracting the shift from its
+    calibrated logits restores p(y|x) at the prevalence π (Menon et al., "Long-tail learning via logit
+    adjustment", ICLR 2021).
     """
     counts = np.maximum(np.bincount(labels, minlength=classes), 1).astype(float)
     effective = counts**recipe.sampling_power * counts**-recipe.class_weight_power

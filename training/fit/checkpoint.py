@@ -1,4 +1,4 @@
-"""Where the training of a member stands, so that a stopped run goes on from its last finished epoch."""
+"""The checkpoint of a member's training, from which a stopped run continues after its last epoch."""
 
 import csv
 import json
@@ -25,36 +25,47 @@ _HISTORY = (
 
 @dataclass
 class State:
-    """Where a run stands. ``state.json`` holds it, and writing that is what ends an epoch."""
+    """The state of a member's training, stored in ``state.json``.
+
+    Attributes:
+        phase: index of the current phase.
+        epoch: number of finished epochs of this phase.
+        best: best value of the monitored metric in this phase, negated if larger is better.
+        since_best: epochs since the best value.
+        since_drop: epochs since the best value or the last reduction of the learning rate.
+        rate_factor: factor on the phase's learning rate.
+        history: metrics of each epoch, over all phases.
+        best_weights: name of the file with the best network so far.
+    """
 
     phase: int = 0
-    epoch: int = 0  # epochs of this phase that are done
-    best: float = math.inf  # of the monitored figure, signed so that smaller is better
+    epoch: int = 0
+    best: float = math.inf
     since_best: int = 0
     since_drop: int = 0
     rate_factor: float = 1.0
     history: list[dict[str, float]] = field(default_factory=list)
-    best_weights: str = ""  # file with the best network so far, of any phase
+    best_weights: str = ""
 
     @property
     def weights(self) -> str:
-        """File with network and optimizer as they were at this state."""
+        """Name of the file with the network and the optimizer at this state."""
         return f"last-{self.phase}-{self.epoch}.weights.h5"
 
     @property
     def average(self) -> str:
-        """File with the averaged network as it was at this state; only where the recipe averages."""
+        """Name of the file with the averaged network at this state, if the recipe averages weights."""
         return f"average-last-{self.phase}-{self.epoch}.weights.h5"
 
 
 def read_state(folder: Path) -> State:
-    """The state that ``folder`` was left in; that of a fresh start if there is none."""
+    """Return the state stored in ``folder``, or the initial state if there is none."""
     file = folder / "state.json"
     return State(**json.loads(file.read_text())) if file.is_file() else State()
 
 
 def commit(folder: Path, state: State) -> None:
-    """Make ``state`` the one to resume from; history and clean-up follow from it."""
+    """Store ``state`` as the one to resume from, write ``history.csv``, and remove outdated weights."""
     write_json(folder / "state.json", asdict(state))
     with (folder / "history.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, _HISTORY)

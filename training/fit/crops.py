@@ -1,4 +1,4 @@
-"""Random crops of whole pictures, cut and scaled as the decoder cuts and scales: with antialiasing."""
+"""Random crops of whole pictures, scaled with antialiasing as the decoder does."""
 
 import io
 from typing import Any
@@ -10,24 +10,24 @@ from training.recipe import Augmentation
 
 
 class Crops:
-    """Random square crops of pictures, anywhere in them, scaled to one size.
+    """Random crops at random positions of pictures, scaled to one size.
 
-    Indexing with places gives uint8 ``[n, height, width, C]``, drawn anew each time. A crop of area 1 is
-    the largest rectangle of the target's aspect ratio, which is what the decoder cuts from the centre.
-    Pictures are cropped before they are scaled, so a small crop shows the detail of the original.
+    Indexing with an array of indices gives new crops, uint8 ``[n, height, width, C]``. The largest possible
+    crop is the largest rectangle of the target's aspect ratio; the decoder crops the same at the centre.
+    Crops are cut before they are scaled, so a small crop shows the detail of the original.
     """
 
     def __init__(
         self, pictures: Any, size: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
     ) -> None:
-        """Crop ``pictures``, which give uint8 ``[n, H, W, C]``, to ``size``, height and width in pixels."""
+        """Crop ``pictures``, uint8 ``[N, H, W, C]``, and scale the crops to ``size`` (height, width)."""
         self._pictures, self._size, self._augmentation, self._rng = pictures, size, augmentation, rng
 
     def __len__(self) -> int:
         return len(self._pictures)
 
-    def __getitem__(self, places: np.ndarray) -> np.ndarray:
-        crops = [self._crop(picture) for picture in self._pictures[places]]
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        crops = [self._crop(picture) for picture in self._pictures[index]]
         return np.stack(crops).reshape(len(crops), *self._size, -1)
 
     def _crop(self, picture: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ class Crops:
         crop_width, crop_height = side * width, side * height
         left = rng.uniform(0.0, max(columns - crop_width, 0.0))
         top = rng.uniform(0.0, max(rows - crop_height, 0.0))
-        # Rounding may carry the sum a hair past the edge, which resize() refuses.
+        # min(): rounding errors may put the edge beyond the picture, which resize() rejects.
         box = (left, top, min(left + crop_width, columns), min(top + crop_height, rows))
         channels_last = picture if picture.shape[2] == 3 else picture[:, :, 0]
         image = Image.fromarray(channels_last).resize((width, height), Image.Resampling.BICUBIC, box=box)

@@ -1,1 +1,1 @@
-"""Keras networks, as a recipe describes them."""
+"""Builds the Keras networks that a recipe describes."""

@@ -1,4 +1,4 @@
-"""The backbones: scaled images ``[N, H, W, C]`` in, feature maps ``[N, h, w, k]`` out."""
+"""Backbones: networks from scaled images ``[N, H, W, C]`` to feature maps ``[N, h, w, k]``."""
 
 from typing import Any, Literal
 
@@ -24,15 +24,15 @@ _IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.22
 
 
 def build_pretrained(kind: Pretrained, *, weights: Literal["imagenet"] | None, name: str) -> keras.Model:
-    """A backbone of ``keras.applications`` without its classifier, for RGB of any size."""
+    """Build a backbone of ``keras.applications`` without its classifier, for RGB images of any size."""
     return _BUILDERS[kind](include_top=False, weights=weights, input_shape=(None, None, 3), name=name)
 
 
 def pretrained_scaling(kind: Pretrained, images: Any) -> Any:
-    """Pixels in [0, 255] as ``kind`` saw them on ImageNet (each application's ``preprocess_input``)."""
-    if kind.startswith("efficientnet"):  # scales inside its own graph
+    """Scale pixels in [0, 255] to the range that ``kind`` expects, as its ``preprocess_input`` does."""
+    if kind.startswith("efficientnet"):  # contains its own scaling
         return images
-    if kind in ("resnet50", "vgg19"):  # as in Caffe: BGR, mean subtracted
+    if kind in ("resnet50", "vgg19"):  # Caffe's format: BGR, mean subtracted
         mean = list(_IMAGENET_MEAN_BGR)
         return layers.Normalization(mean=mean, variance=[1.0] * 3, name="scale")(ops.flip(images, axis=-1))
     if kind == "densenet121":
@@ -43,7 +43,7 @@ def pretrained_scaling(kind: Pretrained, images: Any) -> Any:
 
 
 def build_scratch(kind: ScratchCNN, channels: int, *, name: str) -> keras.Model:
-    """Blocks of ReLU convolutions and pooling, for images of any size."""
+    """Build blocks of ReLU convolutions and pooling, for images of any size."""
     inputs = x = keras.Input((None, None, channels))
     pooling = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}[kind.pooling]
     for block in kind.blocks:
@@ -62,15 +62,15 @@ def build_scratch(kind: ScratchCNN, channels: int, *, name: str) -> keras.Model:
 
 
 def build_vit(kind: VisionTransformer, size: tuple[int, int], *, name: str) -> keras.Model:
-    """A vision transformer for RGB of ``size``; its features are the patch tokens, laid out as a map.
+    """Build a vision transformer for RGB images of ``size``; its feature map consists of the patch tokens.
 
-    The tokens are averaged by the head instead of read from a class token, which does as well
-    (Beyer et al., "Better plain ViT baselines for ImageNet-1k", 2022) and makes the class
-    activation map exact: the head is linear in every token.
+    There is no class token; the head averages the tokens. This is as accurate (Beyer et al., "Better plain
+    ViT baselines for ImageNet-1k", 2022) and makes the class activation map exact, because the head is linear
+    in every token.
     """
     rows, columns = size[0] // kind.patch, size[1] // kind.patch
     inputs = keras.Input((*size, 3))
-    # What does not fill a patch at the lower and right border is left out, as "valid" padding does.
+    # "valid" padding drops incomplete patches at the lower and the right border.
     x = layers.Conv2D(kind.width, kind.patch, strides=kind.patch, padding="valid", name="patches")(inputs)
     x = layers.Reshape((rows * columns, kind.width))(x)
     x = Positions(name="positions")(x)
@@ -87,19 +87,19 @@ def build_vit(kind: VisionTransformer, size: tuple[int, int], *, name: str) -> k
 
 @keras.saving.register_keras_serializable("dermaserve")
 def gelu(x: Any) -> Any:
-    """Gaussian error linear unit, exact; TensorFlow writes its own with erfc, which ONNX does not have."""
+    """Exact Gaussian error linear unit; TensorFlow's own uses erfc, which ONNX lacks."""
     return 0.5 * x * (1.0 + ops.erf(x / 2**0.5))
 
 
 @keras.saving.register_keras_serializable("dermaserve")
 class Positions(layers.Layer):
-    """Adds a learnt vector to each token ``[N, tokens, width]`` by its place."""
+    """Adds a learnt position embedding to the tokens ``[N, tokens, width]``."""
 
     def build(self, shape: tuple[int | None, int, int]) -> None:
-        """Create the vectors."""
+        """Create the embedding."""
         initializer = keras.initializers.RandomNormal(stddev=0.02)
         self.vectors = self.add_weight(shape=shape[1:], initializer=initializer, name="vectors")
 
     def call(self, tokens: Any) -> Any:
-        """The tokens with their places."""
+        """Return the tokens plus the embedding."""
         return tokens + self.vectors

@@ -1,8 +1,8 @@
-"""The members' networks: image → (smaller image) → scaling → backbone → features → head → logits.
+"""Builds the members' networks: image → (resizing) → scaling → backbone → features → head → logits.
 
-Each reads float32 ``[N, H, W, C]`` in [0, 255] and has its own scaling inside, so that a network
-cannot be fed the wrong range. What lies between the layers ``FEATURES`` and ``LOGITS`` is simple
-enough to be differentiated by hand, so that Grad-CAM needs no backward pass (``training.export.gradcam``).
+Each network reads float32 ``[N, H, W, C]`` in [0, 255] and contains its scaling, so it cannot get pixels in
+the wrong range. The layers between ``FEATURES`` and ``LOGITS`` are simple enough for a derivative by hand,
+so Grad-CAM needs no backward pass (``training.export.gradcam``).
 """
 
 from pathlib import Path
@@ -26,8 +26,8 @@ BACKBONE = "backbone"
 FEATURES = "features"
 LOGITS = "logits"
 _BATCH_NORM_MOMENTUM = 0.9
-"""Keras' default for MobileNetV2, 0.999, lags far behind the weights in short trainings: inference
-with the moving statistics falls apart while the training loss looks fine."""
+"""Lower than Keras' default for MobileNetV2, 0.999, with which the moving statistics lag behind the weights
+in short trainings: the training loss falls, but inference fails."""
 
 
 def build_network(
@@ -39,21 +39,22 @@ def build_network(
     statistics: tuple[np.ndarray, np.ndarray] | None = None,
     resize: bool = False,
 ) -> keras.Model:
-    """An untrained network for ``member``: images in, unnormalised logits ``[N, classes]`` out.
+    """Build an untrained network for ``member``, from images to logits ``[N, classes]``.
 
-    Where the network allows it, spatial size is free. With ``starting_weights="imagenet"`` Keras
-    downloads the backbone's weights.
+    The network takes images of any size unless ``fixed_size`` gives a reason against it. With
+    ``starting_weights="imagenet"``, Keras downloads the backbone's weights.
 
     Args:
-        member: what to build.
-        classes: number of classes K.
-        size: height and width in pixels.
-        channels: 3, or 1 for grey; a pretrained backbone sees grey three times.
-        resize: whether it scales images of any size to ``size`` itself.
-        statistics: mean and variance of the training pixels by channel, for ``scaling="z_score"``.
+        member: the member to build.
+        classes: number of classes.
+        size: height and width of the images in pixels.
+        channels: 3 for RGB, 1 for grey; pretrained backbones get a grey channel three times.
+        statistics: mean and variance of the training pixels, ``[channels]`` each, for
+            ``scaling="z_score"``.
+        resize: whether the network scales images of any size to ``size``.
 
     Raises:
-        RecipeError: the starting weights' file is missing or does not fit.
+        RecipeError: the file of the starting weights is missing or does not fit the backbone.
     """
     backbone = _backbone(member, size, channels)
     free = resize or fixed_size(member) is None
@@ -73,7 +74,7 @@ def build_network(
 
 
 def fixed_size(member: MemberRecipe) -> str | None:
-    """Why the network of ``member`` works at one input size only; None if it does not."""
+    """Return why the network of ``member`` takes one input size only, or None if it takes any."""
     if member.head.pooling == "flatten":
         return "its head is flattened"
     if isinstance(member.backbone, VisionTransformer):
@@ -82,9 +83,9 @@ def fixed_size(member: MemberRecipe) -> str | None:
 
 
 def set_trainable(network: keras.Model, phase: Phase) -> None:
-    """Freeze the backbone (``"head"``), nothing (``"all"``), or all but its last ``n`` layers.
+    """Freeze the backbone (``"head"``), nothing (``"all"``), or all but the backbone's last ``n`` layers.
 
-    Frozen batch normalisation runs on its stored statistics, as Keras defines it.
+    Keras runs frozen batch normalisation with its stored statistics.
     """
     if all(layer.name != BACKBONE for layer in network.layers):
         return
@@ -127,11 +128,11 @@ def _scaled(x: Any, member: MemberRecipe, statistics: tuple[np.ndarray, np.ndarr
     if member.scaling == "backbone" and isinstance(member.backbone, str):
         return pretrained_scaling(member.backbone, x)
     if member.scaling == "z_score":
-        # Until it is given the training data's figures, a plausible scale; they are saved with the weights.
+        # A plausible default, for networks whose saved weights will replace the statistics.
         mean, variance = (
             statistics if statistics else (np.full(x.shape[-1], 127.5), np.full(x.shape[-1], 64.0**2))
         )
-        if len(mean) != x.shape[-1]:  # one grey channel, shown three times
+        if len(mean) != x.shape[-1]:  # a grey channel that was repeated three times
             mean, variance = np.repeat(mean, x.shape[-1]), np.repeat(variance, x.shape[-1])
         return keras.layers.Normalization(mean=mean, variance=variance, name="scale")(x)
     return keras.layers.Rescaling(1 / 255, name="scale")(x)
@@ -151,7 +152,7 @@ def _head(x: Any, head: Head, classes: int) -> Any:
         x = keras.layers.Dropout(head.dropout, name=f"dropout_{index}")(x)
     if not head.hidden:
         x = keras.layers.Dropout(head.dropout, name="dropout")(x)
-    # float32 even under mixed precision: the softmax and the loss need the range.
+    # Softmax and loss need the range of float32 even with mixed precision.
     return keras.layers.Dense(classes, kernel_regularizer=penalty, name=LOGITS, dtype="float32")(x)
 
 

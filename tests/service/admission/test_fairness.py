@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.service import costly
 from tests.service.conftest import JPEG
 from tests.service.http.test_connection import POST
 from tests.service.process import Process, process
@@ -34,10 +35,13 @@ class Hostile:
         server: the victim.
         head: what each connection sends first.
         more: what it goes on to send, again and again, as the rate allows; nothing if empty.
+        address: where it connects from. The good client's is 127.0.0.1.
     """
 
-    def __init__(self, server: Process, head: bytes, more: bytes = b"") -> None:
-        self._server, self._head, self._more = server, head, more
+    def __init__(
+        self, server: Process, head: bytes, more: bytes = b"", *, address: str = "127.0.0.1"
+    ) -> None:
+        self._server, self._head, self._more, self._address = server, head, more, address
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.opened = 0
@@ -60,7 +64,9 @@ class Hostile:
                 connections = [connection for connection in connections if self._lives(connection)]
                 while len(connections) < CONNECTIONS and budget >= len(self._head) + 100:
                     budget -= len(self._head) + 100  # 100: the handshake's packets
-                    connection = socket.create_connection(("127.0.0.1", self._server.port), timeout=20)
+                    connection = socket.create_connection(
+                        ("127.0.0.1", self._server.port), timeout=20, source_address=(self._address, 0)
+                    )
                     stack.enter_context(connection)
                     connection.setblocking(False)
                     self._send(connection, self._head)
@@ -156,6 +162,18 @@ def documents() -> tuple[bytes, bytes]:
     return b"", b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
+def tiny_images() -> tuple[bytes, bytes]:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    data = buffer.getvalue()
+    return b"", POST.replace(b"jpeg", b"png") + b"Content-Length: %d\r\n\r\n" % len(data) + data
+
+
+def scan_bombs() -> tuple[bytes, bytes]:
+    data = costly.scans(600, 600, 400)
+    return POST + b"Content-Length: %d\r\n\r\n" % len(data) + data, b""
+
+
 def batches() -> tuple[bytes, bytes]:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), (200, 150, 130)).save(buffer, "JPEG", quality=30)
@@ -191,13 +209,24 @@ def test_floods_do_not_shut_out_a_good_client(
         assert_fair(server, jpeg, attack)
 
 
-def assert_fair(server: Process, jpeg: bytes, attack: Callable[[], tuple[bytes, bytes]]) -> None:
+@pytest.mark.parametrize("attack", [tiny_images, scan_bombs])
+def test_floods_of_images_do_not_shut_out_a_good_client_at_another_address(
+    tiny: Path, tmp_path: Path, jpeg: bytes, attack: Callable[[], tuple[bytes, bytes]]
+) -> None:
+    with process(tmp_path, tiny) as server:
+        server.wait_ready()
+        assert_fair(server, jpeg, attack, address="127.0.0.2")
+
+
+def assert_fair(
+    server: Process, jpeg: bytes, attack: Callable[[], tuple[bytes, bytes]], *, address: str = "127.0.0.1"
+) -> None:
     percentile_99(server, jpeg)  # the first requests of a server take longer
     usual = percentile_99(server, jpeg)
-    with Hostile(server, *attack()) as hostile:
+    with Hostile(server, *attack(), address=address) as hostile:
         time.sleep(1)
         attacked = percentile_99(server, jpeg)
-    assert hostile.opened >= (CONNECTIONS if attack is not batches else 1)
+    assert hostile.opened >= (1 if attack in (batches, scan_bombs) else CONNECTIONS)
     usual = max(usual, percentile_99(server, jpeg))
     # 50 ms: what a busy machine may take from either measurement.
     assert attacked < 5 * usual + 0.05, f"{usual:.3f} s became {attacked:.3f} s"

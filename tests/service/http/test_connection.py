@@ -19,6 +19,7 @@ from service.http.connection import Connection
 from service.http.request_head import MAX_HEAD_BYTES
 from tests.service.app_client import wait_for
 from tests.service.listening import Listening, listening, read_to_end
+from tests.service.slow import Slow
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -300,7 +301,41 @@ def test_a_client_that_sends_no_more_gets_its_answers(server: Listening, jpeg: b
         with server.connect() as connection:
             connection.sendall(requests)
             connection.shutdown(socket.SHUT_WR)
-            assert [status for status, _, _ in answers(read_to_end(connection))] == statuses
+            found = [status for status, _, _ in answers(read_to_end(connection))]
+            assert [status for status in found if status != 100] == statuses
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_the_work_of_a_client_that_closes_its_connection_is_cancelled(
+    tiny: Path, jpeg: bytes, slow: Slow, version: str
+) -> None:
+    head = POST.replace(b"1.1", version.encode()) + b"Content-Length: %d\r\n\r\n" % len(jpeg)
+    with listening(tiny, decode_workers=1) as server:
+        slow.patch()
+        for _ in range(5):
+            with server.connect() as connection:
+                connection.sendall(head + jpeg)
+                wait_for(lambda: server.runtime.admission.requests == 1)
+            wait_for(lambda: server.runtime.admission.requests == 0)  # although nothing has been answered
+        assert not slow.go.is_set()
+        assert server.sample("connections") == 0
+        slow.go.set()
+
+
+def test_a_client_that_sends_no_more_and_waits_for_long_gets_its_answer(
+    tiny: Path, jpeg: bytes, slow: Slow
+) -> None:
+    with listening(tiny) as server, server.connect() as connection:
+        slow.patch()
+        connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(jpeg) + jpeg)
+        connection.shutdown(socket.SHUT_WR)
+        assert slow.started.wait(20)
+        time.sleep(0.5)
+        slow.go.set()
+        data = read_to_end(connection)
+    found = [status for status, _, _ in answers(data)]
+    assert set(found[:-1]) == {100}
+    assert found[-1] == 200
 
 
 def test_a_client_that_sends_no_more_in_the_middle_of_a_request_is_gone(server: Listening) -> None:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from training.calibration.combination import Combination, initial_combination
 from training.calibration.fit import Calibration, fit_calibration
-from training.export.combination import join
+from training.export.combination import combine
 from training.recipe import MemberRecipe, Recipe, RecipeError
 
 MEAN = Combination("mean", (0.6, 0.4), ((), ()))
@@ -58,10 +58,10 @@ def test_the_graph_combines_as_the_calibration_does(
     members = _probabilities(*shapes)
     tensors = [tf.constant(p, tf.float32) for p in members]
     maps = [tf.zeros((9, 2 + index, 3, p.shape[1])) for index, p in enumerate(members)]
-    joined = join(combination, tensors, maps)
-    np.testing.assert_allclose(joined.probabilities, combination(members), atol=1e-6)
-    np.testing.assert_allclose(joined.disagreement, combination.disagreement(members), atol=1e-6)
-    assert joined.maps.shape == (9, 1 + len(members), 3, 4)
+    combined = combine(combination, tensors, maps)
+    np.testing.assert_allclose(combined.probabilities, combination(members), atol=1e-6)
+    np.testing.assert_allclose(combined.disagreement, combination.disagreement(members), atol=1e-6)
+    assert combined.maps.shape == (9, 1 + len(members), 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_maps_are_joined_by_the_derivative_of_the_log_probability(
         tape.watch(logs)
         again = [tf.exp(log) for log in logs]
         empty = [tf.zeros((9, 1, 1, p.shape[1])) for p in members]
-        log_p = tf.math.log(join(combination, again, empty).probabilities)
+        log_p = tf.math.log(combine(combination, again, empty).probabilities)
         columns = tf.unstack(log_p, axis=1)
     for m, p in enumerate(members):
         for j in range(p.shape[1]):
             maps = [tf.zeros((9, 1, 1, other.shape[1])) for other in members]
             maps[m] = tf.reshape(tf.one_hot([j] * 9, p.shape[1]), (9, 1, 1, -1))
-            weights = join(combination, members, maps).maps[:, 0, 0, :]
+            weights = combine(combination, members, maps).maps[:, 0, 0, :]
             expected = [tape.gradient(column, logs[m])[:, j] for column in columns]
             np.testing.assert_allclose(weights, np.stack(expected, axis=1), atol=1e-5)
 
@@ -94,7 +94,7 @@ def test_the_map_of_a_vote_is_that_of_the_mean() -> None:
     members = [tf.constant(p, tf.float32) for p in _probabilities((9, 4), (9, 4), (9, 4))]
     maps = [tf.random.stateless_normal((9, 2, 2, 4), seed=(0, index)) for index in range(3)]
     mean = Combination("mean", VOTE.weights, VOTE.specialties)
-    np.testing.assert_allclose(join(VOTE, members, maps).maps, join(mean, members, maps).maps)
+    np.testing.assert_allclose(combine(VOTE, members, maps).maps, combine(mean, members, maps).maps)
 
 
 def _fit(logits: Sequence[np.ndarray], labels: np.ndarray, recipe: Recipe) -> Calibration:
@@ -151,5 +151,5 @@ def test_probabilities_of_a_vote_are_graded() -> None:
 def test_a_recipe_with_wrong_weights_or_specialists_is_refused() -> None:
     with pytest.raises(RecipeError, match="must sum to 1"):
         _recipe(2)
-    with pytest.raises(RecipeError, match="all members but the first name their classes"):
+    with pytest.raises(RecipeError, match="all members except the first must list"):
         _recipe(2, combination="specialists")

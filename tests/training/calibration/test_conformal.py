@@ -17,7 +17,7 @@ SHARES = (0.06, 0.24, 0.7)
 
 
 def _predictions(count: int, seed: int = 0) -> Predictions:
-    """Return predictions that favour the frequent class; one threshold for all would not cover the rare one."""
+    """Return predictions that favour the frequent class, so one threshold cannot cover the rare one."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(3, count, p=SHARES)
     logits = rng.normal(0, 1, (count, 3)) + 1.5 * np.eye(3)[labels] + np.log(SHARES)

@@ -1,4 +1,4 @@
-"""Age, sex and site as factors: Bayes' theorem where it holds, and nothing where nothing is known."""
+"""Adjustment by age, sex and site: Bayes' theorem with full weight, no change for unknown values."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def lesion(number: int, *, age: float | None = None, sex: str = "unknown", site:
     return Row(f"image_{number}", f"lesion_{number}", "nv", "histo", age, sex, site, Path())
 
 
-def test_a_row_of_unknown_values_leaves_the_probabilities_to_the_bit() -> None:
+def test_a_row_of_unknown_values_changes_no_bit() -> None:
     probabilities = np.random.default_rng(0).dirichlet(np.ones(3), size=4)
     rows = encode([lesion(n) for n in range(4)])
     assert not rows.any()
@@ -34,7 +34,7 @@ def test_ages_fall_into_their_decades() -> None:
     assert (rows.sum(axis=1) == 1).all()
 
 
-def test_with_the_full_weight_the_posterior_is_that_of_bayes() -> None:
+def test_full_weight_gives_the_posterior_of_bayes_theorem() -> None:
     rng = np.random.default_rng(2)
     labels = rng.integers(0, 2, 60_000)
     male = rng.random(len(labels)) < np.where(labels == 1, 0.8, 0.3)
@@ -53,7 +53,7 @@ def test_many_images_of_one_lesion_count_once() -> None:
     assert (count_factors(rows, labels, 2) == count_factors(again, repeated, 2)).all()
 
 
-def test_a_value_that_no_lesion_has_is_no_evidence() -> None:
+def test_a_value_without_training_lesions_changes_nothing() -> None:
     log_factors = count_factors([lesion(n, age=50) for n in range(10)], np.arange(10) % 2, 2)
     assert np.isfinite(log_factors).all()
     assert not log_factors[0].any()
@@ -66,7 +66,7 @@ def test_a_class_without_lesions_of_a_value_keeps_a_factor_above_zero() -> None:
     assert factors.min() > 0
 
 
-def test_the_weight_is_zero_where_metadata_misleads_and_high_where_it_tells() -> None:
+def test_the_weight_is_zero_for_misleading_and_high_for_informative_metadata() -> None:
     rng = np.random.default_rng(3)
     labels = rng.integers(0, 2, 2000)
     rows = [lesion(n, sex="male" if label else "female") for n, label in enumerate(labels)]

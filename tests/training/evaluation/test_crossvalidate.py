@@ -17,7 +17,7 @@ RECIPE = str(Path(__file__).parents[1] / "scratch_recipe.py")
 
 
 def _fold(number: int, *, threshold: float = 0.5, images: int = 40) -> SavedPredictions:
-    """Answers that are right nine times in ten, of lesions with two images each."""
+    """Return predictions of which nine in ten are correct, for lesions with two images each."""
     rng = np.random.default_rng(number)
     labels = np.arange(images) // 2 % 2
     sure = np.where(rng.uniform(size=images) < 0.9, 0.7, 0.3) + rng.uniform(-0.2, 0.2, size=images)
@@ -37,7 +37,7 @@ def _fold(number: int, *, threshold: float = 0.5, images: int = 40) -> SavedPred
     )
 
 
-def test_every_image_keeps_the_answers_of_its_own_fold() -> None:
+def test_every_image_keeps_the_predictions_of_its_fold() -> None:
     folds = [_fold(1), _fold(2), _fold(3)]
     pooled = pool(folds)
     assert pooled.image_id.tolist() == sorted(i for fold in folds for i in fold.image_id.tolist())
@@ -61,7 +61,7 @@ def test_folds_of_different_recipes_are_refused() -> None:
         pool([_fold(1), replace(_fold(2), members=("a", "c"))])
 
 
-def test_the_pooled_figures_are_those_of_all_images(tmp_path: Path) -> None:
+def test_the_pooled_metrics_are_computed_over_all_images(tmp_path: Path) -> None:
     folds = [_fold(1), _fold(2), _fold(3)]
     metrics = write_out_of_fold(tmp_path, folds, resamples=200)
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
@@ -77,7 +77,7 @@ def test_the_pooled_figures_are_those_of_all_images(tmp_path: Path) -> None:
     assert metrics["members"]["b"]["accuracy_rule"] == pytest.approx(1 - accuracy["value"])
 
 
-def test_each_image_is_held_against_the_threshold_of_its_own_fold(tmp_path: Path) -> None:
+def test_each_image_is_flagged_by_the_threshold_of_its_fold(tmp_path: Path) -> None:
     # At 0 everything is flagged, above 1 nothing is.
     folds = [_fold(1, threshold=0.0), _fold(2, threshold=1.1)]
     metrics = write_out_of_fold(tmp_path, folds, resamples=200)
@@ -88,7 +88,7 @@ def test_each_image_is_held_against_the_threshold_of_its_own_fold(tmp_path: Path
         assert 0.2 < figure["low"] < 0.5 < figure["high"] < 0.8
 
 
-def test_the_table_shows_pooled_figures_and_their_spread_over_the_folds(tmp_path: Path) -> None:
+def test_the_table_shows_pooled_metrics_and_their_deviation_over_the_folds(tmp_path: Path) -> None:
     folds = [_fold(1), _fold(2), _fold(3)]
     metrics = write_out_of_fold(tmp_path, folds, resamples=200)
     values = [scores(fold.ensemble)["accuracy_rule"] for fold in folds]
@@ -98,7 +98,7 @@ def test_the_table_shows_pooled_figures_and_their_spread_over_the_folds(tmp_path
     assert line.endswith(f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}")
 
 
-def test_the_folds_are_trained_once_and_their_test_answers_pooled(
+def test_the_folds_are_trained_once_and_their_test_predictions_pooled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset, out = write_dataset(tmp_path / "HAM", lesions=6), tmp_path / "folds"
@@ -126,9 +126,7 @@ def test_the_folds_are_trained_once_and_their_test_answers_pooled(
     assert json.loads((out / "metrics.json").read_text()) == metrics
 
 
-def test_a_cross_validation_takes_no_split_of_its_own(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cross_validation_accepts_no_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["crossvalidate", "--data", "unused", "--out", str(tmp_path / "out")]
     assert main([*command, "--split", "some.csv"]) == 2
     assert "makes its own splits" in capsys.readouterr().err

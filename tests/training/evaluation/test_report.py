@@ -1,4 +1,4 @@
-"""``training.evaluation.report``: one page that names what was measured, for seven classes or two."""
+"""``training.evaluation.report``: the report on seven or two classes."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from training.run import Run
 
 
 class _FinishedRun(Run):
-    """A run whose parts need no files."""
+    """A run that needs no files."""
 
     by: SplitBy = "lesion"
 
@@ -77,7 +77,7 @@ def _write(folder: Path, labels: tuple[Label, ...], members: tuple[str, ...]) ->
     [(HAM10000_LABELS, ("a", "b")), (classes_of("malignancy").labels, ("alone",))],
     ids=["seven classes, two members", "two classes, one member"],
 )
-def test_a_report_has_figures_by_class_member_set_and_group(
+def test_a_report_has_metrics_by_class_member_set_and_subgroup(
     tmp_path: Path, labels: tuple[Label, ...], members: tuple[str, ...]
 ) -> None:
     report, metrics = _write(tmp_path, labels, members)
@@ -98,7 +98,7 @@ def test_a_report_has_figures_by_class_member_set_and_group(
         assert len({line.count("|") for line in lines}) <= 1
 
 
-def test_a_report_says_how_the_split_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_states_how_the_split_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report, _ = _write(tmp_path, classes_of("malignancy").labels, ("alone",))
     assert "no lesion lies in two parts" in report
     monkeypatch.setattr(_FinishedRun, "by", "image")
@@ -107,14 +107,14 @@ def test_a_report_says_how_the_split_was_made(tmp_path: Path, monkeypatch: pytes
     assert "Warning: split by image" in report
 
 
-def test_a_report_names_what_is_of_the_most_probable_class(tmp_path: Path) -> None:
+def test_a_report_marks_the_metrics_of_the_most_probable_class(tmp_path: Path) -> None:
     report, metrics = _write(tmp_path, HAM10000_LABELS, ("a", "b"))
     rule, argmax = (metrics["test"][f"accuracy_{name}"]["value"] for name in ("rule", "argmax"))
     assert f"| accuracy | {rule:.3f} [" in report
     assert f"| accuracy of the most probable class (arg-max) | {argmax:.3f} [" in report
 
 
-def test_every_picture_of_a_report_is_there(tmp_path: Path) -> None:
+def test_every_plot_of_a_report_exists(tmp_path: Path) -> None:
     report, _ = _write(tmp_path, classes_of("malignancy").labels, ("alone",))
     pictures = [line.partition("](")[2][:-1] for line in report.splitlines() if line.startswith("![")]
     assert len(pictures) == 4

@@ -1,4 +1,4 @@
-"""The graph with its second input: bit-identical without metadata, Bayes' factors with it."""
+"""The graph with the second input: bit-identical without metadata, adjusted with it."""
 
 import shutil
 from pathlib import Path
@@ -20,8 +20,8 @@ def factors(shipped_bundle: Path) -> MetadataFactors:
 
 
 @pytest.fixture
-def answers(shipped_bundle: Path, tmp_path: Path, factors: MetadataFactors) -> tuple[list[np.ndarray], ...]:
-    """Outputs of the graph as shipped, with a row of zeros, and with known values; batch of 3."""
+def outputs(shipped_bundle: Path, tmp_path: Path, factors: MetadataFactors) -> tuple[list[np.ndarray], ...]:
+    """Return outputs of the original graph, with rows of zeros, and with known values, for 3 images."""
     graph = tmp_path / "model.onnx"
     shutil.copy(shipped_bundle / "model.onnx", graph)
     add_metadata_input(graph, factors)
@@ -38,16 +38,16 @@ def answers(shipped_bundle: Path, tmp_path: Path, factors: MetadataFactors) -> t
     )
 
 
-def test_without_metadata_every_output_is_the_same_to_the_bit(answers: tuple[list[np.ndarray], ...]) -> None:
-    before, without, _ = answers
+def test_without_metadata_every_output_is_bit_identical(outputs: tuple[list[np.ndarray], ...]) -> None:
+    before, without, _ = outputs
     for name, old, new in zip(OUTPUTS, before, without, strict=True):
         assert np.array_equal(old, new), name
 
 
 def test_with_metadata_only_the_probabilities_change(
-    answers: tuple[list[np.ndarray], ...], factors: MetadataFactors
+    outputs: tuple[list[np.ndarray], ...], factors: MetadataFactors
 ) -> None:
-    before, _, known = answers
+    before, _, known = outputs
     expected = factors.apply(before[0].astype(np.float64), np.eye(3, COLUMNS, dtype=np.float32))
     assert OUTPUTS[0] == "probabilities"
     assert np.abs(known[0] - expected).max() < 1e-6

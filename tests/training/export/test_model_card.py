@@ -1,4 +1,4 @@
-"""``training.export.model_card``: a card says what its manifest says, and nothing of what it does not."""
+"""``training.export.model_card``: the card contains what the manifest contains."""
 
 from pathlib import Path
 from typing import Any
@@ -60,15 +60,15 @@ def test_a_card_has_every_part_of_the_manifest(tmp_path: Path) -> None:
         assert f"| {code} | 0.1000 | 0.500 [0.400, 0.600] |" in found["Prediction sets"]
     assert "1.500 [1.400, 1.600] classes" in found["Prediction sets"]
     assert "the label, and the most probable class" in found["Prediction sets"]
-    assert "distance from skin above 1" in found["When an answer comes with a warning"]
+    assert "distance from skin above 1" in found["Warnings"]
     assert "- Knows seven diagnoses." in found["Limits"]
     assert "Somebody, 2026" in found["Licence and citation"]
     assert "2.5e-06" in found["Model"]
 
 
-def test_a_card_says_how_many_of_the_flagged_are_malignant(tmp_path: Path) -> None:
-    figures = {"sensitivity": 0.9, "specificity": 0.6, "prevalence": 0.2}
-    metrics = {f"malignancy_{name}": Interval(value=v, low=v, high=v) for name, v in figures.items()}
+def test_a_card_states_predictive_values(tmp_path: Path) -> None:
+    values = {"sensitivity": 0.9, "specificity": 0.6, "prevalence": 0.2}
+    metrics = {f"malignancy_{name}": Interval(value=v, low=v, high=v) for name, v in values.items()}
     found = _sections(_card(tmp_path, _manifest(metrics=metrics)))["Classes and decisions"]
     assert "| 20.0 | 36.0 | 4.0 |" in found  # 0.18 of 0.18 + 0.32, and 0.02 of 0.02 + 0.48
     assert "| 5.0 | 10.6 | 0.9 |" in found
@@ -77,7 +77,7 @@ def test_a_card_says_how_many_of_the_flagged_are_malignant(tmp_path: Path) -> No
     assert "| 5.0 | 8.7 | 1.0 |" in without  # of the operating point's 0.9 and 0.5
 
 
-def test_a_card_of_an_older_manifest_calls_its_accuracy_that_of_the_most_probable_class(
+def test_a_card_of_an_older_manifest_marks_its_accuracy_as_argmax(
     tmp_path: Path,
 ) -> None:
     metrics = {"accuracy": Interval(value=0.83, low=0.81, high=0.85)}
@@ -97,7 +97,7 @@ def test_tables_keep_their_number_of_columns(tmp_path: Path) -> None:
         assert len({line.count("|") for line in lines}) <= 1
 
 
-def test_a_card_of_one_network_for_two_classes_speaks_of_no_members(tmp_path: Path) -> None:
+def test_a_card_of_one_network_for_two_classes_mentions_no_members(tmp_path: Path) -> None:
     alone = (Member(name="only", weight=1.0, temperature=1.2, parameters=10),)
     card = _card(tmp_path, _manifest(classes_of("malignancy").labels, members=alone, subgroups=()))
     assert "- One network: only" in card
@@ -108,9 +108,9 @@ def test_a_card_of_one_network_for_two_classes_speaks_of_no_members(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("combination", "words"),
-    [("mean", "Weighted mean"), ("vote", "Majority vote"), ("specialists", "decide again")],
+    [("mean", "Weighted mean"), ("vote", "Majority vote"), ("specialists", "decide between")],
 )
-def test_a_card_says_how_members_become_one_answer(tmp_path: Path, combination: str, words: str) -> None:
+def test_a_card_states_the_combination(tmp_path: Path, combination: str, words: str) -> None:
     members = [Member(name=name, weight=0.5, temperature=1.0, parameters=10) for name in ("first", "second")]
     if combination == "specialists":
         members[1] = members[1].model_copy(update={"classes": ("mel", "nv")})

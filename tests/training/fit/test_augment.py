@@ -12,8 +12,8 @@ def test_augmentation_is_off_outside_training_and_when_every_change_is_zero() ->
     np.testing.assert_array_equal(Augment(Augmentation(), seed=0)(images, training=True), images)
 
 
-def test_augmentation_without_crop_only_turns_and_mirrors() -> None:
-    """Every output is one of the eight symmetries of its input, and several of them turn up."""
+def test_dihedral_augmentation_only_rotates_and_mirrors() -> None:
+    """Every output is one of the eight symmetries of its input, and several of them occur."""
     image = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
     symmetries = [np.rot90(m, k) for m in (image, image[:, ::-1]) for k in range(4)]
     options = Augmentation(dihedral=True)
@@ -26,7 +26,7 @@ def test_augmentation_without_crop_only_turns_and_mirrors() -> None:
     assert seen == set(range(8))
 
 
-def test_flips_mirror_and_never_turn() -> None:
+def test_flips_mirror_and_do_not_rotate() -> None:
     image = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
     mirrored = [image, image[:, ::-1], image[::-1], image[::-1, ::-1]]
     outputs = np.asarray(
@@ -77,7 +77,7 @@ def test_saturation_changes_the_distance_from_grey_by_up_to_its_share() -> None:
     assert spread.max() == pytest.approx(150, abs=3)
 
 
-def test_hue_turns_one_color_into_its_neighbours_and_no_further() -> None:
+def test_hue_rotates_a_colour_by_at_most_its_limit() -> None:
     red = np.broadcast_to(np.array([180, 90, 90], np.uint8), (256, 2, 2, 3))
     changed = np.asarray(Augment(Augmentation(hue=20.0), seed=0)(red, training=True))[:, 0, 0]
     angles = np.degrees(

@@ -1,10 +1,9 @@
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from models.preprocess import decode
+from tests.synthetic import encoded
 from training.fit.crops import Crops
 from training.recipe import Augmentation, MemberRecipe, Recipe, RecipeError
 
@@ -14,7 +13,7 @@ def _crops(pictures: np.ndarray, augmentation: Augmentation, side: int = 16, see
 
 
 def _gradient(rows: int, columns: int) -> np.ndarray:
-    """Red is the column, green the row, both as shares of 255."""
+    """Return a picture whose red encodes the column and whose green encodes the row."""
     red = np.broadcast_to(np.linspace(0, 255, columns), (rows, columns))
     green = np.broadcast_to(np.linspace(0, 255, rows)[:, None], (rows, columns))
     return np.stack([red, green, np.zeros((rows, columns))], axis=2).astype(np.uint8)
@@ -34,16 +33,14 @@ def test_crops_reach_every_part_of_the_picture_not_only_its_centre() -> None:
     assert widths.min() == pytest.approx(0.5 * 0.4**0.5 * 255, rel=0.15)
 
 
-def test_the_whole_of_a_square_picture_is_scaled_as_the_decoder_scales_it() -> None:
+def test_a_crop_of_the_whole_picture_equals_the_decoders_result() -> None:
     picture = _gradient(96, 96) // 2 + np.random.default_rng(0).integers(0, 99, (96, 96, 3), dtype=np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "PNG")
-    decoded = decode(stream.getvalue(), height=32, width=32).pixels
+    decoded = decode(encoded(Image.fromarray(picture), "PNG"), height=32, width=32).pixels
     crop = _crops(picture[None], Augmentation(), 32)[np.array([0])][0]
     assert np.abs(crop.astype(int) - decoded).max() <= 2
 
 
-def test_the_same_seed_cuts_the_same_crops_and_another_does_not() -> None:
+def test_equal_seeds_give_equal_crops_and_different_seeds_different_ones() -> None:
     pictures = np.repeat(_gradient(40, 60)[None], 4, axis=0)
     places = np.arange(4)
     first = _crops(pictures, Augmentation(min_crop=0.5))[places]
@@ -52,7 +49,7 @@ def test_the_same_seed_cuts_the_same_crops_and_another_does_not() -> None:
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(min_resolution=0.3), Augmentation(min_quality=20)])
-def test_resolution_and_compression_lose_detail_and_keep_the_mean(augmentation: Augmentation) -> None:
+def test_lower_resolution_and_quality_remove_detail_and_keep_the_mean(augmentation: Augmentation) -> None:
     rng = np.random.default_rng(0)
     pictures = np.repeat(rng.integers(0, 255, (1, 32, 32, 3), dtype=np.uint8), 16, axis=0)
     plain, lossy = (
@@ -68,7 +65,7 @@ def test_grey_pictures_keep_their_one_channel() -> None:
     assert _crops(pictures, Augmentation(min_crop=0.5, min_quality=50))[np.array([0])].shape == (1, 16, 16, 1)
 
 
-def test_changes_of_crops_need_pictures_to_cut_them_from() -> None:
+def test_changes_of_crops_require_a_picture_size() -> None:
     augmentation = Augmentation(min_quality=50)
     with pytest.raises(RecipeError, match="min_resolution and min_quality need picture_size"):
         Recipe("test", (MemberRecipe("m", "mobilenet_v2", ()),), augmentation=augmentation)

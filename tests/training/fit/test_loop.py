@@ -12,7 +12,8 @@ import training.fit.checkpoint
 import training.fit.loop
 from training.fit.batches import batches
 from training.fit.checkpoint import State
-from training.fit.loop import train_member
+from training.fit.loop import predict_logits, train_member
+from training.fit.validation import validation_metrics
 from training.network.build import build_network
 from training.recipe import (
     Augmentation,
@@ -29,7 +30,7 @@ from training.run import Run
 
 
 class ArrayRun(Run):
-    """A run of random images and three classes that needs no files but its folder."""
+    """A run with random images of three classes, which needs no files except its folder."""
 
     def labels(self, part: str) -> np.ndarray:
         return np.arange({"train": 24, "validation": 6}[part]) % 3
@@ -43,7 +44,7 @@ class ArrayRun(Run):
         return 3
 
 
-# Compiled in a moment; the loop is the same for all.
+# Compiles fast; the loop is the same for all networks.
 _TINY = ScratchCNN((Block(4),))
 
 
@@ -59,14 +60,14 @@ def recipe() -> Recipe:
 
 
 def _train(recipe: Recipe, folder: Path) -> keras.Model:
-    """Train the one member of ``recipe``, in ``folder`` itself."""
+    """Train the only member of ``recipe`` in ``folder``."""
     recipe = replace(recipe, members=(replace(recipe.members[0], name=folder.name),))
     run = ArrayRun(folder.parent, recipe, data=folder, seed=0, cache=folder)
     return train_member(run, recipe.members[0])
 
 
 def _stop_in_epoch(number: int, recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train until epoch ``number`` is about to begin, as a power cut would end it."""
+    """Train until epoch ``number`` begins, and interrupt the training there."""
     calls = []
 
     def power_cut(*arguments: Any) -> Any:
@@ -84,7 +85,7 @@ def _stop_in_epoch(number: int, recipe: Recipe, folder: Path, monkeypatch: pytes
 def test_a_stopped_run_resumes_where_it_was(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped after its second epoch and resumed, a run ends with the weights of an unbroken one."""
+    """A run stopped after its second epoch and resumed ends with the weights of an uninterrupted one."""
     straight = _train(recipe, tmp_path / "straight")
     _stop_in_epoch(3, recipe, tmp_path / "broken", monkeypatch)
     resumed = _train(recipe, tmp_path / "broken")
@@ -94,7 +95,7 @@ def test_a_stopped_run_resumes_where_it_was(
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
 
 
-def test_a_resumed_run_augments_and_drops_out_as_an_unbroken_one(
+def test_a_resumed_run_has_the_same_augmentation_and_dropout_as_an_uninterrupted_one(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     member = replace(recipe.members[0], head=Head(dropout=0.5))
@@ -106,7 +107,7 @@ def test_a_resumed_run_augments_and_drops_out_as_an_unbroken_one(
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
 
 
-def test_a_run_resumes_without_the_file_that_it_started_from(
+def test_a_run_resumes_without_the_file_of_its_starting_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "start.weights.h5"
@@ -125,7 +126,7 @@ def test_a_run_resumes_without_the_file_that_it_started_from(
 def test_the_best_weights_on_the_disk_are_those_of_the_committed_state(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second epoch was the best so far, but the power went before its state was written."""
+    """The second epoch was the best so far, but the run stopped before its state was written."""
     commit, calls = training.fit.checkpoint.commit, []
 
     def power_cut(folder: Path, state: State) -> None:
@@ -143,35 +144,32 @@ def test_the_best_weights_on_the_disk_are_those_of_the_committed_state(
     network.load_weights(tmp_path / "m" / committed.best_weights)
     images = ArrayRun(tmp_path, recipe, data=tmp_path, seed=0, cache=tmp_path).pixels("validation", (32, 32))
     shift = np.zeros(3)
-    found = training.fit.loop._validate(recipe, images, np.arange(6) % 3, 3, shift, shift, network)
+    found = validation_metrics(predict_logits(network, images, 8), np.arange(6) % 3, shift, shift)
     assert found["loss"] == pytest.approx(committed.best, abs=1e-4)
 
 
-def test_a_cosine_phase_runs_to_its_end_without_gain(tmp_path: Path) -> None:
+def test_a_cosine_phase_runs_all_epochs_without_improvement(tmp_path: Path) -> None:
     hopeless = Phase("head", epochs=6, learning_rate=1e-12, schedule="cosine", stop_patience=1)
     _train(_recipe(hopeless), tmp_path / "m")
     assert len((tmp_path / "m" / "history.csv").read_text().splitlines()) == 1 + 6
 
 
-def test_in_the_macro_loss_a_rare_class_counts_as_much_as_a_frequent_one(
-    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two networks, each blind to one class: the macro loss is the same, the loss is not."""
+def test_rare_and_frequent_classes_count_equally_in_the_macro_loss() -> None:
+    """Two networks that each fail on one class have the same macro loss, but different losses."""
     labels = np.repeat([0, 1], [90, 10])
     sure = 8.0 * np.eye(2)[labels]
     found = []
     for blind_to in (0, 1):
         logits = np.where((labels == blind_to)[:, None], 0.0, sure)
-        monkeypatch.setattr("training.fit.loop.predict_logits", lambda *_, logits=logits: logits)
-        found.append(training.fit.loop._validate(recipe, None, labels, 2, np.zeros(2), np.zeros(2), None))
+        found.append(validation_metrics(logits, labels, np.zeros(2), np.zeros(2)))
     assert found[0]["macro_loss"] == pytest.approx(found[1]["macro_loss"], rel=1e-3)
     assert found[0]["loss"] > 2 * found[1]["loss"]
 
 
-def test_a_run_stopped_while_it_saves_resumes_too(
+def test_a_run_stopped_while_it_saves_resumes(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights of the second epoch are on the disk, but its state is not: the epoch is done again, once."""
+    """The weights of the second epoch were written, but its state was not, so the epoch is repeated."""
     straight = _train(recipe, tmp_path / "straight")
     commit, calls = training.fit.checkpoint.commit, []
 
@@ -191,7 +189,7 @@ def test_a_run_stopped_while_it_saves_resumes_too(
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
 
 
-def test_a_phase_that_only_makes_it_worse_leaves_the_weights_as_they_were(tmp_path: Path) -> None:
+def test_a_phase_without_improvement_leaves_the_weights_unchanged(tmp_path: Path) -> None:
     good = Phase("head", epochs=2, learning_rate=1e-2, schedule="constant")
     ruin = Phase("head", epochs=1, learning_rate=100.0, schedule="constant")
     networks = []
@@ -201,10 +199,10 @@ def test_a_phase_that_only_makes_it_worse_leaves_the_weights_as_they_were(tmp_pa
         np.testing.assert_array_equal(kept.numpy(), before.numpy())
 
 
-def test_a_finished_network_is_read_back_as_it_was_built(
+def test_a_finished_network_is_loaded_as_it_was_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Keras gives EfficientNet one layer more where it downloads ImageNet's weights; it must stay."""
+    """Keras gives EfficientNet an additional layer with ImageNet's weights, which must be kept."""
 
     def no_download(*_: object, **__: object) -> str:
         file = tmp_path / "random.weights.h5"
@@ -231,27 +229,27 @@ def test_a_trained_head_differs_and_a_frozen_backbone_does_not(tmp_path: Path) -
         assert unchanged == ("logits" not in before.path), before.path
 
 
-def test_early_stopping_ends_a_phase_without_gain(recipe: Recipe, tmp_path: Path) -> None:
+def test_early_stopping_ends_a_phase_without_improvement(recipe: Recipe, tmp_path: Path) -> None:
     hopeless = Phase("head", epochs=50, learning_rate=1e-12, schedule="constant", stop_patience=2)
     _train(_recipe(hopeless), tmp_path / "m")
     assert len((tmp_path / "m" / "history.csv").read_text().splitlines()) < 10
 
 
 def test_the_training_loss_is_the_mean_over_the_epochs_images() -> None:
-    """With a learning rate of zero every batch's loss can be worked out beside it."""
+    """With a learning rate of zero, the expected loss can be computed from the unchanged model."""
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.0), "mse")
     rng = np.random.default_rng(0)
     drawn = [(rng.normal(size=(n, 4)), rng.normal(size=(n, 1))) for n in (8, 8, 3)]
     x, y = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     expected = np.mean((model.predict_on_batch(x) - y) ** 2)
-    loss, waited = training.fit.loop._one_epoch(model, drawn, 3, None)
+    loss, waited = training.fit.loop._train_batches(model, drawn, 3, None)
     assert loss == pytest.approx(expected, rel=1e-5)
     assert waited >= 0
 
 
-def test_the_moving_average_trails_the_weights_and_is_what_is_kept(tmp_path: Path) -> None:
-    """After one step it keeps the share asked for, and at most two elevenths of where it began."""
+def test_the_saved_network_has_the_moving_average_of_the_weights(tmp_path: Path) -> None:
+    """After one step, the average keeps the recipe's share, but at most 2 / 11, of the initial weights."""
     phase = Phase("head", epochs=1, learning_rate=1e-1, schedule="constant")
     recipe = replace(_recipe(phase), batch_size=24)
     member = recipe.members[0]
@@ -276,29 +274,26 @@ def test_an_averaged_run_resumes_where_it_was(
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
 
 
-def test_a_network_trained_in_mixed_precision_is_kept_in_single(tmp_path: Path) -> None:
+def test_a_network_trained_in_mixed_precision_is_saved_in_float32(tmp_path: Path) -> None:
     recipe = _recipe(Phase("head", epochs=1, learning_rate=1e-2), backbone="mobilenet_v2")
     run = ArrayRun(tmp_path, recipe, data=tmp_path, seed=0, cache=tmp_path)
     network = train_member(run, recipe.members[0], precision="mixed_bfloat16")
     assert {layer.compute_dtype for layer in network.layers} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"
     images = run.pixels("validation", (32, 32))
-    found = training.fit.loop.predict_logits(network, images, 4)
+    found = predict_logits(network, images, 4)
     assert np.isfinite(found).all()
     assert np.ptp(found) > 0
 
 
-def test_validation_does_not_punish_confidence_that_a_temperature_takes_out(
-    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_validation_metrics_do_not_depend_on_a_factor_on_the_logits() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 500)
     logits = np.eye(3)[labels] + rng.normal(size=(500, 3))
     shift = np.array([0.5, 0.0, -0.5])
     found = []
-    for boast in (1.0, 4.0):
-        monkeypatch.setattr("training.fit.loop.predict_logits", lambda *_, boast=boast: boast * logits)
-        found.append(training.fit.loop._validate(recipe, None, labels, 3, shift, np.zeros(3), None))
+    for factor in (1.0, 4.0):
+        found.append(validation_metrics(factor * logits, labels, shift, np.zeros(3)))
     assert found[1] == pytest.approx(found[0], abs=1e-4)
     assert found[0]["loss"] < np.log(3)
 
@@ -322,7 +317,7 @@ def test_z_scored_pixels_have_mean_zero_and_deviation_one(tmp_path: Path) -> Non
     np.testing.assert_allclose(scaled.std(axis=(0, 1, 2)), 1, atol=1e-3)
 
 
-def test_a_member_sees_no_more_pixels_than_the_model() -> None:
+def test_a_members_image_size_may_not_exceed_the_models() -> None:
     member = MemberRecipe("m", "mobilenet_v2", (), image_size=48)
     with pytest.raises(RecipeError, match=r"image_size of m must be from 1 to the model's, 32, got 48"):
         Recipe("test", (member,), image_size=32)

@@ -6,7 +6,7 @@ from training.network.build import build_network
 from training.recipe import Block, Head, MemberRecipe, Phase, Recipe, ScratchCNN
 
 
-def test_weight_decay_spares_biases_and_batch_normalisation() -> None:
+def test_weight_decay_leaves_out_biases_and_batch_normalisation() -> None:
     phase = Phase("all", epochs=1, learning_rate=1e-1, schedule="constant")
     member = MemberRecipe("m", ScratchCNN((Block(4),)), (phase,), head=Head(dropout=0.0, batch_norm=True))
     recipe = Recipe("test", (member,), image_size=32, batch_size=8, weight_decay=0.5)

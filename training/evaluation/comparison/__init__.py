@@ -1,1 +1,1 @@
-"""Evaluated runs side by side: one table, paired differences, and their pictures on one page."""
+"""Compares evaluated runs on one page: a table, paired differences, and plots."""

@@ -18,18 +18,18 @@ CHANNELS = 4
 def draw_activations(
     run: ComparedRun, member: str, image: int, pictures: Pictures
 ) -> tuple[Figure, list[str]]:
-    """A column for each depth, a row for each of its liveliest channels.
+    """Draw a column for each depth, with a row for each of the channels that vary most.
 
     Args:
-        run, member: whose network.
-        image: index among the run's test images.
-        pictures: of the run's data set.
+        run, member: the run and the name of its member.
+        image: index of a test image of the run.
+        pictures: the images of the run's data set.
 
     Returns:
-        The figure and the names of the layers shown, first to last.
+        The figure, and the names of the layers from first to last.
 
     Raises:
-        ComparisonError: no network, no image, or a network without feature maps.
+        ComparisonError: the network or the image is missing, or the network has no feature maps.
     """
     network = load_network(run, member)
     pixels = pictures.pixels(run.image_ids[image], run.image_size, run.color)
@@ -42,9 +42,8 @@ def draw_activations(
     axes[0, 0].set_title(f"input\n{pixels.shape[0]} × {pixels.shape[1]}", fontsize=8)
     for column, (name, features) in enumerate(zip(names, maps, strict=True), start=1):
         height, width, channels = features.shape
-        # A channel that is the same everywhere shows nothing.
-        liveliest = np.argsort(-features.std(axis=(0, 1)), kind="stable")[:CHANNELS]
-        for row, channel in enumerate(liveliest):
+        most_varied = np.argsort(-features.std(axis=(0, 1)), kind="stable")[:CHANNELS]
+        for row, channel in enumerate(most_varied):
             axes[row, column].imshow(features[:, :, channel], cmap="viridis")
             axes[row, column].annotate(
                 f"channel {channel}", (0.02, 0.98), xycoords="axes fraction", va="top", fontsize=6,
@@ -55,30 +54,30 @@ def draw_activations(
 
 
 def feature_maps(network: "keras.Model", pixels: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
-    """Names and outputs ``[h, w, channels]`` of up to ``DEPTHS`` layers, from input to head.
+    """Return the names and outputs ``[h, w, channels]`` of up to ``DEPTHS`` layers, from input to head.
 
-    They are the last layers at each resolution; where there are fewer resolutions than depths, as in
-    a vision transformer, layers at even distances.
+    These are the last layers at each resolution. If there are too few resolutions, as in a vision
+    transformer, they are evenly spaced layers.
 
     Args:
-        network: reads float ``[N, H, W, C]``; its backbone may be a model nested in it.
+        network: a network for float ``[N, H, W, C]``, possibly with a nested backbone.
         pixels: uint8 ``[H, W, C]``.
 
     Raises:
-        ComparisonError: no layer gives a feature map.
+        ComparisonError: no layer has a feature map.
     """
     import keras
 
     trunk, x = network, keras.ops.convert_to_tensor(pixels[None].astype(np.float32))
     for index, layer in enumerate(network.layers):
-        if isinstance(layer, keras.Model):  # the nested backbone reads what the layer before it gives
+        if isinstance(layer, keras.Model):  # the nested backbone; its input is the output of the layer before
             x = keras.Model(network.input, network.layers[index - 1].output)(x, training=False)
             trunk = layer
             break
     layers = [layer for layer in trunk.layers[1:] if _is_map(layer)]
     if not layers:
         raise ComparisonError(f"{network.name} has no layer with feature maps")
-    # Shapes are found without computing: a free input size leaves them open in the layers themselves.
+    # The layers of a network for any input size have no fixed shapes, so these are inferred for this image.
     shapes = keras.Model(trunk.inputs, [layer.output for layer in layers]).compute_output_spec(
         keras.KerasTensor(x.shape, dtype="float32")
     )
@@ -94,12 +93,12 @@ def _is_map(layer: Any) -> bool:
 
 
 def _listed(outputs: Any) -> list[Any]:
-    """Keras gives a model's only output bare."""
+    """Return a list; Keras returns a single output without one."""
     return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
 def _spread(resolutions: list[tuple[int, int]]) -> list[int]:
-    """Indices of the layers to show, in order."""
+    """Return the indices of the layers to show, in order."""
     last = [i for i, r in enumerate(resolutions) if i + 1 == len(resolutions) or resolutions[i + 1] != r]
     candidates = last if len(last) >= DEPTHS - 1 else list(range(len(resolutions)))
     positions = np.linspace(0, len(candidates) - 1, min(DEPTHS, len(candidates)))

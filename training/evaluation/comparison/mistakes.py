@@ -1,4 +1,4 @@
-"""The test images on which a run is surest of a wrong class."""
+"""The test images for which a run gives a wrong class the highest probability."""
 
 from dataclasses import dataclass
 
@@ -13,42 +13,49 @@ from training.metrics.scores import Predictions
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image whose most probable class is wrong; ``image`` is its index among the test images."""
+    """An image whose most probable class is wrong.
+
+    Attributes:
+        image: index among the test images.
+        truth: code of the true class.
+        predicted: code of the most probable class.
+        probability: probability of ``predicted``.
+    """
 
     image: int
     truth: str
-    said: str
+    predicted: str
     probability: float
 
 
 def worst_mistakes(predictions: Predictions, count: int = 8) -> list[Mistake]:
-    """The ``count`` mistakes with the highest probability, surest first; one image of each lesion."""
-    said = predictions.probabilities.argmax(axis=1)
-    sureness = predictions.probabilities.max(axis=1)
-    wrong = np.flatnonzero(said != predictions.labels)
+    """Return the ``count`` mistakes with the highest probability, highest first; one image per lesion."""
+    predicted = predictions.probabilities.argmax(axis=1)
+    confidence = predictions.probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != predictions.labels)
     found: dict[str, Mistake] = {}
-    for image in wrong[np.argsort(-sureness[wrong], kind="stable")]:
+    for image in wrong[np.argsort(-confidence[wrong], kind="stable")]:
         lesion = str(predictions.lesions[image])
-        truth, claimed = (predictions.codes[index] for index in (predictions.labels[image], said[image]))
-        found.setdefault(lesion, Mistake(int(image), truth, claimed, float(sureness[image])))
+        truth, code = (predictions.codes[index] for index in (predictions.labels[image], predicted[image]))
+        found.setdefault(lesion, Mistake(int(image), truth, code, float(confidence[image])))
         if len(found) == count:
             break
     return list(found.values())
 
 
 def mistake_cards(run: ComparedRun, pictures: Pictures) -> Markup:
-    """The worst mistakes of ``run`` as HTML.
+    """Return the worst mistakes of ``run`` as HTML.
 
     Raises:
-        ComparisonError: an image is not there any more.
+        ComparisonError: an image is missing.
     """
     drawn = []
     for mistake in worst_mistakes(run.predictions):
         image_id = run.image_ids[mistake.image]
         row = pictures.row(image_id)
-        said = f"is {mistake.truth}, said {mistake.said} with p {mistake.probability:.2f}"
+        verdict = f"is {mistake.truth}, predicted {mistake.predicted} with p {mistake.probability:.2f}"
         age = "age unknown" if row.age is None else f"{row.age:.0f} years"
-        caption = f"{image_id} {said}; {age}, {row.localization}"
+        caption = f"{image_id} {verdict}; {age}, {row.localization}"
         pixels = pictures.pixels(image_id, run.image_size, run.color)
-        drawn.append(card(jpeg(pixels), f"Test image {image_id}: {said}", caption))
+        drawn.append(card(jpeg(pixels), f"Test image {image_id}: {verdict}", caption))
     return cards(drawn, "small")

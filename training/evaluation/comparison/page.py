@@ -1,8 +1,8 @@
-"""One HTML file with everything in it: no script, style, font or picture from elsewhere.
+"""Renders a self-contained HTML page, with all scripts, styles and pictures in one file.
 
-It reads without its script and style: headings, a table of contents, alternative texts. The script only
-makes tables sortable, by mouse and keyboard. The HTML is in ``page.html`` and ``blocks.html``; jinja2
-escapes every text that is put into it.
+The page is readable without its script and style: it has headings, a table of contents and alternative texts.
+The script makes tables sortable by mouse and keyboard. The templates are ``page.html`` and ``blocks.html``;
+jinja2 escapes all text.
 """
 
 import base64
@@ -29,7 +29,7 @@ _PNG = b"\x89PNG"
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what follows it; ``blocks`` are HTML, as the functions of this module make it."""
+    """A section of the page; ``blocks`` are HTML from the functions of this module."""
 
     title: str
     blocks: Sequence[Markup] = ()
@@ -37,35 +37,35 @@ class Section:
 
 
 def render_page(title: str, introduction: Iterable[Markup], sections: Sequence[Section]) -> str:
-    """The whole file.
+    """Return the HTML of the page.
 
     Args:
-        title: of the page, plain text.
+        title: title of the page, plain text.
         introduction: HTML blocks before the table of contents.
-        sections: what follows it; an inner section is one level lower.
+        sections: the sections after it; inner sections are one level lower.
     """
     template = _TEMPLATES.get_template("page.html")
     return template.render(title=title, introduction=introduction, sections=sections).lstrip()
 
 
 def paragraph(text: str) -> Markup:
-    """Plain text."""
+    """Return a paragraph of plain text."""
     return _block("paragraph", text)
 
 
 def missing(text: str) -> Markup:
-    """A sentence that says why something is not shown."""
+    """Return a paragraph that says why something is not shown."""
     return _block("missing", text)
 
 
 def card(picture: bytes, alt: str, caption: str = "", *, wide: bool = False) -> Markup:
-    """A PNG or JPEG on a white card.
+    """Return a picture on a white card.
 
     Args:
-        picture: the file.
-        alt: what it shows, for those who do not see it.
-        caption: plain text below it.
-        wide: whether it takes the whole width.
+        picture: the bytes of a PNG or JPEG file.
+        alt: alternative text.
+        caption: plain text below the picture.
+        wide: whether the card takes the whole width.
     """
     kind = "png" if picture.startswith(_PNG) else "jpeg"
     source = f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
@@ -73,29 +73,29 @@ def card(picture: bytes, alt: str, caption: str = "", *, wide: bool = False) -> 
 
 
 def cards(pictures: Iterable[Markup], size: Literal["small", "middle", "broad"] = "middle") -> Markup:
-    """Cards side by side, as many of that size as fit."""
+    """Return cards side by side, as many of the given size as fit."""
     return _block("cards", list(pictures), size)
 
 
 def sortable_table(table: Table, caption: str) -> Markup:
-    """A table whose columns sort by a press on their titles."""
+    """Return a table that sorts by a column when its title is pressed."""
     return _block("sortable_table", table, caption)
 
 
 def picture_grid(
     caption: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Markup]]]
 ) -> Markup:
-    """Pictures under the titles of their columns.
+    """Return a table of pictures.
 
     Args:
         caption: plain text.
-        columns: titles of the columns, without that of the rows' names.
-        rows: each row's name and its cells, which are HTML.
+        columns: titles of the columns, without the column of the rows' names.
+        rows: name and HTML cells of each row.
     """
     return _block("picture_grid", caption, list(columns), rows)
 
 
 def _block(name: str, *values: Any) -> Markup:
-    """A block of ``blocks.html``."""
+    """Render the macro ``name`` of ``blocks.html``."""
     block: Markup = getattr(_BLOCKS, name)(*values)
     return block

@@ -1,4 +1,4 @@
-"""Test images as a model reads them, as JPEG for a page, with or without a map over them."""
+"""Test images for the page: decoded as the model reads them, with or without a heatmap, as JPEG."""
 
 import io
 from functools import cached_property
@@ -14,13 +14,13 @@ from training.data.dataset import Row, read_dataset
 from training.evaluation.comparison.runs import ComparisonError
 
 MAX_OPACITY = 0.4
-"""Of a map at its strongest place: the lesion must stay visible under the colour."""
+"""Opacity of the heatmap's maximum; the lesion must stay visible."""
 
 _QUALITY = 88
 
 
 class Pictures:
-    """The images of a data set, which may have been moved or deleted since a run.
+    """The images of a data set, which may have been moved or deleted since the run.
 
     Args:
         data: the data set's folder.
@@ -41,23 +41,27 @@ class Pictures:
         """All rows by image_id.
 
         Raises:
-            ComparisonError: the data set is not there any more, or cannot be used.
+            ComparisonError: the data set is missing or cannot be used.
         """
         if isinstance(self._found, DermaserveError):
             raise ComparisonError(f"the data set cannot be read ({self._found})")
         return self._found
 
     def row(self, image_id: str) -> Row:
-        """What is known of an image; ComparisonError if the data set does not have it."""
+        """Return the metadata of an image.
+
+        Raises:
+            ComparisonError: the data set does not contain the image.
+        """
         if image_id not in self.rows:
-            raise ComparisonError(f"the data set has no image {image_id} any more")
+            raise ComparisonError(f"the data set no longer contains image {image_id}")
         return self.rows[image_id]
 
     def pixels(self, image_id: str, size: tuple[int, int], color: Color) -> np.ndarray:
-        """An image as uint8 ``[height, width, 3 or 1]``.
+        """Return an image as uint8 ``[height, width, 3 or 1]``.
 
         Raises:
-            ComparisonError: it is not there any more or damaged.
+            ComparisonError: the image is missing or damaged.
         """
         try:
             data = self.row(image_id).path.read_bytes()
@@ -67,7 +71,7 @@ class Pictures:
 
 
 def jpeg(pixels: np.ndarray) -> bytes:
-    """A JPEG of uint8 ``[height, width, 3 or 1]``: a tenth of a PNG, and enough to look at."""
+    """Return uint8 ``[height, width, 3 or 1]`` as a JPEG file, a tenth of the size of a PNG."""
     height, width = pixels.shape[:2]
     buffer = io.BytesIO()
     picture = np.ascontiguousarray(np.broadcast_to(pixels, (height, width, 3)))
@@ -76,15 +80,15 @@ def jpeg(pixels: np.ndarray) -> bytes:
 
 
 def overlay(pixels: np.ndarray, heatmap: np.ndarray) -> np.ndarray | None:
-    """``heatmap`` laid over ``pixels``, or None where it is zero everywhere.
+    """Draw ``heatmap`` over ``pixels`` in the perceptually uniform colour map viridis.
 
     Args:
         pixels: uint8 ``[height, width, 3 or 1]``.
-        heatmap: float ``[h, w]``, not negative; scaled by its own maximum, so that colours compare
-            places in one picture, not two pictures.
+        heatmap: float ``[h, w]``, not negative. It is scaled by its maximum, so colours of different
+            pictures are not comparable.
 
     Returns:
-        uint8 ``[height, width, 3]``; viridis, which is perceptually uniform, at most 40 % opaque.
+        uint8 ``[height, width, 3]``, or None if the map is zero everywhere.
     """
     top = float(heatmap.max())
     if not np.isfinite(top) or top <= 0:

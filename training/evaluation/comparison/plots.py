@@ -16,19 +16,19 @@ _GRID = np.linspace(0, 1, 501)
 
 
 def draw_f1(scored: Sequence[Scored], codes: Sequence[str]) -> Figure:
-    """F1 of every class by model."""
+    """Draw the F1 of every class for each model."""
     return _bars(scored, {f"f1_{code}": code for code in codes})
 
 
 def draw_averages(scored: Sequence[Scored]) -> Figure:
-    """Macro, micro and weighted F1 by model."""
+    """Draw macro, micro and weighted F1 for each model."""
     return _bars(scored, {"macro_f1": "macro", "micro_f1": "micro (= accuracy)",
                           "weighted_f1": "weighted"})  # fmt: skip
 
 
 def draw_rocs(scored: Sequence[Scored]) -> Figure:
-    """ROC and precision-recall curves: malignant against benign, and the mean over the classes."""
-    several = len(scored[0].run.predictions.codes) > 2  # with two classes both rows would be the same
+    """Draw ROC and precision-recall curves: malignant against benign, and the mean over the classes."""
+    several = len(scored[0].run.predictions.codes) > 2  # with two classes, both rows would be equal
     figure = Figure(figsize=(10, 10 if several else 5.2), layout="constrained")
     rows = figure.subplots(2 if several else 1, 2, squeeze=False)
     for index, row in enumerate(scored):
@@ -36,8 +36,8 @@ def draw_rocs(scored: Sequence[Scored]) -> Figure:
         is_malignant = predictions.malignant[predictions.labels]
         score = predictions.probabilities[:, predictions.malignant].sum(axis=1)
         _curves(rows[0], [(is_malignant, score)], row.name, index)
-        if "malignancy_sensitivity" in row.figures and "malignancy_specificity" in row.figures:
-            point = [row.figures[f"malignancy_{name}"]["value"] for name in ("specificity", "sensitivity")]
+        if "malignancy_sensitivity" in row.metrics and "malignancy_specificity" in row.metrics:
+            point = [row.metrics[f"malignancy_{name}"]["value"] for name in ("specificity", "sensitivity")]
             rows[0, 0].plot(1 - point[0], point[1], "o", color=model_color(index))
         if several:
             _curves(rows[1], _one_against_rest(predictions), row.name, index)
@@ -57,7 +57,7 @@ def draw_rocs(scored: Sequence[Scored]) -> Figure:
 
 
 def draw_population(test: Sequence[Row], rows: Sequence[Row]) -> Figure:
-    """Ages and body sites of the test images beside those of the whole data set."""
+    """Draw the ages and body sites of the test images and of the whole data set."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     parts = {f"test ({len(test):,} images)": test, f"all ({len(rows):,} images)": rows}
@@ -86,9 +86,9 @@ def draw_population(test: Sequence[Row], rows: Sequence[Row]) -> Figure:
 
 def _bars(scored: Sequence[Scored], ticks: dict[str, str]) -> Figure:
     undefined = dict.fromkeys(("value", "low", "high"), float("nan"))
-    figures = {row.name: [row.figures.get(key, undefined) for key in ticks] for row in scored}
-    values = {name: [figure["value"] for figure in found] for name, found in figures.items()}
-    intervals = {name: [(f["low"], f["high"]) for f in found] for name, found in figures.items()}
+    metrics = {row.name: [row.metrics.get(key, undefined) for key in ticks] for row in scored}
+    values = {name: [metric["value"] for metric in found] for name, found in metrics.items()}
+    intervals = {name: [(m["low"], m["high"]) for m in found] for name, found in metrics.items()}
     return draw_bars(values, list(ticks.values()), "F1, with 95 % interval", intervals)
 
 
@@ -99,23 +99,23 @@ def _one_against_rest(predictions: Predictions) -> list[tuple[np.ndarray, np.nda
 
 
 def _curves(
-    axes: Sequence[Axes], questions: Sequence[tuple[np.ndarray, np.ndarray]], name: str, index: int
+    axes: Sequence[Axes], pairs: Sequence[tuple[np.ndarray, np.ndarray]], name: str, index: int
 ) -> None:
-    """One run's ROC and precision-recall curve, averaged over ``questions`` (truth, score) at equal x."""
-    questions = [(truth, score) for truth, score in questions if 0 < truth.sum() < len(truth)]
-    if not questions:
+    """Draw a run's ROC and precision-recall curves, averaged over ``pairs`` of truth and score at equal x."""
+    pairs = [(truth, score) for truth, score in pairs if 0 < truth.sum() < len(truth)]
+    if not pairs:
         return
     rates, precisions = [], []
-    for truth, score in questions:
+    for truth, score in pairs:
         false_rate, true_rate, _ = roc_curve(truth, score)
         rates.append(np.interp(_GRID, false_rate, true_rate))
         precision, recall, _ = precision_recall_curve(truth, score)
-        # Recall falls along the arrays. Precision between two points is not on the line between them
-        # (Davis and Goadrich, ICML 2006): that of the next point which reaches the recall is taken.
+        # Recall decreases along the arrays. Precision must not be interpolated linearly (Davis and Goadrich,
+        # ICML 2006), so the next point that reaches the recall counts.
         reached = len(recall) - 1 - np.searchsorted(recall[::-1], _GRID, side="left")
         precisions.append(precision[reached])
-    area = np.mean([roc_auc_score(truth, score) for truth, score in questions])
-    average_precision = np.mean([average_precision_score(truth, score) for truth, score in questions])
+    area = np.mean([roc_auc_score(truth, score) for truth, score in pairs])
+    average_precision = np.mean([average_precision_score(truth, score) for truth, score in pairs])
     color, style = model_color(index), ("-", "--", "-.", ":")[index % 4]
     axes[0].plot(_GRID, np.mean(rates, axis=0), style, color=color, label=f"{name} ({area:.3f})")
     label = f"{name} ({average_precision:.3f})"

@@ -1,4 +1,4 @@
-"""``python -m training compare``: the runs' tables as Markdown and everything on one HTML page."""
+"""The comparison of ``python -m training compare``: an HTML page, and the tables in Markdown."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,22 +15,22 @@ from training.evaluation.comparison.text import INTRODUCTION, PRIVACY, explain_g
 def compare(
     folders: Sequence[Path], out: Path, *, baseline: Path | None = None, resamples: int = 1000
 ) -> str:
-    """Compare evaluated runs and write the page to ``out`` and the tables beside it as ``.md``.
+    """Compare evaluated runs; write the page to ``out`` and the tables to a file ``.md`` beside it.
 
-    The page holds test images: it belongs where the data set may be, and nowhere else.
+    The page contains test images, so the data set's terms apply to it.
 
     Args:
-        folders: of the runs.
+        folders: the run folders.
         out: the HTML file; it is replaced.
-        baseline: one of ``folders``, with which all others are compared; None compares all pairs.
-        resamples: of the bootstrap over lesions.
+        baseline: one of ``folders``, with which all other runs are compared; None compares all pairs.
+        resamples: number of bootstrap resamples.
 
     Returns:
         The Markdown.
 
     Raises:
-        ComparisonError: a folder is not a run or is named twice, ``baseline`` is not among them, or
-            ``out`` does not end in ``.html``.
+        ComparisonError: a folder is not a run or is given twice, ``baseline`` is not among them, or ``out``
+            does not end in ``.html``.
         PredictionsError: a run is not evaluated.
     """
     if out.suffix != ".html":
@@ -64,11 +64,11 @@ def _find(runs: Sequence[ComparedRun], baseline: Path) -> ComparedRun:
         if run.folder.resolve() == baseline.resolve():
             return run
     named = ", ".join(str(run.folder) for run in runs)
-    raise ComparisonError(f"expected as baseline one of the runs {named}, got {baseline}")
+    raise ComparisonError(f"baseline: expected one of the runs {named}, got {baseline}")
 
 
 def write_markdown(results: Sequence[Results]) -> str:
-    """The tables of each group; columns are spread over three, so that lines stay readable."""
+    """Return the tables of each group in Markdown; three tables share the columns, to keep lines short."""
     blocks = ["# Comparison of trained runs", *INTRODUCTION, *explain_groups([r.group for r in results])]
     general = list(titles(()).values())
     for found in results:
@@ -78,7 +78,7 @@ def write_markdown(results: Sequence[Results]) -> str:
             found.table.markdown(general),
             "### By class",
             found.table.markdown(by_class),
-            "### What they are",
+            "### Models",
             found.table.markdown(FACTS),
             "### Differences on the same lesions",
             *explain_pairs(found),

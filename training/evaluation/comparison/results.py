@@ -1,4 +1,4 @@
-"""The tables of a comparison, the same for Markdown and for the page."""
+"""The tables of a comparison, for Markdown and for the page."""
 
 import math
 from collections.abc import Sequence
@@ -18,28 +18,35 @@ from training.markdown import table
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table: a text, an interval or remark beside it, and what to sort by."""
+    """A cell of a table.
+
+    Attributes:
+        text: its text.
+        note: an interval or a remark after the text.
+        key: sort key; None sorts last.
+        strong: whether the text is bold.
+    """
 
     text: str
     note: str = ""
-    key: float | str | None = None  # None: unknown, sorted last
+    key: float | str | None = None
     strong: bool = False
 
     @property
     def plain(self) -> str:
-        """Text and note on one line of Markdown."""
+        """Text and note in Markdown."""
         return f"{f'**{self.text}**' if self.strong else self.text} {self.note}".strip()
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under the titles of their columns; the first column names the row."""
+    """A table with titled columns; the first column names the row."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
     def markdown(self, columns: Sequence[str] | None = None) -> str:
-        """The table as Markdown, or the first column and those named."""
+        """Return the table in Markdown: all columns, or the first column and the given ones."""
         chosen = [
             index
             for index, title in enumerate(self.columns)
@@ -50,11 +57,11 @@ class Table:
 
 
 FACTS = ("task", "recipe", "colour", "image size", "parameters", "training seconds")
-"""The columns of a run's properties, as opposed to what was measured."""
+"""The columns with properties of a run, as opposed to metrics."""
 
 
 def result_table(scored: Sequence[Scored]) -> Table:
-    """Every figure with its interval, and what the models are; one row per run and member."""
+    """Return a table with a row for each run and member: the metrics with intervals, then the properties."""
     wanted = titles(scored[0].run.predictions.codes)
     rows = []
     for row in scored:
@@ -69,12 +76,12 @@ def result_table(scored: Sequence[Scored]) -> Table:
             _count(run.seconds(row.member)),
         )
         name = Cell(row.name, "" if row.member is None else "(member)", row.name)
-        rows.append((name, *(_figure(row.figures.get(key)) for key in wanted), *facts))
+        rows.append((name, *(_metric(row.metrics.get(key)) for key in wanted), *facts))
     return Table(("model", *wanted.values(), *FACTS), tuple(rows))
 
 
 def difference_table(found: Sequence[Difference]) -> Table:
-    """The differences of pairs, and whether their intervals exclude 0."""
+    """Return a table of the paired differences, and whether their intervals exclude 0."""
     rows = tuple(
         (_text(f"{pair.first} − {pair.second}"), *(_difference(pair, name) for name in COMPARED))
         for pair in found
@@ -86,10 +93,10 @@ def _text(text: str) -> Cell:
     return Cell(text, key=text)
 
 
-def _figure(figure: dict[str, float] | None) -> Cell:
-    if figure is None:
+def _metric(metric: dict[str, float] | None) -> Cell:
+    if metric is None:
         return Cell("–")
-    return Cell(f"{figure['value']:.3f}", f"[{figure['low']:.3f}, {figure['high']:.3f}]", figure["value"])
+    return Cell(f"{metric['value']:.3f}", f"[{metric['low']:.3f}, {metric['high']:.3f}]", metric["value"])
 
 
 def _count(count: float) -> Cell:
@@ -97,13 +104,13 @@ def _count(count: float) -> Cell:
 
 
 def _difference(pair: Difference, name: str) -> Cell:
-    if name not in pair.figures:
+    if name not in pair.metrics:
         return Cell("–")
-    figure = pair.figures[name]
+    metric = pair.metrics[name]
     excludes = pair.excludes_zero(name)
     verdict = "excludes 0" if excludes else "includes 0"
-    note = f"[{_signed(figure['low'])}, {_signed(figure['high'])}] {verdict}"
-    return Cell(_signed(figure["value"]), note, figure["value"], strong=excludes)
+    note = f"[{_signed(metric['low'])}, {_signed(metric['high'])}] {verdict}"
+    return Cell(_signed(metric["value"]), note, metric["value"], strong=excludes)
 
 
 def _signed(value: float) -> str:
@@ -116,12 +123,12 @@ class Results:
     """The results of a group.
 
     Attributes:
-        group: runs on the same test images.
-        baseline: with which all are compared, from whatever group; None compares all pairs.
-        scored: each run's and member's figures.
-        pairs: the differences.
-        table: of the figures.
-        pair_table: of the differences.
+        group: runs with the same test images.
+        baseline: the run with which all others are compared, of any group; None compares all pairs.
+        scored: the metrics of each run and member.
+        pairs: the paired differences.
+        table: the table of the metrics.
+        pair_table: the table of the differences.
     """
 
     group: Group
@@ -133,7 +140,7 @@ class Results:
 
     @property
     def runs(self) -> list[Scored]:
-        """The runs as wholes, without their members."""
+        """The rows of the runs, without those of their members."""
         return [row for row in self.scored if row.member is None]
 
 

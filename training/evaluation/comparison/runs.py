@@ -1,7 +1,7 @@
-"""What a comparison reads of a run folder.
+"""Reads run folders for a comparison.
 
-The facts come from its files as they are, not through ``training.recipe``: a run stays comparable
-when the fields of a recipe have changed since.
+The recipe is read as plain JSON instead of by ``training.recipe``, so that a run with an older version of the
+recipe's fields remains comparable.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ComparisonError(DermaserveError):
-    """These runs cannot be compared; the message says which and why."""
+    """Runs cannot be compared; the message names them and the reason."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class ComparedRun:
     """An evaluated run.
 
     Attributes:
-        name: of its folder, made different from the other runs' names.
-        folder: where it lies.
+        name: name of its folder, extended by parent folders if runs share it.
+        folder: the run folder.
         recipe: contents of ``recipe.json``.
         data: folder of its data set.
-        image_ids: of the N test images, sorted.
-        predictions: its answers on them, in that order.
-        member_predictions: the same of those members that answer the same classes.
+        image_ids: the N test images, sorted.
+        predictions: the ensemble's predictions, in the same order.
+        member_predictions: predictions of the members that predict all classes, in the same order.
     """
 
     name: str
@@ -52,12 +52,12 @@ class ComparedRun:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The names of all members."""
+        """Names of all members."""
         return tuple(member["name"] for member in self.recipe["members"])
 
     @property
     def task(self) -> str:
-        """The question, and the body sites where it is asked on some alone."""
+        """The task, with the body sites to which the recipe restricts it."""
         sites = self.recipe.get("sites") or ()
         task = str(self.recipe.get("task", "diagnosis"))
         return f"{task} ({', '.join(sites)} only)" if sites else task
@@ -75,28 +75,28 @@ class ComparedRun:
 
     @cached_property
     def bundle(self) -> Bundle | BundleError:
-        """The verified bundle, or what is wrong with it."""
+        """The verified bundle, or the error of its verification."""
         try:
             return load_bundle(self.folder / "bundle")
         except BundleError as error:
             return error
 
     def history(self, member: str) -> list[dict[str, float]]:
-        """The epochs of a member; empty where its history is not there or cannot be read."""
+        """Return the epochs of a member; empty if its history is missing or cannot be read."""
         try:
             return read_history(self.folder / member / "history.csv")
         except (OSError, ValueError, TypeError):
             return []
 
     def seconds(self, member: str | None = None) -> float:
-        """Time that the epochs of a member, or of all, took; NaN where a history has none."""
+        """Return the training time in seconds of a member, or of all; NaN if a history lacks it."""
         histories = [self.history(name) for name in ([member] if member else self.members)]
         if not all(histories):
             return float("nan")
         return sum(epoch.get("seconds", float("nan")) for history in histories for epoch in history)
 
-    def asks_the_same_as(self, other: "ComparedRun") -> bool:
-        """Whether both were measured on the same images with the same truth."""
+    def has_same_test_set(self, other: "ComparedRun") -> bool:
+        """Whether both runs were evaluated on the same images with the same labels."""
         mine, others = self.predictions, other.predictions
         return (
             self.image_ids == other.image_ids
@@ -108,7 +108,7 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one task that were measured on the same images: only these can be ranked together."""
+    """Runs with the same test set and task; only these can be ranked together."""
 
     title: str
     runs: tuple[ComparedRun, ...]
@@ -118,15 +118,15 @@ class Group:
 
     @property
     def truth(self) -> Predictions:
-        """Some run's answers, for what all have in common: labels, lesions, codes, malignant."""
+        """Predictions whose labels, lesions, codes and malignant classes are those of all runs."""
         return self.runs[0].predictions
 
 
 def open_runs(folders: Sequence[Path]) -> list[ComparedRun]:
-    """The runs in ``folders``.
+    """Read the runs in ``folders``.
 
     Raises:
-        ComparisonError: no folder is given, a folder is given twice or is not a run.
+        ComparisonError: no folder is given, or a folder is given twice or is not a run.
         PredictionsError: a run is not evaluated, or its predictions cannot be read.
     """
     if not folders:
@@ -134,16 +134,16 @@ def open_runs(folders: Sequence[Path]) -> list[ComparedRun]:
     resolved = [folder.resolve() for folder in folders]
     for index, folder in enumerate(resolved):
         if folder in resolved[:index]:
-            raise ComparisonError(f"{folders[index]} is named twice")
+            raise ComparisonError(f"{folders[index]} is given twice")
     return [_open(folder, name) for folder, name in zip(folders, _names(resolved), strict=True)]
 
 
 def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
-    """The runs by what they were measured on, in the order of the first of each group."""
+    """Group the runs by test set, in the order of the first run of each group."""
     groups: list[list[ComparedRun]] = []
     for run in runs:
         for group in groups:
-            if run.asks_the_same_as(group[0]):
+            if run.has_same_test_set(group[0]):
                 group.append(run)
                 break
         else:
@@ -158,7 +158,7 @@ def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
 
 def _open(folder: Path, name: str) -> ComparedRun:
     if not (folder / "recipe.json").is_file():
-        raise ComparisonError(f"{folder}: no run here, expected a folder with recipe.json")
+        raise ComparisonError(f"{folder}: not a run, expected a folder with recipe.json")
     recipe, environment = (_json(folder / f"{file}.json") for file in ("recipe", "environment"))
     for file, content, key in (("recipe", recipe, "members"), ("environment", environment, "data")):
         if key not in content:
@@ -184,7 +184,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths, of one length, that all differ."""
+    """Return the shortest ends of the paths, with equal numbers of parts, that all differ."""
     for length in range(1, max(len(folder.parts) for folder in folders) + 1):
         names = ["/".join(folder.parts[-length:]) for folder in folders]
         if len(set(names)) == len(names):
@@ -193,10 +193,10 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def load_network(run: ComparedRun, member: str) -> "keras.Model":
-    """The trained network of a member, with any backend.
+    """Load the trained network of a member, with any backend.
 
     Raises:
-        ComparisonError: it is not there, or Keras cannot load it.
+        ComparisonError: the network is missing, or Keras cannot load it.
     """
     path = run.folder / member / "network.keras"
     if not path.is_file():
@@ -215,7 +215,10 @@ def load_network(run: ComparedRun, member: str) -> "keras.Model":
 
 
 def count_parameters(run: ComparedRun, member: str | None = None) -> float:
-    """Parameters of a member, or of all: as the bundle says, else counted; NaN where neither is there."""
+    """Return the number of parameters of a member, or of all; NaN if it is unknown.
+
+    It is taken from the bundle or, without a bundle, from the saved network.
+    """
     if not isinstance(run.bundle, BundleError):
         counts = {m.name: m.parameters for m in run.bundle.manifest.members}
         return float(counts.get(member, float("nan")) if member else sum(counts.values()))

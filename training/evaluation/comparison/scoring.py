@@ -1,8 +1,7 @@
-"""The figures of runs with their intervals, and the differences of runs on the same images.
+"""Metrics of runs with intervals, and paired differences between runs.
 
-All runs of a group are resampled by the same draws of lesions. So the difference of two runs has
-an interval of its own, in which what both find easy or hard cancels out: it is narrower than the
-two intervals beside each other suggest.
+All runs of a group are resampled with the same lesions. The interval of a difference is therefore narrower
+than the intervals of the two runs suggest, because lesions that are easy or hard for both cancel out.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,9 +15,9 @@ from training.metrics.bootstrap import interval, lesion_weights
 from training.metrics.scores import Predictions, scores, weighted_scores, with_intervals
 
 COMPARED = ("balanced_accuracy", "accuracy_rule", "malignancy_auc")
-"""The figures that pairs are compared by."""
+"""The metrics of paired differences."""
 
-_ROWS_AT_ONCE = 100  # resamples at once: more would only need more memory
+_CHUNK_ROWS = 100  # number of resamples at once; more need more memory and are not faster
 
 _TITLES = {
     "balanced_accuracy": "balanced accuracy",
@@ -36,53 +35,53 @@ _TITLES = {
 
 
 def titles(codes: Sequence[str]) -> dict[str, str]:
-    """The figures of the table, by their names in ``scores``."""
+    """Return the titles of the table's metrics, by their names in ``scores``."""
     return _TITLES | {f"f1_{code}": f"F1 {code}" for code in codes}
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One row of the table: a run, or a member of it.
+    """The metrics of a run or of one of its members.
 
     Attributes:
         run: the run.
-        member: the member's name, or None for the run as a whole.
-        figures: ``{"value", "low", "high"}`` by name; a figure that is not defined is left out.
-        drawn: the values ``[B]`` of the B resamples, by name.
+        member: the member's name, or None for the ensemble.
+        metrics: ``{"value", "low", "high"}`` by name, without undefined metrics.
+        resampled: the metrics ``[B]`` on the B resamples, by name.
     """
 
     run: ComparedRun
     member: str | None
-    figures: dict[str, dict[str, float]]
-    drawn: dict[str, np.ndarray]
+    metrics: dict[str, dict[str, float]]
+    resampled: dict[str, np.ndarray]
 
     @property
     def name(self) -> str:
-        """Of the run; a member's stands behind its run's."""
+        """Name of the run, followed by that of the member."""
         return self.run.name if self.member is None else f"{self.run.name} · {self.member}"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The figures of ``first`` minus those of ``second``, as ``{"value", "low", "high"}`` by name."""
+    """The metrics of ``first`` minus those of ``second``, as ``{"value", "low", "high"}`` by name."""
 
     first: str
     second: str
-    figures: dict[str, dict[str, float]]
+    metrics: dict[str, dict[str, float]]
 
     def excludes_zero(self, name: str) -> bool:
-        """Whether 0 lies outside the 95 % interval."""
-        figure = self.figures[name]
-        return figure["low"] > 0 or figure["high"] < 0
+        """Whether the 95 % interval excludes 0."""
+        metric = self.metrics[name]
+        return metric["low"] > 0 or metric["high"] < 0
 
 
 def score_group(group: Group, *, resamples: int = 1000, seed: int = 0) -> list[Scored]:
-    """Every run of ``group``, each followed by its members where it has several.
+    """Score every run of ``group``, each followed by its members if it has several.
 
     Args:
-        group: runs measured on the same images.
-        resamples: of the bootstrap over lesions.
-        seed: of the draws, which are the same for all rows.
+        group: runs with the same test images.
+        resamples: number of bootstrap resamples.
+        seed: seed of the resamples, which are the same for all runs and members.
     """
     weights = lesion_weights(group.truth.labels, group.truth.lesions, resamples=resamples, seed=seed)
     scored = []
@@ -94,11 +93,11 @@ def score_group(group: Group, *, resamples: int = 1000, seed: int = 0) -> list[S
 
 
 def differences(scored: Iterable[Scored], baseline: ComparedRun | None = None) -> list[Difference]:
-    """Every pair of runs of one group, or each run against ``baseline``; members are left out.
+    """Return the differences of all pairs of runs, or of each run and ``baseline``, without members.
 
     Args:
-        scored: rows that ``score_group`` resampled together.
-        baseline: the run to compare all others with; if it is not among these, there are no pairs.
+        scored: the result of ``score_group``.
+        baseline: the run with which all others are compared; without it in ``scored``, there are no pairs.
     """
     runs = [row for row in scored if row.member is None]
     pairs = list(combinations(runs, 2))
@@ -111,13 +110,13 @@ def differences(scored: Iterable[Scored], baseline: ComparedRun | None = None) -
 def _score(run: ComparedRun, member: str | None, predictions: Predictions, weights: np.ndarray) -> Scored:
     wanted = titles(predictions.codes)
     parts = [
-        weighted_scores(predictions, weights[start : start + _ROWS_AT_ONCE])
-        for start in range(0, len(weights), _ROWS_AT_ONCE)
+        weighted_scores(predictions, weights[start : start + _CHUNK_ROWS])
+        for start in range(0, len(weights), _CHUNK_ROWS)
     ]
-    drawn = {name: np.concatenate([part[name] for part in parts]) for name in wanted}
+    resampled = {name: np.concatenate([part[name] for part in parts]) for name in wanted}
     values = scores(predictions)
-    figures = with_intervals(predictions, {name: values[name] for name in wanted if name in values}, drawn)
-    return Scored(run, member, figures, drawn)
+    defined = {name: values[name] for name in wanted if name in values}
+    return Scored(run, member, with_intervals(predictions, defined, resampled), resampled)
 
 
 def _difference(first: Scored, second: Scored) -> Difference:
@@ -126,10 +125,10 @@ def _difference(first: Scored, second: Scored) -> Difference:
         second.name,
         {
             name: interval(
-                first.figures[name]["value"] - second.figures[name]["value"],
-                first.drawn[name] - second.drawn[name],
+                first.metrics[name]["value"] - second.metrics[name]["value"],
+                first.resampled[name] - second.resampled[name],
             )
             for name in COMPARED
-            if name in first.figures and name in second.figures
+            if name in first.metrics and name in second.metrics
         },
     )

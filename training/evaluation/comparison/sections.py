@@ -1,4 +1,4 @@
-"""The sections of the page. Where a run lacks something, a sentence says so."""
+"""The sections of the page. A message replaces anything that a run lacks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,19 +19,19 @@ from training.evaluation.plots import draw_confusion, draw_reliability
 from training.figure_files import png
 from training.fit.curves import draw_curves
 
-_CONFUSION = "In each field the share of the true class, and below it the number of images."
+_CONFUSION = "Each cell shows the share of the true class, and below it the number of images."
 _MISTAKES = (
-    "The test images whose most probable class is wrong and whose probability is highest; one of each "
-    "lesion, as the run reads it."
+    "The test images whose most probable class is wrong and has the highest probability; one image per "
+    "lesion, as the model reads it."
 )
 
 
 def group_sections(results: Results, pictures: Mapping[Path, Pictures], *, alone: bool) -> list[Section]:
-    """The sections of runs that can be ranked together, under one heading unless ``alone``.
+    """Return the sections of a group, under one heading unless ``alone``.
 
     Args:
-        results: of the group.
-        pictures: of each run's data set, by its folder.
+        results: the results of the group.
+        pictures: the images of each data set, by its folder.
         alone: whether this is the only group.
     """
     group, whole = results.group, results.runs
@@ -51,17 +51,17 @@ def group_sections(results: Results, pictures: Mapping[Path, Pictures], *, alone
         Section("Confusion matrices", [paragraph(_CONFUSION), cards(_confusion(row) for row in whole)]),
         Section("ROC and precision-recall curves", [card(png(draw_rocs(whole)), _roc_alt(whole), wide=True)]),
         Section("Calibration", [cards(_reliability(row) for row in whole)]),
-        Section("Grad-CAM by class", _or_sentence(lambda: _gallery(group, population))),
+        Section("Grad-CAM by class", _or_message(lambda: _gallery(group, population))),
         Section(
             "Worst mistakes", [paragraph(_MISTAKES)], [_mistakes(run, pictures[run.data]) for run in group]
         ),
-        Section("Ages and body sites", _or_sentence(lambda: _population(group, population))),
+        Section("Ages and body sites", _or_message(lambda: _population(group, population))),
     ]
     return sections if alone else [Section(group.title, [], sections)]
 
 
-def _or_sentence(draw: Callable[[], list[Markup]]) -> list[Markup]:
-    """What ``draw`` gives, or a sentence that says what it lacks."""
+def _or_message(draw: Callable[[], list[Markup]]) -> list[Markup]:
+    """Return the result of ``draw``, or a message that names what is missing."""
     try:
         return draw()
     except ComparisonError as error:
@@ -88,14 +88,14 @@ def _confusion(row: Scored) -> Markup:
 
 
 def _reliability(row: Scored) -> Markup:
-    ece = row.figures["ece"]["value"]
+    ece = row.metrics["ece"]["value"]
     alt = f"Reliability diagram of {row.name}; expected calibration error {ece:.3f}."
     return card(png(draw_reliability(row.run.predictions, ece)), alt, row.name)
 
 
 def _f1_alt(scored: Sequence[Scored], codes: Sequence[str]) -> str:
     values = (
-        f"{row.name} " + ", ".join(f"{code} {row.figures[f'f1_{code}']['value']:.2f}" for code in codes)
+        f"{row.name} " + ", ".join(f"{code} {row.metrics[f'f1_{code}']['value']:.2f}" for code in codes)
         for row in scored
     )
     return f"Bars of F1 by class and model. {'; '.join(values)}."
@@ -103,8 +103,8 @@ def _f1_alt(scored: Sequence[Scored], codes: Sequence[str]) -> str:
 
 def _average_alt(scored: Sequence[Scored]) -> str:
     values = (
-        f"{row.name} macro {row.figures['macro_f1']['value']:.2f}, "
-        f"micro {row.figures['micro_f1']['value']:.2f}, weighted {row.figures['weighted_f1']['value']:.2f}"
+        f"{row.name} macro {row.metrics['macro_f1']['value']:.2f}, "
+        f"micro {row.metrics['micro_f1']['value']:.2f}, weighted {row.metrics['weighted_f1']['value']:.2f}"
         for row in scored
     )
     return f"Bars of macro, micro and weighted F1 by model. {'; '.join(values)}."
@@ -112,9 +112,9 @@ def _average_alt(scored: Sequence[Scored]) -> str:
 
 def _roc_alt(scored: Sequence[Scored]) -> str:
     values = (
-        f"{row.name} {row.figures['malignancy_auc']['value']:.3f}"
+        f"{row.name} {row.metrics['malignancy_auc']['value']:.3f}"
         for row in scored
-        if "malignancy_auc" in row.figures
+        if "malignancy_auc" in row.metrics
     )
     return (
         f"ROC and precision-recall curves of all models. Area under the malignancy ROC: {', '.join(values)}."
@@ -124,15 +124,15 @@ def _roc_alt(scored: Sequence[Scored]) -> str:
 def _gallery(group: Group, pictures: Pictures) -> list[Markup]:
     grid, problems = gallery(group, pictures)
     text = (
-        "For each class, the test image that most of these runs decide rightly, and of those the one they "
-        "are surest of: these are easy images, and say nothing of the hard ones."
+        "For each class, the test image that most of these runs classify correctly, with the highest mean "
+        "probability. These are easy images; they show nothing about hard ones."
     )
     shown = [paragraph(text), grid] if grid else []
     return [*shown, *(missing(f"{problem}.") for problem in problems)]
 
 
 def _mistakes(run: ComparedRun, pictures: Pictures) -> Section:
-    return Section(run.name, _or_sentence(lambda: [mistake_cards(run, pictures)]))
+    return Section(run.name, _or_message(lambda: [mistake_cards(run, pictures)]))
 
 
 def _population(group: Group, pictures: Pictures) -> list[Markup]:
@@ -146,8 +146,8 @@ def _population(group: Group, pictures: Pictures) -> list[Markup]:
 
 
 def curve_section(runs: Sequence[ComparedRun]) -> Section:
-    """Loss and accuracy over the epochs of every member."""
-    drawn, lacking = [], []
+    """Return loss and accuracy over the epochs of every member."""
+    drawn, messages = [], []
     for run in runs:
         for member in run.members:
             history = run.history(member)
@@ -156,14 +156,12 @@ def curve_section(runs: Sequence[ComparedRun]) -> Section:
                 name = f"{run.name} · {member}"
                 drawn.append(card(png(draw_curves(history)), f"Training curves of {name}: {last}.", name))
             else:
-                lacking.append(
-                    missing(f"Not shown: {run.name} · {member} has no history.csv that can be read.")
-                )
-    return Section("Training curves", [cards(drawn, "broad"), *lacking])
+                messages.append(missing(f"Not shown: {run.name} · {member} has no readable history.csv."))
+    return Section("Training curves", [cards(drawn, "broad"), *messages])
 
 
 def activation_section(runs: Sequence[ComparedRun], pictures: Mapping[Path, Pictures]) -> Section:
-    """Feature maps of the first run that has what it takes; why none has, if none has."""
+    """Return feature maps of the first run with a network and images, or messages why there is none."""
     problems = []
     for run in runs:
         examples = choose_examples(Group("", (run,)))
@@ -177,11 +175,12 @@ def activation_section(runs: Sequence[ComparedRun], pictures: Mapping[Path, Pict
             continue
         shown = f"{run.name} · {member} on test image {run.image_ids[image]}"
         text = (
-            f"{shown}: at each depth the channels that vary most over the image. Early layers "
-            "keep edges and colours, late ones a few coarse places."
+            f"{shown}: at each depth, the channels that vary most over the image. Early layers respond to "
+            "edges and colours, late layers to a few coarse regions."
         )
         alt = f"Feature maps of {shown}, at the layers {', '.join(names)}."
         return Section("Activation maps by depth", [paragraph(text), card(png(figure), alt, wide=True)])
     return Section(
-        "Activation maps by depth", problems or [missing("Not shown: no run gets an image right.")]
+        "Activation maps by depth",
+        problems or [missing("Not shown: no run classifies an image correctly.")],
     )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.synthetic_dataset import write_dataset
-from tests.training.evaluation.comparison.made_up import draw_answers, write_run
+from tests.training.evaluation.comparison.synthetic_runs import synthetic_predictions, write_run
 from training.data.dataset import read_dataset
 from training.evaluation.comparison.activations import CHANNELS, draw_activations, feature_maps
 from training.evaluation.comparison.pictures import Pictures
@@ -19,7 +19,7 @@ from training.evaluation.comparison.runs import (
 
 
 def _network(resolutions: int, *, nested: bool = True, channels: int = 3) -> keras.Model:
-    """Convolutions at several resolutions, as the backbone of a network of any input size."""
+    """Return a network of any input size with convolutions at several resolutions."""
     keras.utils.set_random_seed(0)
     start = x = keras.Input((None, None, channels))
     for index in range(resolutions):
@@ -32,21 +32,21 @@ def _network(resolutions: int, *, nested: bool = True, channels: int = 3) -> ker
     y = keras.layers.Rescaling(1 / 255, name="scale")(inputs)
     y = trunk(y) if nested else keras.layers.Conv2D(5, 3, name="only_conv")(y)
     y = keras.layers.GlobalAveragePooling2D(name="pooled")(y)
-    return keras.Model(inputs, keras.layers.Dense(7, name="logits")(y), name="made_up")
+    return keras.Model(inputs, keras.layers.Dense(7, name="logits")(y), name="synthetic")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> ComparedRun:
-    """A grey run with a network and no bundle."""
+    """Return a grey run with a network and no bundle."""
     folder = tmp_path_factory.mktemp("run")
     data = write_dataset(folder / "HAM", lesions=1)
     rows = read_dataset(data)
-    made = write_run(folder / "run", rows, draw_answers(rows, skill=0.8), data=data, color="grey")
+    made = write_run(folder / "run", rows, synthetic_predictions(rows, skill=0.8), data=data, color="grey")
     _network(4, channels=1).save(made / "only" / "network.keras")
     return open_runs([made])[0]
 
 
-def test_maps_are_those_of_the_network_from_fine_to_coarse() -> None:
+def test_maps_are_the_networks_from_fine_to_coarse() -> None:
     network = _network(5)
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     names, maps = feature_maps(network, pixels)
@@ -57,7 +57,7 @@ def test_maps_are_those_of_the_network_from_fine_to_coarse() -> None:
     assert np.abs(maps[-1] - expected).max() < 1e-5
 
 
-def test_with_few_resolutions_layers_at_even_distances_are_shown() -> None:
+def test_with_few_resolutions_evenly_spaced_layers_are_shown() -> None:
     names, maps = feature_maps(_network(2), np.zeros((32, 32, 3), np.uint8))
     assert names == ["conv_0_a", "conv_0_b", "pool_0", "conv_1_a", "conv_1_b"]
     assert len(maps) == 5
@@ -68,7 +68,7 @@ def test_a_network_without_a_backbone_shows_its_own_layers() -> None:
     assert "only_conv" in names
 
 
-def test_a_network_of_the_pixels_alone_has_no_maps() -> None:
+def test_a_network_without_a_backbone_on_pixels_has_no_maps() -> None:
     inputs = keras.Input((8, 8, 3))
     dense = keras.Model(inputs, keras.layers.Dense(7)(keras.layers.Flatten()(inputs)), name="flat")
     with pytest.raises(ComparisonError, match="flat has no layer with feature maps"):
@@ -87,7 +87,7 @@ def test_without_a_bundle_parameters_are_counted_in_the_network(run: ComparedRun
     assert count_parameters(run, "only") == count_parameters(run)
 
 
-def test_a_network_that_is_missing_or_damaged_is_told(run: ComparedRun, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_network_is_reported(run: ComparedRun, tmp_path: Path) -> None:
     with pytest.raises(ComparisonError, match=r"other has no network\.keras"):
         load_network(run, "other")
     assert np.isnan(count_parameters(run, "other"))

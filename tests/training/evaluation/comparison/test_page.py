@@ -1,4 +1,4 @@
-"""The page: whole, self-contained, and sortable in a real browser where one is at hand."""
+"""The page is complete, self-contained, and sortable in a real browser (if one is installed)."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ TABLE = Table(
 
 
 class Checked(HTMLParser):
-    """Reads a page, refuses what is not closed in order, and keeps what may refer to something."""
+    """Parses a page, checks that tags are closed in order, and collects links, ids and images."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def page() -> str:
     return render_page("Title", [paragraph("1 < 2")], sections)
 
 
-def test_the_page_is_whole_and_refers_to_nothing_outside(page: str) -> None:
+def test_the_page_is_complete_and_self_contained(page: str) -> None:
     found = check_self_contained(page)
     assert [link for link in found.links if link.startswith("#")] == ["#s1", "#s2", "#s2-1"]
     assert "<h2 " in page
@@ -83,7 +83,7 @@ def test_text_is_escaped(page: str) -> None:
     assert 'alt="a &#34;dot&#34;"' in page
 
 
-def test_markdown_marks_what_the_page_marks() -> None:
+def test_markdown_and_page_emphasise_the_same_cells() -> None:
     assert TABLE.markdown().splitlines() == [
         "| model | accuracy |",
         "| --- | --- |",
@@ -94,7 +94,7 @@ def test_markdown_marks_what_the_page_marks() -> None:
     assert TABLE.markdown([]).splitlines()[0] == "| model |"
 
 
-def test_titles_sort_by_mouse_and_keyboard(
+def test_tables_sort_by_mouse_and_keyboard(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     webdriver = pytest.importorskip("selenium.webdriver")

@@ -1,4 +1,4 @@
-"""The whole command on made-up runs."""
+"""The command ``compare`` on synthetic runs."""
 
 import io
 from contextlib import redirect_stdout
@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.synthetic_dataset import write_dataset
-from tests.training.evaluation.comparison.made_up import draw_answers, write_run, write_run_with_bundle
+from tests.training.evaluation.comparison.synthetic_runs import (
+    synthetic_predictions,
+    write_run,
+    write_run_with_bundle,
+)
 from tests.training.evaluation.comparison.test_page import check_self_contained
 from training.__main__ import main
 from training.data.dataset import read_dataset
@@ -15,18 +19,18 @@ from training.data.dataset import read_dataset
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs that have everything, that lack much, and of another task."""
+    """Return complete runs, incomplete runs, and a run of another task."""
     base = tmp_path_factory.mktemp("runs")
     data = write_dataset(base / "HAM", lesions=3)
     rows = read_dataset(data)
-    answers = draw_answers(rows, skill=0.8)
-    members = {"one": answers, "two": draw_answers(rows, skill=0.5, seed=1)}
+    predictions = synthetic_predictions(rows, skill=0.8)
+    members = {"one": predictions, "two": synthetic_predictions(rows, skill=0.5, seed=1)}
     return {
         "full": write_run_with_bundle(base / "full", rows, data=data),
-        "bare": write_run(base / "bare", rows, answers, members, data=data, history=False),
-        "moved": write_run(base / "moved", rows, answers, data=base / "gone"),
+        "bare": write_run(base / "bare", rows, predictions, members, data=data, history=False),
+        "moved": write_run(base / "moved", rows, predictions, data=base / "gone"),
         "binary": write_run(
-            base / "binary", rows, draw_answers(rows, skill=0.8, task="malignancy"), data=data,
+            base / "binary", rows, synthetic_predictions(rows, skill=0.8, task="malignancy"), data=data,
             task="malignancy",
         ),
     }  # fmt: skip
@@ -34,7 +38,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def printed(folders: dict[str, Path], out: Path) -> str:
-    """What the command prints; it compares all with the run "bare"."""
+    """Return the output of the command, with the run "bare" as the baseline."""
     runs = [str(folder) for folder in folders.values()]
     with redirect_stdout(io.StringIO()) as stream:
         code = main(["compare", *runs, "--out", str(out), "--baseline", runs[1], "--resamples", "50"])
@@ -66,29 +70,29 @@ def test_the_page_is_self_contained_and_has_every_section_for_each_group(page: s
     assert len(found.images) > 40
 
 
-def test_what_is_missing_is_told_in_its_place(page: str) -> None:
-    assert "bare has no bundle that can be read" in page
-    assert "bare · one has no history.csv" in page
+def test_messages_replace_what_is_missing(page: str) -> None:
+    assert "bare has no readable bundle" in page
+    assert "bare · one has no readable history.csv" in page
     assert "Not shown: the data set cannot be read" in page
     assert "has no network.keras" in page
 
 
 def test_another_task_is_not_ranked_with_the_others(printed: str) -> None:
-    assert "measured on 2 different test parts or tasks" in printed
+    assert "evaluated on 2 different test parts or tasks" in printed
     diagnosis, malignancy = printed.split("## Malignancy")
     assert "| binary |" not in diagnosis
     assert "| binary |" in malignancy
-    assert "The baseline bare was measured on other test images or another task" in malignancy
+    assert "The baseline bare was evaluated on other test images or another task" in malignancy
 
 
-def test_all_are_paired_with_the_baseline(printed: str) -> None:
+def test_all_runs_are_paired_with_the_baseline(printed: str) -> None:
     assert "| run − bare |" in printed
     assert "| moved − bare | 0.000 [0.000, 0.000] includes 0 |" in printed
     assert "| run − moved |" not in printed
     assert "bare · two (member)" in printed
 
 
-def test_the_printed_tables_are_kept_beside_the_page(printed: str, out: Path) -> None:
+def test_the_printed_tables_are_written_beside_the_page(printed: str, out: Path) -> None:
     assert out.with_suffix(".md").read_text(encoding="utf-8") in printed
     assert f"page: {out}" in printed
 
@@ -97,12 +101,12 @@ def test_the_printed_tables_are_kept_beside_the_page(printed: str, out: Path) ->
     ("arguments", "message"),
     [
         (["{bare}", "--out", "report.pdf"], "ends in .html"),
-        (["{bare}", "{bare}", "--out", "r.html"], "named twice"),
-        (["{bare}/one", "--out", "r.html"], "no run here"),
-        (["{bare}", "--out", "r.html", "--baseline", "{full}"], "expected as baseline one of the runs"),
+        (["{bare}", "{bare}", "--out", "r.html"], "given twice"),
+        (["{bare}/one", "--out", "r.html"], "not a run, expected"),
+        (["{bare}", "--out", "r.html", "--baseline", "{full}"], "baseline: expected one of the runs"),
     ],
 )
-def test_what_cannot_be_compared_is_an_error_with_its_reason(
+def test_runs_that_cannot_be_compared_give_an_error_with_its_reason(
     arguments: list[str], message: str, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["compare", *(argument.format(**folders) for argument in arguments)]) == 2

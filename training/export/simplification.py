@@ -1,7 +1,7 @@
-"""Removes operations that tf2onnx leaves in a graph and that would cost time for every image.
+"""Removes operations that tf2onnx leaves in a graph and that cost time for every image.
 
-Each step leaves the outputs as they were but for rounding, which ``training.export.graph.check_parity``
-measures afterwards. The result is plain ONNX, good for any processor and any runtime.
+The outputs change only by rounding errors, which ``training.export.graph.check_parity`` measures afterwards.
+The result is plain ONNX for any processor and any runtime.
 """
 
 from pathlib import Path
@@ -17,13 +17,14 @@ _AFFINE = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divi
 _CHANNELS_FIRST = [0, 3, 1, 2]
 
 
-def slim(path: Path) -> None:
-    """Rewrite the graph in ``path``: the same function in fewer operations.
+def simplify(path: Path) -> None:
+    """Rewrite the graph in ``path`` as an equivalent graph with fewer operations.
 
-    1. The scaling of the pixels goes into the first convolutions (``_fold_scaling``).
-    2. Reshapes of 1 x 1 maps, in squeeze-and-excite blocks, to the shape they have already, go.
-    3. Batch normalisation and padding go into the convolutions and constants are folded: ONNX Runtime's
-       "basic" optimisations, those for any processor, once here instead of at every start.
+    1. The scaling of the pixels is folded into the first convolutions (``_fold_scaling``).
+    2. Reshapes to the existing shape, which occur in squeeze-and-excite blocks, are removed.
+    3. ONNX Runtime's "basic" optimisations are applied here instead of at every start: batch normalisation
+    and
+       padding are folded into the convolutions, and constants are folded.
     """
     model = onnx.load(path)
     _fold_scaling(model.graph)
@@ -35,22 +36,22 @@ def slim(path: Path) -> None:
 
 
 def _fold_scaling(graph: Any) -> None:
-    """Put a · x + b of the pixels x into each convolution that reads them.
+    """Fold the scaling a · x + b of the pixels x into each convolution that reads them.
 
-    The kernel takes a; x − m is left of the rest, with m = −b / a, the value that the zeros of the
-    convolution's padding stand for. Channels come first while pixels are still bytes: a quarter of
-    the memory is moved, and a constant by channel is then one for a whole plane.
+    The kernel is multiplied by a, and x − m remains with m = −b / a, so that the zeros of the convolution's
+    padding keep their meaning. Channels are moved first while pixels are bytes: this moves a quarter of the
+    memory, and a constant by channel then applies to a whole plane.
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     producers = {output: node for node in graph.node for output in node.output}
     image = graph.input[0].name
     channels = graph.input[0].type.tensor_type.shape.dim[3].dim_value
-    made = [
+    added = [
         helper.make_node("Transpose", [image], [f"{image}/planes"], perm=_CHANNELS_FIRST),
         helper.make_node("Cast", [f"{image}/planes"], [f"{image}/pixels"], to=onnx.TensorProto.FLOAT),
     ]
     for conv in (node for node in graph.node if node.op_type == "Conv"):
-        chain = _from_image(conv.input[0], image, producers, constants)
+        chain = _chain_from_image(conv.input[0], image, producers, constants)
         if not chain or conv.input[1] not in constants:
             continue
         a, b = _affine(chain, constants, channels)
@@ -61,20 +62,20 @@ def _fold_scaling(graph: Any) -> None:
             resized.name = f"{stem}/{resize.name}"
             resized.input[0], resized.output[0] = source, f"{stem}/{resize.output[0]}"
             source = resized.output[0]
-            made.append(resized)
-        made.append(helper.make_node("Sub", [source, f"{stem}/mean"], [f"{stem}/centred"]))
+            added.append(resized)
+        added.append(helper.make_node("Sub", [source, f"{stem}/mean"], [f"{stem}/centred"]))
         kernel = constants[conv.input[1]] * a.reshape(1, -1, 1, 1)
         for name, value in (("mean", (-b / a).reshape(1, -1, 1, 1)), ("kernel", kernel)):
             graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), f"{stem}/{name}"))
         conv.input[0], conv.input[1] = f"{stem}/centred", f"{stem}/kernel"
-    for node in reversed(made):  # unused ones go with the rest
+    for node in reversed(added):  # _drop_unused removes those without a consumer
         graph.node.insert(0, node)
 
 
-def _from_image(name: str, image: str, producers: dict[str, Any], constants: Any) -> list[Any]:
-    """The operations from ``image`` to ``name``; empty if one does more than scale, resize or move.
+def _chain_from_image(name: str, image: str, producers: dict[str, Any], constants: Any) -> list[Any]:
+    """Return the operations from ``image`` to ``name``; empty if one is not a scaling, resize or transpose.
 
-    A Resize is in the chain only where channels come first, as they must at its end.
+    It is also empty if a Resize comes before the channels are first, or if they are not first at the end.
     """
     chain: list[Any] = []
     while name != image:
@@ -86,17 +87,17 @@ def _from_image(name: str, image: str, producers: dict[str, Any], constants: Any
         if len(variable) != 1:
             return []
         name = variable[0]
-    first = False
+    channels_first = False
     for node in chain:
         if node.op_type == "Transpose":
-            first = list(node.attribute[0].ints) == _CHANNELS_FIRST
-        elif node.op_type == "Resize" and not first:
+            channels_first = list(node.attribute[0].ints) == _CHANNELS_FIRST
+        elif node.op_type == "Resize" and not channels_first:
             return []
-    return chain if first else []
+    return chain if channels_first else []
 
 
 def _affine(chain: list[Any], constants: dict[str, Any], channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Slope a and offset b, float64 ``[C]``, such that ``chain`` makes a · x + b of a pixel x."""
+    """Return a and b, float64 ``[C]``, such that ``chain`` maps a pixel x to a · x + b."""
     ends = []
     for pixel in (np.zeros((1, 1, 1, channels)), np.ones((1, 1, 1, channels))):
         x = pixel
@@ -110,7 +111,7 @@ def _affine(chain: list[Any], constants: dict[str, Any], channels: int) -> tuple
 
 
 def _drop_reshapes(model: Any) -> None:
-    """Skip each Reshape, and a Squeeze before it, whose result has the shape of what goes in."""
+    """Bypass each Reshape, and a Squeeze before it, whose output has the shape of its input."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.value_info
@@ -125,7 +126,7 @@ def _drop_reshapes(model: Any) -> None:
         if source in producers and producers[source].op_type == "Squeeze":
             source = producers[source].input[0]
         batch, *rest = numpy_helper.to_array(constants[node.input[1]]).tolist()
-        # A batch alone is what a scalar, or what has an unknown shape, is made a vector with.
+        # A Reshape to [-1] may turn a scalar, or a tensor of unknown shape, into a vector.
         if batch == -1 and rest and rest == shapes.get(source, [])[1:]:
             same[node.output[0]] = source
     for node in model.graph.node:
@@ -134,9 +135,9 @@ def _drop_reshapes(model: Any) -> None:
 
 
 def _drop_unused(graph: Any) -> None:
-    """Remove the operations and constants that no output depends on any more."""
+    """Remove the operations and constants on which no output depends."""
     needed = {output.name for output in graph.output}
-    for node in reversed(list(graph.node)):  # which are in the order of their dependence
+    for node in reversed(list(graph.node)):  # nodes are in topological order
         if needed.isdisjoint(node.output):
             graph.node.remove(node)
         else:

@@ -1,4 +1,4 @@
-"""The rewritten graph against the straightforward one: the same answers, fewer operations."""
+"""The simplified graph: equal outputs, fewer operations."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,7 +13,7 @@ from training.calibration.fit import Calibration
 from training.calibration.out_of_distribution import OutOfDistribution
 from training.export.graph import export_onnx
 from training.export.runtime import OUTPUTS, run_graph
-from training.export.surgery import slim
+from training.export.simplification import simplify
 from training.network.build import FEATURES, build_network
 from training.recipe import MemberRecipe
 
@@ -23,7 +23,7 @@ CLASSES = 3
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The graph of an untrained ensemble whose second member sees smaller images; before and after."""
+    """Return the graph of an untrained ensemble before and after; its second member reads smaller images."""
     keras.utils.set_random_seed(1)
     first = MemberRecipe("first", "mobilenet_v2", (), starting_weights="none")
     second = MemberRecipe("second", "efficientnet_b0", (), starting_weights="none", image_size=48)
@@ -42,23 +42,23 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
     outliers = OutOfDistribution.fit(np.random.default_rng(0).normal(size=(64, sum(widths))), widths)
     folder = tmp_path_factory.mktemp("graphs")
-    plain, slimmed = folder / "plain.onnx", folder / "slim.onnx"
+    plain, simplified = folder / "plain.onnx", folder / "simplified.onnx"
     export_onnx(networks, calibration, outliers, size=SIZE, channels=3, path=plain)
-    slimmed.write_bytes(plain.read_bytes())
-    slim(slimmed)
-    return plain, slimmed
+    simplified.write_bytes(plain.read_bytes())
+    simplify(simplified)
+    return plain, simplified
 
 
 @pytest.mark.parametrize("batch_size", [1, 5])
-def test_the_answers_are_the_same(graphs: tuple[Path, Path], batch_size: int) -> None:
+def test_the_outputs_are_equal(graphs: tuple[Path, Path], batch_size: int) -> None:
     images = np.random.default_rng(2).integers(0, 256, (5, *SIZE, 3), dtype=np.uint8)
     images[0], images[1] = 0, 255  # edges too: the padding of the first convolutions is not black
-    plain, slimmed = (run_graph(path, images, batch_size=batch_size) for path in graphs)
+    plain, simplified = (run_graph(path, images, batch_size=batch_size) for path in graphs)
     for name in OUTPUTS:
-        assert slimmed[name] == pytest.approx(plain[name], rel=1e-3, abs=1e-5), name
+        assert simplified[name] == pytest.approx(plain[name], rel=1e-3, abs=1e-5), name
 
 
-def test_nothing_is_done_to_every_pixel_but_a_shift(graphs: tuple[Path, Path]) -> None:
+def test_the_only_operation_on_every_pixel_is_a_subtraction(graphs: tuple[Path, Path]) -> None:
     graph = onnx.load(graphs[1]).graph
     on_pixels = {"image"}
     operations = []
@@ -69,7 +69,7 @@ def test_nothing_is_done_to_every_pixel_but_a_shift(graphs: tuple[Path, Path]) -
     assert operations == ["Transpose", "Cast", "Resize", "Sub", "Sub"]
 
 
-def test_squeeze_and_excite_reshapes_nothing(graphs: tuple[Path, Path]) -> None:
+def test_squeeze_and_excite_blocks_have_no_reshape(graphs: tuple[Path, Path]) -> None:
     nodes = [list(onnx.load(path).graph.node) for path in graphs]
     follows = []
     for graph in nodes:
@@ -80,7 +80,7 @@ def test_squeeze_and_excite_reshapes_nothing(graphs: tuple[Path, Path]) -> None:
     assert after == {"Conv": 16, "Squeeze": 2}
 
 
-def test_batch_normalisation_and_padding_are_in_the_convolutions(graphs: tuple[Path, Path]) -> None:
+def test_batch_normalisation_and_padding_are_folded_into_the_convolutions(graphs: tuple[Path, Path]) -> None:
     graph = onnx.load(graphs[1]).graph
     assert all(node.op_type not in ("Pad", "BatchNormalization") for node in graph.node)
     after_convolution = {node.output[0] for node in graph.node if node.op_type == "Conv"}
@@ -99,8 +99,8 @@ def test_the_file_is_plain_onnx(graphs: tuple[Path, Path]) -> None:
     ]
 
 
-def test_a_graph_whose_pixels_go_elsewhere_is_left_alone(tmp_path: Path) -> None:
-    """No chain from the image to a convolution that only scales: here, a maximum is in between."""
+def test_a_graph_without_a_foldable_scaling_is_unchanged(tmp_path: Path) -> None:
+    """A maximum between the image and the convolution prevents the folding."""
     helper, tensor = onnx.helper, onnx.TensorProto
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=tensor.FLOAT),
@@ -117,11 +117,11 @@ def test_a_graph_whose_pixels_go_elsewhere_is_left_alone(tmp_path: Path) -> None
     graph = helper.make_graph(nodes, "graph", [image], [output], constants)
     path = tmp_path / "model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    slim(path)
+    simplify(path)
     assert [node.op_type for node in onnx.load(path).graph.node] == ["Cast", "Max", "Transpose", "Conv"]
 
 
-def test_a_scalar_stays_a_vector_where_one_is_made_of_it(tmp_path: Path) -> None:
+def test_a_reshape_of_a_scalar_to_a_vector_is_kept(tmp_path: Path) -> None:
     helper, tensor = onnx.helper, onnx.TensorProto
     nodes = [
         helper.make_node("ReduceMax", ["image"], ["largest"], keepdims=0),
@@ -133,5 +133,5 @@ def test_a_scalar_stays_a_vector_where_one_is_made_of_it(tmp_path: Path) -> None
     graph = helper.make_graph(nodes, "graph", [image], [output], constants)
     path = tmp_path / "model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    slim(path)
+    simplify(path)
     assert [node.op_type for node in onnx.load(path).graph.node] == ["ReduceMax", "Reshape"]

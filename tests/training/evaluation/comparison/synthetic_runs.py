@@ -1,4 +1,4 @@
-"""Run folders whose answers are drawn, not trained: a comparison only reads what runs leave behind."""
+"""Run folders with synthetic predictions, for comparisons, which only read the files of a run."""
 
 import json
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ phase,epoch,seconds,learning_rate,train_loss,loss,accuracy,balanced_accuracy
 """
 
 
-def draw_rows(count: int, *, lesions: str = "L") -> list[Row]:
-    """Rows without files: seven classes in turn, every lesion on two images."""
+def synthetic_rows(count: int, *, lesions: str = "L") -> list[Row]:
+    """Return rows without files, of the seven classes in turn, with two images per lesion."""
     codes = classes_of("diagnosis").codes
     return [
         Row(f"{lesions}-{i:05d}", f"{lesions}{i // 14}-{i % 7}", codes[i % 7], "histo", 50.0, "male", "back",
@@ -31,10 +31,10 @@ def draw_rows(count: int, *, lesions: str = "L") -> list[Row]:
     ]  # fmt: skip
 
 
-def draw_answers(
+def synthetic_predictions(
     rows: Sequence[Row], *, skill: float, seed: int = 0, task: Task = "diagnosis"
 ) -> Predictions:
-    """Answers of which about the share ``skill`` is right."""
+    """Return predictions of which about the share ``skill`` is correct."""
     rng = np.random.default_rng(seed)
     classes = classes_of(task)
     labels = classes.indices([row.dx for row in rows])
@@ -62,10 +62,10 @@ def write_run(
     history: bool = True,
     **recipe: Any,
 ) -> Path:
-    """The folder of an evaluated run; its one member is called "only" unless ``members`` says else."""
+    """Write the folder of an evaluated run; without ``members`` it has one member called "only"."""
     folder.mkdir(parents=True)
     names = list(members or ("only",))
-    content = {"name": "made_up", "image_size": 64, "members": [{"name": name} for name in names]} | recipe
+    content = {"name": "synthetic", "image_size": 64, "members": [{"name": name} for name in names]} | recipe
     (folder / "recipe.json").write_text(json.dumps(content))
     (folder / "environment.json").write_text(json.dumps({"data": str(data), "cache": "", "seed": 0}))
     for name in names if history else ():
@@ -76,22 +76,22 @@ def write_run(
 
 
 def write_run_with_bundle(folder: Path, rows: Sequence[Row], *, data: Path, color: Color = "rgb") -> Path:
-    """A run whose answers are those of the tiny bundle in it."""
+    """Write a run whose predictions are those of the tiny bundle in it."""
     bundle = write_tiny_bundle(folder / "bundle-made-first", color=color, height=64, width=64)
     pixels = np.stack(
         [decode(row.path.read_bytes(), height=64, width=64, color=color).pixels for row in rows]
     )
     probabilities = run_graph(bundle.model_path, pixels, batch_size=8)["probabilities"].astype(float)
-    answers = draw_answers(rows, skill=0.5)
-    answers = Predictions(
+    predictions = synthetic_predictions(rows, skill=0.5)
+    predictions = Predictions(
         probabilities,
         probabilities.argmax(axis=1),
-        answers.labels,
-        answers.lesions,
-        answers.codes,
-        answers.malignant,
-        answers.threshold,
+        predictions.labels,
+        predictions.lesions,
+        predictions.codes,
+        predictions.malignant,
+        predictions.threshold,
     )
-    write_run(folder / "run", rows, answers, data=data, color=color)
+    write_run(folder / "run", rows, predictions, data=data, color=color)
     bundle.path.replace(folder / "run" / "bundle")
     return folder / "run"

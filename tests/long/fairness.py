@@ -1,0 +1,268 @@
+"""One hostile and one good client: what 64 connections at 100 KB/s do to someone else's requests.
+
+``python -m tests.long.fairness`` prints, for each attack, the good client's median and 99th percentile alone
+and attacked, in alternation, and the ratio of the latter.
+"""
+
+import argparse
+import asyncio
+import http.client
+import io
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+import models
+from tests.long.report import quantile
+from tests.service import costly
+from tests.service.process import process
+from training.markdown import table
+
+CONNECTIONS = 64
+RATE = 100_000
+"""Bytes per second of the hostile client, in all."""
+
+_HANDSHAKE = 100  # bytes that a new connection costs
+
+
+class Attack(NamedTuple):
+    """What each connection sends.
+
+    Attributes:
+        request: a whole request, or the beginning of one.
+        answered: whether to wait for the answer, and then to go on.
+        kept: whether the next request comes on the same connection.
+    """
+
+    request: bytes
+    answered: bool = True
+    kept: bool = True
+
+
+def post(path: str, body: bytes, media_type: str) -> bytes:
+    """A request with an image."""
+    headers = f"Host: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return f"POST {path} HTTP/1.1\r\n{headers}".encode() + body
+
+
+def get(path: str) -> bytes:
+    """A request without a body."""
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+def batch(image: bytes, count: int = 32) -> bytes:
+    """A request with ``count`` times the same image."""
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+    body = b"".join(head + image + b"\r\n" for _ in range(count)) + b"--x--\r\n"
+    return post("/predict/batch", body, "multipart/form-data; boundary=x")
+
+
+def image(width: int, height: int, format_: str, mode: str = "RGB") -> bytes:
+    """A file of one colour."""
+    buffer = io.BytesIO()
+    Image.new(mode, (width, height), 128 if len(mode) == 1 else (200, 150, 130)).save(buffer, format_)
+    return buffer.getvalue()
+
+
+ATTACKS: dict[str, Callable[[], Attack]] = {
+    "idle": lambda: Attack(b"", answered=False),
+    "half requests": lambda: Attack(post("/predict", b"x" * 1000, "image/png")[:-900], answered=False),
+    "pings": lambda: Attack(get("/livez")),
+    "pings, new": lambda: Attack(get("/livez"), kept=False),
+    "scrapes": lambda: Attack(get("/metrics")),
+    "tiny": lambda: Attack(post("/predict", image(8, 8, "PNG"), "image/png")),
+    "tiny, new": lambda: Attack(post("/predict", image(8, 8, "PNG"), "image/png"), kept=False),
+    "tiny, gone": lambda: Attack(
+        post("/predict", image(8, 8, "PNG"), "image/png"), answered=False, kept=False
+    ),
+    "overlays": lambda: Attack(post("/gradcam", image(8, 8, "PNG"), "image/png")),
+    "damaged": lambda: Attack(post("/predict", image(8, 8, "PNG")[:60], "image/png")),
+    "batches": lambda: Attack(batch(image(8, 8, "PNG"))),
+    "large": lambda: Attack(post("/predict", image(3000, 3000, "PNG", "L"), "image/png")),
+    "scans": lambda: Attack(post("/predict", costly.scans(600, 600, 400), "image/jpeg")),
+    "many scans": lambda: Attack(post("/predict", costly.scans(2000, 2000, 1000), "image/jpeg")),
+    "batches of scans": lambda: Attack(batch(costly.scans(600, 600, 100))),
+}
+
+
+def attack(port: int, made: Attack, address: str, told: Connection) -> None:
+    """In a process of its own: send until it is killed, and tell the answers on the way."""
+    asyncio.run(_attack(port, made, address, told))
+
+
+async def _attack(port: int, made: Attack, address: str, told: Connection) -> None:
+    statuses: Counter[str] = Counter()
+    budget, then = float(RATE), time.monotonic()
+
+    async def spend(size: int) -> None:
+        nonlocal budget, then
+        while True:
+            now = time.monotonic()
+            budget, then = min(RATE, budget + (now - then) * RATE), now
+            if budget >= size:
+                budget -= size
+                return
+            await asyncio.sleep((size - budget) / RATE)
+
+    async def connection() -> None:
+        while True:
+            with suppress(OSError, asyncio.IncompleteReadError, ValueError):
+                await spend(_HANDSHAKE)
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+                try:
+                    while True:
+                        for at in range(0, len(made.request), 1400):
+                            piece = made.request[at : at + 1400]
+                            await spend(len(piece))
+                            writer.write(piece)
+                        statuses["sent"] += 1
+                        if not made.answered and made.kept:
+                            await reader.read()
+                            statuses["closed"] += 1
+                            break
+                        if not made.answered:
+                            break
+                        head = await reader.readuntil(b"\r\n\r\n")
+                        statuses[head.split()[1].decode()] += 1
+                        length = head.lower().partition(b"content-length:")[2].split()[0]
+                        await reader.readexactly(int(length))
+                        if not made.kept:
+                            break
+                finally:
+                    writer.close()
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            told.send(statuses)
+
+    await asyncio.gather(tell(), *(connection() for _ in range(CONNECTIONS)))
+
+
+@contextmanager
+def attacked(port: int, made: Attack, address: str) -> Iterator[list[Counter[str]]]:
+    """The block runs under attack; the list holds the answers so far when it is over."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    hostile = multiprocessing.Process(target=attack, args=(port, made, address, theirs), daemon=True)
+    hostile.start()
+    last: list[Counter[str]] = []
+    try:
+        time.sleep(1.5)
+        yield last
+    finally:
+        hostile.kill()
+        hostile.join()
+        while ours.poll():
+            with suppress(EOFError):
+                last[:] = [ours.recv()]
+
+
+class Good:
+    """Asks one thing after another, with a photograph, on one connection.
+
+    Attributes:
+        failed: statuses that were not 200.
+    """
+
+    def __init__(self, port: int, photo: bytes, address: str, pause: float) -> None:
+        self._port, self._photo, self._address, self._pause = port, photo, address, pause
+        self._connection = self._new()
+        self.failed: Counter[object] = Counter()
+
+    def _new(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self._port, 60, (self._address, 0))
+
+    def ask(self, seconds: float) -> list[float]:
+        """How long each request took."""
+        found = []
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            begin = time.monotonic()
+            try:
+                self._connection.request("POST", "/predict", self._photo, {"content-type": "image/jpeg"})
+                response = self._connection.getresponse()
+                response.read()
+                if response.status != 200:
+                    self.failed[response.status] += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.failed[type(error).__name__] += 1
+                self._connection.close()
+                self._connection = self._new()
+            found.append(time.monotonic() - begin)
+            time.sleep(self._pause)
+        return found
+
+
+def measure(port: int, good: Good, made: Attack, address: str, rounds: int, seconds: float) -> list[object]:
+    """A row of the table."""
+    alone: list[float] = []
+    under: list[float] = []
+    answers: Counter[str] = Counter()
+    ratios = []
+    for _ in range(rounds):
+        usual = good.ask(seconds)
+        with attacked(port, made, address) as last:
+            now = good.ask(seconds)
+        answers.update(*last)
+        alone += usual
+        under += now
+        ratios.append(quantile(now, 0.99) / quantile(usual, 0.99))
+        time.sleep(1)
+    figures = [quantile(alone, 0.5), quantile(alone, 0.99), quantile(under, 0.5), quantile(under, 0.99)]
+    failed, good.failed = good.failed, Counter()
+    return [
+        *(f"{figure * 1000:.0f}" for figure in figures),
+        f"{figures[2] / figures[0]:.1f}",
+        f"{statistics.median(ratios):.1f}",
+        len(under),
+        dict(failed) or "",
+        " ".join(f"{name}:{count}" for name, count in answers.items()),
+    ]
+
+
+HEAD = ["attack", "p50 ms", "p99 ms", "attacked p50", "p99", "ratio p50", "p99", "good", "failed", "hostile"]
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.long.fairness", description=__doc__)
+    parser.add_argument("--attacks", default="", help="comma separated; default all")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--pause", type=float, default=0.005, help="of the good client between requests")
+    parser.add_argument(
+        "--address", default="127.0.0.2", help="of the hostile client; the good one's is 127.0.0.1"
+    )
+    parser.add_argument("--bundle", type=Path, default=Path(models.__file__).parent / "ham10000-ensemble")
+    options = parser.parse_args()
+    buffer = io.BytesIO()
+    Image.effect_noise((600, 450), 60).convert("RGB").save(buffer, "JPEG", quality=75)
+    rows = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        process(Path(folder), options.bundle, LOG_LEVEL="warning") as server,
+    ):
+        server.wait_ready()
+        good = Good(server.port, buffer.getvalue(), "127.0.0.1", options.pause)
+        good.ask(2)
+        for name in options.attacks.split(",") if options.attacks else ATTACKS:
+            made = ATTACKS[name]()
+            row = measure(server.port, good, made, options.address, options.rounds, options.seconds)
+            rows.append([name, *row])
+            print(rows[-1], flush=True)
+    print(*table(HEAD, rows), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
