@@ -19,7 +19,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 
-_LONGEST_REST = 1.0  # seconds that count: beyond it a connection gains no more, so nobody waits for ever
+# Seconds that count: for as long, new connections may overtake a kept one.
+_LONGEST_REST = 0.1
 _REMEMBERED = 1000  # clients; beyond it those are forgotten who wait for nothing and are owed nothing
 
 

@@ -48,7 +48,7 @@ def test_the_connection_that_has_rested_the_longest_comes_first(monkeypatch: pyt
     def work(turns: Turns, named: Callable[[str], Callable[[], None]]) -> None:
         turns.take(named("first"), rank_of("a", NEVER))
         turns.take(named("asks without a pause"), rank_of("a", clock.now - 0.01))
-        turns.take(named("rested"), rank_of("a", clock.now - 0.5))
+        turns.take(named("rested"), rank_of("a", clock.now - 0.05))
         turns.take(named("new"), rank_of("a", NEVER))
 
     assert [name for name in order_of(work) if name != "|"] == [
@@ -65,7 +65,28 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(turns: Turns, named: Callable[[str], Callable[[], None]]) -> None:
         turns.take(named("first"), rank_of("a", NEVER))
         turns.take(named("busy"), rank_of("a", clock.now))
-        clock.now += 1.1
+        clock.now += 0.11
         turns.take(named("new"), rank_of("a", NEVER))
 
     assert [name for name in order_of(work) if name != "|"] == ["first", "busy", "new"]
+
+
+def test_who_opens_a_connection_for_each_request_does_not_hold_up_kept_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hundred a second, and each iteration starts one: the line grows, but not before a kept connection."""
+    clock = Clock(monkeypatch)
+    waited: list[float] = []
+
+    def work(turns: Turns, named: Callable[[str], Callable[[], None]]) -> None:
+        for _ in range(20):
+            turns.take(named("new"), rank_of("a", NEVER))
+        begin = clock.now
+        turns.take(lambda: waited.append(clock.now - begin), rank_of("a", clock.now - 0.01))
+        for _ in range(200):
+            clock.now += 0.01
+            turns.take(named("new"), rank_of("a", NEVER))
+            turns._next()
+
+    order_of(work)
+    assert waited[0] < 0.3
