@@ -112,7 +112,7 @@ def test_a_body_takes_its_place_when_it_is_whole(tiny: Path, slow: Slow, jpeg: b
 
 
 @pytest.mark.parametrize(
-    "call", ["service.api.job.read_image", "service.inference.classifier.Classifier.prepare"]
+    "call", ["service.api.job.read_image", "service.inference.classifier.Classifier.decode"]
 )
 def test_a_timeout_of_the_system_is_not_the_deadline(
     tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, call: str
