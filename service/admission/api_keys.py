@@ -193,12 +193,7 @@ class KeyRing:
     async def refresh(self) -> None:
         """Read the file again if a second has passed; wait for a file system that answers."""
         if self._reading is None and self._clock() - self._read_at >= _READ_EVERY:
-            self._read_at = self._clock()
-            try:
-                self._reading = asyncio.wrap_future(in_thread(read_keys, self._path))
-            except MemoryError:
-                return  # no thread now: in a second again
-            self._reading.add_done_callback(self._take)
+            self._begin()
         if self._reading is not None and not self._late:
             await asyncio.wait({self._reading}, timeout=_READ_SECONDS)
             self._late = self._reading is not None
@@ -208,10 +203,21 @@ class KeyRing:
     async def reload(self) -> None:
         """Read the file now, and report what is wrong with it, even if that was reported before."""
         self._problem, self._late = "", False
-        self._read_at = float("-inf")
+        self._begin()
         await self.refresh()
 
+    def _begin(self) -> None:
+        """Read the file in a thread. What an earlier thread still reads is not taken any more."""
+        self._read_at = self._clock()
+        try:
+            self._reading = asyncio.wrap_future(in_thread(read_keys, self._path))
+        except MemoryError:
+            return  # no thread now: in a second again
+        self._reading.add_done_callback(self._take)
+
     def _take(self, reading: "asyncio.Future[tuple[Key, ...]]") -> None:
+        if reading is not self._reading:
+            return
         self._reading, self._late = None, False
         error = reading.exception()
         if error is not None:

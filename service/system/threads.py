@@ -5,11 +5,8 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
-from weakref import finalize
 
 from service.errors import ClientDisconnected
 
@@ -55,16 +52,14 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Fu
 
 
 class Workers:
-    """At most so many threads at a time, begun as they are needed, and no queue.
+    """At most so many threads at one time, one for each call.
 
     An executor keeps the arguments of cancelled calls until a thread gets to them, so abandoned
-    images would pile up in memory. Here calls wait on the event loop, where cancelling frees them,
-    and a call gets a thread only when one is free.
+    images would pile up in memory. Here calls wait on the event loop, where cancelling frees them.
     """
 
     def __init__(self, count: int) -> None:
         self._free = asyncio.Semaphore(count)
-        self._idle: list[_Thread] = []
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``function`` in a thread. If the caller is cancelled meanwhile, the result is dropped.
@@ -72,58 +67,24 @@ class Workers:
         Raises:
             MemoryError: the system gives no thread more.
         """
+        loop = asyncio.get_running_loop()
         await self._free.acquire()
         try:
-            thread = self._idle.pop() if self._idle else _Thread()
+            future = in_thread(function, *args, **kwargs)
         except BaseException:
             self._free.release()
             raise
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        thread.call(partial(self._work, thread, answer, partial(function, *args, **kwargs)))
-        try:
-            return await answer
-        finally:
-            del answer  # else a cycle keeps the image: answer, error, its traceback, this frame
 
-    def _work(self, thread: "_Thread", answer: asyncio.Future[T], call: Callable[[], T]) -> None:
-        """In the thread: what ``call`` gives or raises becomes the answer, on the event loop."""
-        post = answer.get_loop().call_soon_threadsafe
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            try:
-                post(self._finish, thread, answer, answer.set_result, call())
-            except BaseException as error:
-                post(self._finish, thread, answer, answer.set_exception, error)
-            finally:
-                del answer  # as above
+        def release(_: Future[T]) -> None:
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(self._free.release)
 
-    def _finish(
-        self, thread: "_Thread", answer: asyncio.Future[T], give: Callable[[Any], None], found: object
-    ) -> None:
         # Free when the thread is done, not when the caller gives up waiting for it.
-        self._idle.append(thread)
-        self._free.release()
-        if not answer.done():
-            give(found)
-
-
-class _Thread:
-    """Makes one call after the other, until nobody holds this any more."""
-
-    def __init__(self) -> None:
-        calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        future.add_done_callback(release)
         try:
-            threading.Thread(target=_make_calls, args=(calls,), name="worker", daemon=True).start()
-        except RuntimeError as error:  # all that Python says of a lack of memory or of process numbers
-            raise MemoryError("no thread could be started") from error
-        self.call = calls.put
-        finalize(self, calls.put, None)
-
-
-def _make_calls(calls: "SimpleQueue[Callable[[], None] | None]") -> None:
-    show_name()
-    while (call := calls.get()) is not None:
-        call()
-        del call  # not held while waiting for the next: an image is in it
+            return await asyncio.wrap_future(future)
+        finally:
+            del future  # else a cycle keeps the image: future, error, its traceback, this frame
 
 
 @asynccontextmanager

@@ -1,13 +1,16 @@
 """The key file, the command that makes keys, and the bucket that counts images."""
 
+import asyncio
 import os
 import re
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from service.__main__ import main
+from service.admission import api_keys
 from service.admission.api_keys import Key, KeyRing, first_keys, line_of, new_token, parse_keys, read_keys
 from service.admission.token_bucket import TokenBucket
 from service.errors import SettingsError
@@ -147,6 +150,35 @@ def run_key(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int | st
     except SystemExit as error:  # argparse's way
         status = error.code
     return (status, *capsys.readouterr())
+
+
+def test_a_reload_reads_what_is_there_now_although_an_earlier_reading_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys"
+    go, tokens = threading.Event(), [new_token() for _ in range(2)]
+    path.write_text(line_of("old", tokens[0]))
+    clock = [0.0]
+    ring = KeyRing(path, lambda: clock[0])
+
+    def hanging(path: Path) -> tuple[Key, ...]:
+        found = read_keys(path)
+        assert go.wait(20)
+        return found
+
+    async def run() -> None:
+        clock[0] += 2
+        monkeypatch.setattr(api_keys, "read_keys", hanging)
+        await ring.refresh()
+        monkeypatch.setattr(api_keys, "read_keys", read_keys)
+        path.write_text(line_of("new", tokens[1]))
+        await ring.reload()
+        assert [key.name for key in ring.keys] == ["new"]
+        go.set()
+        await asyncio.sleep(0.2)  # the old reading ends, and changes nothing
+        assert [key.name for key in ring.keys] == ["new"]
+
+    asyncio.run(run())
 
 
 def test_the_command_prints_the_line_on_one_stream_and_the_key_on_the_other(

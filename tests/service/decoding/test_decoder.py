@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -279,22 +279,32 @@ def test_dicom_files_without_the_extra_are_refused_each_and_their_neighbours_are
 def test_large_images_wait_for_one_another_and_hold_up_no_small_one(
     tmp_path: Path, tiny: Path, jpeg: bytes, pool: ThreadPoolExecutor
 ) -> None:
-    """With one process for small images and one that hangs with a large one."""
+    """The first large image stays in its process until the small ones are answered by the other one."""
     program = (
-        "import sys, service.decoding.decoder as d\n"
-        "d.SMALL = 4_000_000\n"
+        "import asyncio, pathlib, sys, service.decoding.decoder as d\n"
+        "from service.decoding.fork_server import Process\n"
+        "d.SMALL, decode = 4_000_000, Process.decode\n"
+        "async def held(process, order):\n"
+        "    while order.memory > d.SMALL and not pathlib.Path(GO).exists():\n"
+        "        await asyncio.sleep(0.01)\n"
+        "    return await decode(process, order)\n"
+        "Process.decode = held\n"
         "from service.__main__ import main\n"
         "sys.exit(main([]))"
     )
+    go = tmp_path / "go"
+    program = program.replace("GO", repr(str(go)))
     large = encoded(Image.effect_noise((2000, 2000), 50), "PNG")
     server = Server(tmp_path, tiny, program=program, DECODE_WORKERS=2)
     try:
         server.wait_ready()
-        assert server.predict(large).status_code == 200
-        futures: list[Future[httpx.Response]] = [pool.submit(server.predict, large) for _ in range(6)]
-        while not all(future.done() for future in futures):
-            assert server.predict(jpeg).status_code == 200
-        assert [future.result().status_code for future in futures] == [200] * 6
+        held = [pool.submit(server.predict, large) for _ in range(6)]
+        wait_for(lambda: server.metric("dermaserve_requests_in_progress") == 6)
+        for _ in range(50):
+            assert server.predict(jpeg, timeout=20).status_code == 200
+        assert not any(future.done() for future in held)
+        go.touch()
+        assert [future.result().status_code for future in held] == [200] * 6
     finally:
         server.end()
 

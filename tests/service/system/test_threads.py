@@ -1,4 +1,4 @@
-"""``Workers``: threads that stay, results that come back, nothing that is kept."""
+"""``Workers``: so many threads at a time, results that come back, nothing that is kept."""
 
 import asyncio
 import gc
@@ -22,18 +22,6 @@ def no_collection() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-
-
-def test_calls_one_after_another_share_a_thread_and_calls_at_a_time_do_not() -> None:
-    async def run() -> None:
-        workers = Workers(2)
-        together = threading.Barrier(2)
-        first = {await workers.run(threading.get_ident) for _ in range(5)}
-        await asyncio.gather(*(workers.run(together.wait, 20) for _ in range(2)))
-        both = {await workers.run(threading.get_ident) for _ in range(5)}
-        assert (len(first), len(both)) == (1, 1)
-
-    asyncio.run(run())
 
 
 def test_no_more_calls_are_made_at_a_time_than_there_are_threads() -> None:
@@ -96,7 +84,7 @@ def test_nothing_of_a_call_is_kept_whether_it_fails_or_not() -> None:
     asyncio.run(run())
 
 
-def test_threads_end_with_what_they_belong_to() -> None:
+def test_threads_end_with_their_calls() -> None:
     before = threading.active_count()
 
     async def run() -> None:
