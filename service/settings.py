@@ -6,6 +6,7 @@ A wrong value stops the program at start, naming the variable, what was expected
 import difflib
 import ipaddress
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -292,8 +293,11 @@ def _installed(*modules: str) -> bool:
         return False
 
 
-def load_settings() -> Settings:
+def load_settings(*checks: Callable[["Settings"], object]) -> Settings:
     """Read the settings from the environment and check them.
+
+    Args:
+        checks: called with the settings; each may raise SettingsError for what only its owner can judge.
 
     Raises:
         SettingsError: with one line for every wrong or unknown variable.
@@ -304,8 +308,12 @@ def load_settings() -> Settings:
     problems = [_unknown(name, known) for name in sorted(ours) if name.upper() not in known]
     try:
         settings = Settings()
+        for check in checks:
+            check(settings)
     except ValidationError as error:
         problems += [_wrong(details) for details in error.errors()]
+    except SettingsError as error:
+        problems += error.problems
     if problems:
         raise SettingsError(problems)
     return settings

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.errors import SettingsError
-from service.settings import HIGHEST_RATE
+from service.settings import HIGHEST_RATE, Settings
 from service.system.threads import in_thread
 
 logger = logging.getLogger(__name__)
@@ -147,6 +147,12 @@ def first_keys(path: Path) -> tuple[Key, ...]:
     if keys := read_keys(path):
         return keys
     raise _unusable(path, "has no key; `python -m service key NAME` makes one")
+
+
+def check_key_file(settings: Settings) -> None:
+    """Raise SettingsError if the settings name a key file that cannot be used, or has no key."""
+    if settings.api_keys_file is not None:
+        first_keys(settings.api_keys_file)
 
 
 def _unusable(path: Path, *problems: str) -> SettingsError:

@@ -27,11 +27,12 @@ def serve(options: argparse.Namespace) -> int:
     """
     gc.disable()  # imported objects stay, so collections during the imports would free nothing
     try:
+        from service.admission.api_keys import check_key_file
         from service.server import serve as run
     finally:
         gc.enable()
 
-    settings = load_settings()
+    settings = load_settings(check_key_file)
     set_up_logs(settings.log_format, settings.log_level)
     if links := service_links(os.environ, PREFIX):
         logger.warning(
