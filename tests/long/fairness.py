@@ -243,13 +243,16 @@ def main() -> int:
         "--address", default="127.0.0.2", help="of the hostile client; the good one's is 127.0.0.1"
     )
     parser.add_argument("--bundle", type=Path, default=Path(models.__file__).parent / "ham10000-ensemble")
+    parser.add_argument("--decode-workers", type=int, default=2)
     options = parser.parse_args()
     buffer = io.BytesIO()
     Image.effect_noise((600, 450), 60).convert("RGB").save(buffer, "JPEG", quality=75)
     rows = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        process(Path(folder), options.bundle, LOG_LEVEL="warning") as server,
+        process(
+            Path(folder), options.bundle, LOG_LEVEL="warning", DECODE_WORKERS=options.decode_workers
+        ) as server,
     ):
         server.wait_ready()
         good = Good(server.port, buffer.getvalue(), "127.0.0.1", options.pause)
