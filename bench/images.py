@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
 
 SIZES = ("600x450", "12mp")
 
@@ -55,20 +55,14 @@ def read_images(folder: Path) -> list[bytes]:
 
 def drawn_jpeg(rng: np.random.Generator) -> bytes:
     """A drawn lesion as JPEG, 600 x 450, of about as many bytes as a real image."""
-    return _jpeg(draw_lesion(rng), quality=98)
+    return encoded(draw_lesion(rng), "JPEG", quality=98)
 
 
 def _enlarge(rng: np.random.Generator, data: bytes) -> bytes:
     with Image.open(io.BytesIO(data)) as image:
         picture = np.asarray(image.convert("RGB").resize(_LARGE, Image.Resampling.BICUBIC))
     grain = _GRAIN * rng.standard_normal((*picture.shape[:2], 1), dtype=np.float32)
-    return _jpeg(Image.fromarray(np.clip(picture + grain, 0, 255).astype(np.uint8)), quality=92)
-
-
-def _jpeg(picture: Image.Image, *, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+    return encoded(Image.fromarray(np.clip(picture + grain, 0, 255).astype(np.uint8)), "JPEG", quality=92)
 
 
 def _write(folder: Path, images: Sequence[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Age, sex and site as the numbers that a graph reads beside the pixels."""
+"""Age, sex and body site as the second input of a graph."""
 
 from typing import NamedTuple, Self
 
@@ -10,7 +10,7 @@ from models.fields import Interval, Strict, Unit, check_keys
 from models.safeguards import PredictionSets
 
 SEXES = ("female", "male")
-"""HAM10000's values of ``sex``, but for ``unknown``."""
+"""HAM10000's values of ``sex``, without ``unknown``."""
 
 SITES = (
     "abdomen",
@@ -28,17 +28,17 @@ SITES = (
     "trunk",
     "upper extremity",
 )
-"""HAM10000's values of ``localization``, but for ``unknown``."""
+"""HAM10000's values of ``localization``, without ``unknown``."""
 
 MAX_AGE = 120.0
-"""Years."""
+"""Highest accepted age in years."""
 
 
 class Metadata(NamedTuple):
-    """What is known of a patient and a lesion; None where it is not known.
+    """Metadata of a patient and a lesion; None means unknown.
 
     Attributes:
-        age: in years, 0 to ``MAX_AGE``.
+        age: age in years, 0 to ``MAX_AGE``.
         sex: one of ``SEXES``.
         site: one of ``SITES``.
     """
@@ -51,31 +51,36 @@ class Metadata(NamedTuple):
 class MetadataInput(Strict):
     """The graph's second input: float32 ``[N, columns]`` of zeros and ones.
 
-    Its columns are the age groups, then the sexes, then the sites. A known value sets its column to 1. A row
-    of zeros means that nothing is known, and the graph then gives the probabilities of the image alone.
+    The columns are the age groups, the sexes and the sites. A known value sets its column to 1. For a row of
+    zeros, the graph gives the probabilities of the image only.
     """
 
     name: str = Field(default="metadata", description="Name of the input.")
     ages: tuple[float, ...] = Field(
-        min_length=1, description="Lower end of each age group in years, from 0 on; the last is open."
+        min_length=1,
+        description="Lower bound of each age group in years, starting with 0; the last group is open.",
     )
     sexes: tuple[str, ...] = Field(min_length=1)
     sites: tuple[str, ...] = Field(min_length=1)
     weight: Unit = Field(description="Exponent of each factor p(value | class) / p(value); 0 ignores them.")
     threshold: Unit = Field(description="Malignancy threshold for images with metadata.")
     target_sensitivity: Unit
-    sensitivity: Interval = Field(description="At the threshold, on validation images with metadata.")
-    specificity: Interval = Field(description="The same.")
-    prediction_sets: PredictionSets = Field(description="For images with metadata.")
-    metrics: dict[str, Interval] = Field(description="Measured on the test part, with its metadata.")
+    sensitivity: Interval = Field(
+        description="Sensitivity at the threshold, on validation images with metadata."
+    )
+    specificity: Interval = Field(
+        description="Specificity at the threshold, on validation images with metadata."
+    )
+    prediction_sets: PredictionSets = Field(description="Prediction sets for images with metadata.")
+    metrics: dict[str, Interval] = Field(description="Metrics on the test part, with its metadata.")
 
     @property
     def columns(self) -> int:
-        """Width of the input."""
+        """Number of columns of the input."""
         return len(self.ages) + len(self.sexes) + len(self.sites)
 
     def known(self, metadata: Metadata) -> Metadata:
-        """``metadata`` without the values for which the graph has no column."""
+        """Return ``metadata`` without values for which the graph has no column."""
         return Metadata(
             age=metadata.age,
             sex=metadata.sex if metadata.sex in self.sexes else None,
@@ -83,7 +88,7 @@ class MetadataInput(Strict):
         )
 
     def encode(self, metadata: Metadata) -> NDArray[np.float32]:
-        """One row of the input, float32 ``[columns]``."""
+        """Return a row of the input, float32 ``[columns]``."""
         row = np.zeros(self.columns, np.float32)
         known = self.known(metadata)
         if known.age is not None:
@@ -97,13 +102,17 @@ class MetadataInput(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.ages[0] != 0 or list(self.ages) != sorted(set(self.ages)):
-            raise ValueError(f"ages: expected ascending years from 0 on, got {self.ages}")
+            raise ValueError(f"ages: expected ascending years starting with 0, got {self.ages}")
         for name, values in (("sexes", self.sexes), ("sites", self.sites)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name}: a value occurs more than once")
         return self
 
     def check(self, codes: tuple[str, ...]) -> None:
-        """Raise ValueError unless the prediction sets are of the classes ``codes``."""
+        """Check that the prediction sets have the classes ``codes``.
+
+        Raises:
+            ValueError: they have other classes.
+        """
         check_keys("metadata.prediction_sets.thresholds", self.prediction_sets.thresholds, codes)
         check_keys("metadata.prediction_sets.measured", self.prediction_sets.measured, ("overall", *codes))

@@ -4,8 +4,9 @@ Tests of training and serving need images whose look depends on the class. Each 
 colour, border and texture that dermatoscopy textbooks name first; nothing here is medical data.
 """
 
+import io
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +85,16 @@ def draw_lesion(
     picture = picture * vignette[..., None] * rng.uniform(0.92, 1.06)
     picture += rng.normal(0, 3, picture.shape)
     return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
+    """``image`` as a file; ``options`` are those of ``Image.save``."""
+    buffer = io.BytesIO()
+    # Copies: saving leaves settings in an image that another format cannot take.
+    if "append_images" in options:
+        options |= {"save_all": True, "append_images": [other.copy() for other in options["append_images"]]}
+    image.copy().save(buffer, format_, **options)
+    return buffer.getvalue()
 
 
 def _noise(rng: np.random.Generator, height: int, width: int, cells: int) -> Floats:

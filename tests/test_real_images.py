@@ -12,9 +12,9 @@ from PIL import Image
 
 from models.bundle import load_bundle
 from models.preprocess import decode
-from tests.long.drawn import encoded
 from tests.profiles import in_space, rgb_profile
 from tests.service.app_client import Client, running
+from tests.synthetic import encoded
 
 JPEG = {"content-type": "image/jpeg"}
 
@@ -152,9 +152,8 @@ def test_turned_and_mirrored_lesions_mostly_keep_their_label(client: Client, ori
         with Image.open(path) as image:
             label = _predict(client, path.read_bytes())["prediction"]["label"]
             for turn in Image.Transpose:
-                buffer = io.BytesIO()
-                image.transpose(turn).save(buffer, "PNG", compress_level=1)
-                body = _predict(client, buffer.getvalue(), media_type="image/png")
+                turned = encoded(image.transpose(turn), "PNG", compress_level=1)
+                body = _predict(client, turned, media_type="image/png")
                 kept.append(body["prediction"]["label"] == label)
     print(f"\nshare of {len(kept)} turned or mirrored uploads with the same label: {np.mean(kept):.3f}")
     assert np.mean(kept) > 0.7

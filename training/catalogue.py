@@ -1,4 +1,4 @@
-"""The recipes that come with the project: found by name, and described on ``docs/recipes.md``."""
+"""The project's recipes: found by name, and described in ``docs/recipes.md``."""
 
 import inspect
 import runpy
@@ -33,12 +33,12 @@ _FORMER_NAMES = {
     "transfer": "transfer_learning",
     "keras_cnn": "cnn_from_scratch",
 }
-"""What the prior systems were called before; commands and notes that name them go on working."""
+"""Former names of the prior systems, which remain valid."""
 
 CATALOGUE: dict[str, Entry] = {
     entry.recipe.name: entry for module in (*OWN, *PRIOR_SYSTEMS) for entry in module.RECIPES
 }
-"""Every recipe by its name: that of its module, or ``system/name`` for those of a prior system."""
+"""All recipes by name: that of the module, or ``system/name`` for recipes of a prior system."""
 
 _HEAD = """\
 # Recipes
@@ -47,16 +47,16 @@ _HEAD = """\
 
     python -m training run --recipe NAME --data DIR --out runs/FOLDER
 
-trains, calibrates, scores and exports any of them; the service loads `runs/FOLDER/bundle`. The published
-figures come from splits by image, where photographs of one lesion lie on both sides: they are too high to be
-compared with figures measured here on a split by lesion."""
+trains, calibrates, evaluates and exports a recipe; the service loads `runs/FOLDER/bundle`. The published
+metrics come from splits by image, where images of one lesion are in both training and test data. They are too
+high to be compared with metrics measured here on a split by lesion."""
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe called ``name``, or the ``RECIPE`` in the file ``name`` if that ends in ``.py``.
+    """Return the recipe called ``name``, or the ``RECIPE`` in the file ``name`` if it ends in ``.py``.
 
     Raises:
-        RecipeError: there is no such recipe or file, or the file holds no recipe.
+        RecipeError: there is no such recipe or file, or the file contains no recipe.
     """
     if not name.endswith(".py"):
         return find_entry(name).recipe
@@ -69,20 +69,20 @@ def load_recipe(name: str) -> Recipe:
 
 
 def find_entry(name: str) -> Entry:
-    """The entry of the recipe called ``name`` now, or called so in the past.
+    """Return the entry of the recipe with the current or former name ``name``.
 
     Raises:
-        RecipeError: there is none.
+        RecipeError: there is no such recipe.
     """
     system, slash, rest = name.partition("/")
     entry = CATALOGUE.get(f"{_FORMER_NAMES.get(system, system)}{slash}{rest}")
     if entry is None:
-        raise RecipeError(f"no recipe {name!r}; there are {', '.join(CATALOGUE)}")
+        raise RecipeError(f"no recipe {name!r}; expected one of {', '.join(CATALOGUE)}")
     return entry
 
 
 def catalogue_page() -> str:
-    """The page in Markdown: a section for each prior system, a row for each recipe."""
+    """Return ``docs/recipes.md``: a section for each prior system, a row for each recipe."""
     parts = [_HEAD, "## This project", *_rows(*OWN)]
     for module in PRIOR_SYSTEMS:
         title, _, text = inspect.cleandoc(module.__doc__ or "").partition("\n\n")
@@ -91,8 +91,8 @@ def catalogue_page() -> str:
 
 
 def _rows(*modules: ModuleType) -> list[str]:
-    """The table of all recipes in ``modules``; columns that would be empty are left out."""
-    titles = ("recipe", "what it is", "chosen here", "published", "measured here")
+    """Return the table of all recipes in ``modules``, without empty columns."""
+    titles = ("recipe", "description", "chosen here", "published", "measured here")
     rows = [
         (
             f"`{entry.recipe.name}`",

@@ -1,7 +1,7 @@
-"""What a recipe is: every choice that makes a model, as plain data.
+"""The fields of a recipe: everything that defines how a model is trained, as plain data.
 
-``training.catalogue`` finds the recipes of the project by name. A recipe of your own is a Python file that
-holds ``RECIPE = Recipe(...)``.
+``training.catalogue`` finds the project's recipes by name. A recipe of your own is a Python file with
+``RECIPE = Recipe(...)``.
 """
 
 import math
@@ -14,52 +14,53 @@ from training.data.dataset import Task
 
 
 class RecipeError(DermaserveError):
-    """A recipe or an option that changes it is not usable."""
+    """A recipe, or an option that changes it, cannot be used."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of each training image, drawn anew every time it is seen; by default none.
+    """Random changes of each training image, drawn every time it is used; none by default.
 
-    Dermatoscopic images have no up and no left, so the eight symmetries of the square are free.
+    Dermatoscopic images have no natural orientation, so the eight symmetries of the square do not change
+    their meaning.
     """
 
     dihedral: bool = False  # quarter turns and mirror images
-    flips: bool = False  # left-right and top-bottom, without turns
+    flips: bool = False  # left-right and top-bottom, without quarter turns
     min_crop: float = 1.0  # smallest share of the area that a crop keeps
-    rotation: float = 0.0  # degrees, to either side
+    rotation: float = 0.0  # degrees, in both directions
     stretch: float = 0.0  # largest relative change of the aspect ratio
     zoom: float = 0.0  # largest relative change of the scale, in or out
-    shear: float = 0.0  # degrees, to either side
+    shear: float = 0.0  # degrees, in both directions
     shift: float = 0.0  # largest shift, as a share of the side
     brightness: float = 0.0  # largest shift, as a share of the full range
     contrast: float = 0.0  # largest relative change of the distance from the mean
-    color: float = 0.0  # largest relative gain of a single channel
+    color: float = 0.0  # largest relative change of a single channel
     saturation: float = 0.0  # largest relative change of the distance from grey
-    hue: float = 0.0  # degrees, to either side, about the grey axis
+    hue: float = 0.0  # degrees, in both directions, about the grey axis
     # The next two need ``picture_size``.
-    min_resolution: float = 1.0  # smallest factor by which a crop is reduced before it is enlarged again
-    min_quality: int = 100  # lowest JPEG quality that a crop is saved at; 100 for none
+    min_resolution: float = 1.0  # smallest factor by which a crop is reduced and enlarged again
+    min_quality: int = 100  # lowest JPEG quality with which a crop is compressed; 100 for no compression
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training with one set of trainable layers and one learning-rate schedule."""
+    """A phase of training with one set of trainable layers and one learning rate schedule."""
 
-    trainable: int | Literal["head", "all"]  # a number: the backbone's last so many layers
+    trainable: int | Literal["head", "all"]  # a number n: the last n layers of the backbone, and the head
     epochs: int
     learning_rate: float
     schedule: Literal["constant", "plateau", "cosine"] = "plateau"
-    image_size: int | None = None  # None: the member's; smaller is faster, for the early epochs
-    plateau_patience: int = 3  # epochs without gain before the rate is multiplied by plateau_factor
+    image_size: int | None = None  # pixels; None: the member's. Smaller images are faster
+    plateau_patience: int = 3  # epochs without improvement before the rate is multiplied by plateau_factor
     plateau_factor: float = 0.3
-    stop_patience: int = 10  # epochs without gain before the phase ends; a cosine runs to its end
-    warmup: float = 0.1  # share of the steps with a rising rate (cosine only)
+    stop_patience: int = 10  # epochs without improvement before the phase ends; not with "cosine"
+    warmup: float = 0.1  # share of the steps with an increasing rate ("cosine" only)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some convolutions of one width, then 2 × 2 pooling, then dropout."""
+    """Convolutions with equal numbers of filters, then 2 × 2 pooling, then dropout."""
 
     filters: int
     convolutions: int = 1
@@ -78,7 +79,7 @@ class ScratchCNN:
 
 @dataclass(frozen=True)
 class VisionTransformer:
-    """ViT (Dosovitskiy et al., ICLR 2021) whose patch tokens are averaged; the default is B/32."""
+    """A ViT (Dosovitskiy et al., ICLR 2021) with averaged patch tokens; the default is ViT-B/32."""
 
     patch: int = 32
     depth: int = 12
@@ -88,9 +89,9 @@ class VisionTransformer:
 
 @dataclass(frozen=True)
 class Pixels:
-    """No backbone: the head reads the scaled pixels themselves."""
+    """No backbone: the head reads the scaled pixels."""
 
-    # A dataclass without fields could not be told from the others when a recipe is read from JSON.
+    # Without a field, the class could not be recognised when a recipe is read from JSON.
     kind: Literal["pixels"] = "pixels"
 
 
@@ -106,17 +107,17 @@ Pretrained = Literal[
     "vgg19",
     "xception",
 ]
-"""Backbones of ``keras.applications``, with ImageNet weights."""
+"""Backbones of ``keras.applications``, with or without ImageNet weights."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What follows the last feature map: pooling, hidden layers, dropout, one dense layer."""
+    """The layers after the last feature map: pooling, hidden layers, dropout, one dense layer."""
 
     pooling: Literal["average", "flatten"] = "average"
-    batch_norm: bool = False  # right after pooling
-    hidden: tuple[int, ...] = ()  # widths of dense ReLU layers
-    dropout: float = 0.3  # after each hidden layer; after pooling where there is none
+    batch_norm: bool = False  # after pooling
+    hidden: tuple[int, ...] = ()  # numbers of units of dense ReLU layers
+    dropout: float = 0.3  # after each hidden layer; without hidden layers, after pooling
     l2: float = 0.0  # penalty on the kernels of the head's dense layers
 
 
@@ -127,58 +128,57 @@ class MemberRecipe:
     name: str
     backbone: Pretrained | ScratchCNN | VisionTransformer | Pixels
     phases: tuple[Phase, ...]
-    weight: float = 1.0  # share in the mean of probabilities, where the recipe fixes the weights
+    weight: float = 1.0  # share in the mean of probabilities, with the weighting "fixed"
     head: Head = field(default_factory=Head)
-    # "backbone": what its ImageNet weights expect, /255 where there are none; "unit": /255;
-    # "z_score": mean and deviation of the training pixels, channel by channel.
+    # "backbone": as the backbone's ImageNet weights expect, /255 for other backbones; "unit": /255;
+    # "z_score": by mean and standard deviation of the training pixels, per channel.
     scaling: Literal["backbone", "unit", "z_score"] = "backbone"
     starting_weights: str = "imagenet"  # or "none", or the path of a .weights.h5 file of the backbone
-    feature_scale: float = 1.0  # factor on the backbone's features, for weights of unusual scale
-    # Side in pixels, for a member that needs less than the others: trained at it, it scales the images
-    # of the model's input down itself. None: the recipe's.
+    feature_scale: float = 1.0  # factor on the backbone's features, for weights with an unusual scale
+    # Side in pixels, for a member that needs smaller images than the others. The member scales the images
+    # of the model's input down. None: the recipe's.
     image_size: int | None = None
     augmentation: Augmentation | None = None  # None: the recipe's
-    classes: tuple[str, ...] = ()  # a specialist's; trained on images of these alone. Empty: all
+    classes: tuple[str, ...] = ()  # of a specialist, which is trained on images of these classes only
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A complete recipe; ``name`` is that of its file, with its folder."""
+    """A complete recipe; ``name`` is its name in the catalogue."""
 
     name: str
     members: tuple[MemberRecipe, ...]
-    # "mean" of probabilities, majority "vote" (ties: first label), or "specialists" that decide again
-    # where the first member's two most probable classes are theirs.
+    # "mean" of probabilities, majority "vote", or "specialists", which decide if the first member's two most
+    # probable classes are theirs.
     combination: Literal["mean", "vote", "specialists"] = "mean"
-    # Weights of the mean: as the members say, ∝ accuracy, or from a coarse grid; the last two on
-    # validation predictions.
+    # Weights of the mean: the members' own, proportional to accuracy, or from a coarse grid. The last two are
+    # fitted on validation data.
     weighting: Literal["fixed", "accuracy", "grid"] = "fixed"
     task: Task = "diagnosis"
-    sites: tuple[str, ...] = ()  # train and measure on images of these localizations alone; empty: all
-    image_size: int | tuple[int, int] = 224  # pixels; a side, or height and width
-    # Height and width of the pictures that crops are cut from; None: from the model's input, which is
-    # the centre of each picture, scaled already.
+    sites: tuple[str, ...] = ()  # use only images of these localizations; empty: all
+    image_size: int | tuple[int, int] = 224  # pixels; side, or height and width
+    # Height and width of the pictures from which crops are cut. None: crops are cut from the model's input,
+    # which is the scaled centre of each picture.
     picture_size: tuple[int, int] | None = None
     color: Color = "rgb"
     batch_size: int = 32
-    # Keras' CategoricalFocalCrossentropy; gamma 0 makes it plain cross entropy.
+    # Gamma of Keras' CategoricalFocalCrossentropy; 0 for plain cross entropy.
     focal_gamma: float = 0.0
-    # Loss weight of a class ∝ n ** -class_weight_power, mean 1 over the images; 0 for none.
+    # Loss weight of a class ∝ n ** -class_weight_power, with the mean 1 over the images; 0 for no weights.
     class_weight_power: float = 0.0
-    # Draws of a class per epoch ∝ n ** sampling_power; 1 draws the data as it is, 0 all classes alike.
+    # Number of draws of a class per epoch ∝ n ** sampling_power; 1: as in the data, 0: equal for all classes.
     sampling_power: float = 1.0
-    epoch_size: float = 1.0  # draws of an epoch, as a multiple of the number of training images
+    epoch_size: float = 1.0  # number of draws per epoch, as a multiple of the number of training images
     optimizer: Literal["adamw", "adam", "adamax", "nadam", "rmsprop", "sgd"] = "adamw"
     weight_decay: float = 0.0
-    clip_norm: float = 1.0  # of all gradients together; 0 for none
-    # Share of the old average that each step's exponential moving average of the weights keeps, less in the
-    # first steps of a phase; 0 for none.
+    clip_norm: float = 1.0  # largest norm of all gradients together; 0 for no limit
+    # Decay of the exponential moving average of the weights; lower in the first steps of a phase. 0 for no
+    # average.
     ema: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
-    # Which validation figure picks the best epoch. The loss is the cross entropy after temperature scaling,
-    # at the training data's prevalence; the macro loss is that at equal prevalence of all classes.
+    # Validation metric that selects the best epoch; see training.fit.validation.
     monitor: Literal["loss", "macro_loss", "balanced_accuracy"] = "loss"
-    # Sensitivity that the operating point must reach on validation data.
+    # Sensitivity that the malignancy threshold must reach on validation data.
     target_sensitivity: float = 0.97
 
     def __post_init__(self) -> None:
@@ -204,13 +204,13 @@ class Recipe:
         expected = [self.combination == "specialists" and index > 0 for index in range(len(self.members))]
         if specialists != expected:
             raise RecipeError(
-                f"{self.name}: with the combination 'specialists' all members but the first name their "
-                "classes, with any other none does"
+                f"{self.name}: with the combination 'specialists', all members except the first must list "
+                "classes; otherwise none may"
             )
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the model's input, in pixels."""
+        """Height and width of the model's input in pixels."""
         return self.image_size if isinstance(self.image_size, tuple) else (self.image_size, self.image_size)
 
     @property
@@ -219,7 +219,11 @@ class Recipe:
         return 3 if self.color == "rgb" else 1
 
     def member(self, name: str) -> MemberRecipe:
-        """The member called ``name``; RecipeError if there is none."""
+        """Return the member called ``name``.
+
+        Raises:
+            RecipeError: there is no such member.
+        """
         for member in self.members:
             if member.name == name:
                 return member
@@ -227,11 +231,11 @@ class Recipe:
         raise RecipeError(f"{self.name} has no member {name!r}; its members are {names}")
 
     def member_size(self, member: MemberRecipe) -> tuple[int, int]:
-        """Height and width that ``member`` sees, in pixels."""
+        """Return height and width of the images that ``member`` reads, in pixels."""
         return (member.image_size, member.image_size) if member.image_size else self.size
 
     def phase_size(self, member: MemberRecipe, phase: Phase) -> tuple[int, int]:
-        """Height and width of the images in ``phase`` of ``member``."""
+        """Return height and width of the images in ``phase`` of ``member``, in pixels."""
         return (phase.image_size, phase.image_size) if phase.image_size else self.member_size(member)
 
 
@@ -247,16 +251,19 @@ def adjust(
     starting_weights: dict[str, str] | None = None,
     feature_scale: dict[str, float] | None = None,
 ) -> Recipe:
-    """A copy of ``recipe`` with the options of the command line applied; None keeps a value.
+    """Return a copy of ``recipe`` with the options of the command line applied; None keeps a value.
 
     Args:
-        recipe: the recipe as written.
-        loss: ``"cross_entropy"`` turns focusing, class weights and balanced draws off, ``"focal"``
-            asks for the deck's (gamma 1.5, weights inverse to frequency, plain draws).
-        image_size: for every phase, every member and the exported model.
+        recipe: the recipe.
+        loss: ``"cross_entropy"`` is unweighted, with gamma 0; ``"focal"`` has gamma 1.5 and weights inverse
+            to the class frequency. Both sample classes as in the data.
+        color, batch_size, epoch_size: as in ``Recipe``.
+        image_size: side in pixels for every phase, every member and the exported model.
         max_epochs: upper bound on the epochs of each phase.
-        color, batch_size, epoch_size: as in Recipe.
-        starting_weights, feature_scale: by member name.
+        starting_weights, feature_scale: as in ``MemberRecipe``, by member name.
+
+    Raises:
+        RecipeError: the changed recipe is not valid, or has no member of a given name.
     """
     for name in (starting_weights or {}) | (feature_scale or {}):
         recipe.member(name)
@@ -272,9 +279,9 @@ def adjust(
         )
         weights = (starting_weights or {}).get(member.name, member.starting_weights)
         scale = (feature_scale or {}).get(member.name, member.feature_scale)
-        smaller = None if image_size else member.image_size
+        side = None if image_size else member.image_size
         members.append(
-            replace(member, phases=phases, starting_weights=weights, feature_scale=scale, image_size=smaller)
+            replace(member, phases=phases, starting_weights=weights, feature_scale=scale, image_size=side)
         )
     changed = replace(
         recipe,

@@ -1,11 +1,11 @@
-"""A run folder: the files that one training writes.
+"""A run folder: the files of one training.
 
 recipe.json         the recipe with the options applied
-environment.json    git revisions that trained it, seed, backend, versions
-split.csv           which image was in which part
-<member>/           network.keras history.csv curves.png start.json, and what a resume needs
-calibration.json    temperatures, decision rule, malignancy threshold (validation only)
-*_answers-*.npz     the members' outputs for some of train, for validation and, once, for test
+environment.json    git revisions of the code, seed, backend, versions
+split.csv           the part of each image
+<member>/           network.keras history.csv curves.png start.json, and the checkpoint
+calibration.json    temperatures, decision rule, malignancy threshold
+*_answers-*.npz     the members' outputs for some training images, for validation and for test
 safeguards.*        prediction sets, out-of-distribution score, image quality, drift reference
 evaluation/         metrics.json test.npz validation.npz report.md and plots
 bundle/             the exported model
@@ -37,7 +37,15 @@ _PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "tf2onnx"
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder that has its recipe, environment and split."""
+    """A run folder with its recipe, environment and split.
+
+    Attributes:
+        folder: the run folder.
+        recipe: the recipe with the options applied.
+        data: folder of the data set.
+        seed: seed of initialisation, sampling and augmentation.
+        cache: folder of the decoded images.
+    """
 
     folder: Path
     recipe: Recipe
@@ -47,10 +55,19 @@ class Run:
 
     @staticmethod
     def create(folder: Path, recipe: Recipe, *, data: Path, split: Path, seed: int, cache: Path) -> "Run":
-        """Start a run, or take up the one in ``folder`` if it is the same.
+        """Create a run in ``folder``, or open the one there if it has the same recipe, seed and split.
+
+        Args:
+            folder: the run folder.
+            recipe: the recipe with the options applied.
+            data: folder of the data set.
+            split: split file, which is copied to the run folder.
+            seed: seed of initialisation, sampling and augmentation.
+            cache: folder for the decoded images.
 
         Raises:
-            RecipeError: ``folder`` holds a run of another recipe, seed or split.
+            RecipeError: ``folder`` holds a run with another recipe, seed or split.
+            DataError: the data set or the split cannot be used.
         """
         folder.mkdir(parents=True, exist_ok=True)
         rows = read_dataset(data)
@@ -58,16 +75,16 @@ class Run:
         if (folder / "recipe.json").is_file():
             run = Run.open(folder)
             same_split = read_split(folder / "split.csv", rows) == parts
-            # A recipe may have got another name since; what it trains is the same.
+            # A recipe that was renamed since is still the same recipe.
             same_recipe = replace(run.recipe, name=recipe.name) == recipe
             if not same_recipe or run.seed != seed or not same_split:
                 raise RecipeError(
-                    f"{folder} holds a run of another recipe, seed or split; choose another folder"
+                    f"{folder}: holds a run with another recipe, seed or split; choose another folder"
                 )
-            run = replace(run, data=data, cache=cache)  # they may have moved
-            places = {"data": str(data.resolve()), "cache": str(cache.resolve())}
-            write_json(folder / "environment.json", run.environment | places)
-            run._note_revision()
+            run = replace(run, data=data, cache=cache)  # the folders may have been moved
+            paths = {"data": str(data.resolve()), "cache": str(cache.resolve())}
+            write_json(folder / "environment.json", run.environment | paths)
+            run._add_revision()
             return run
         write_split(folder / "split.csv", rows, parts)
         environment = {
@@ -83,18 +100,18 @@ class Run:
         write_json(folder / "environment.json", environment)
         write_json(folder / "recipe.json", asdict(recipe))
         run = Run.open(folder)
-        run._note_revision()
+        run._add_revision()
         return run
 
     @staticmethod
     def open(folder: Path) -> "Run":
-        """The run in ``folder``.
+        """Open the run in ``folder``.
 
         Raises:
-            RecipeError: there is none.
+            RecipeError: ``folder`` does not hold a run.
         """
         if not (folder / "recipe.json").is_file():
-            raise RecipeError(f"{folder}: no run here; `python -m training train` starts one")
+            raise RecipeError(f"{folder}: not a run; `python -m training train` creates one")
         environment = read_json(folder / "environment.json")
         return Run(
             folder=folder,
@@ -105,15 +122,15 @@ class Run:
         )
 
     def note_member(self, member: MemberRecipe, precision: str) -> None:
-        """Write what ``member`` starts from, and its training's arithmetic, into its folder."""
+        """Write ``start.json`` with the starting weights and the precision of ``member``."""
         start: dict[str, str] = {"starting_weights": member.starting_weights, "precision": precision}
         file = Path(member.starting_weights)
         if file.is_file():
             start |= {"starting_weights": file.name, "sha256": sha256(file.read_bytes()).hexdigest()}
         write_json(self.folder / member.name / "start.json", start)
 
-    def _note_revision(self) -> None:
-        """Add this code's revision and backend to those that had a part in the run."""
+    def _add_revision(self) -> None:
+        """Add the revision of this code to ``environment.json``, and set the backend."""
         environment = self.environment
         revision = git_revision()
         if revision not in environment["git_revisions"]:
@@ -137,10 +154,10 @@ class Run:
         return classes_of(self.recipe.task)
 
     def part(self, part: str) -> list[Row]:
-        """Rows of one part of the split, at the recipe's sites.
+        """Return the rows of one part of the split, restricted to the recipe's sites.
 
         Raises:
-            DataError: a class of the task has no image among them.
+            DataError: a class of the task has no image there.
         """
         sites = self.recipe.sites
         rows = rows_of(self.rows, read_split(self.folder / "split.csv", self.rows), part)
@@ -149,27 +166,27 @@ class Run:
         missing = [code for index, code in enumerate(self.classes.codes) if index not in found]
         if missing:
             where = f" at {', '.join(sites)}" if sites else ""
-            raise DataError(f"{part}: no image of {', '.join(missing)}{where}; every class needs some")
+            raise DataError(f"{part}: no image of {', '.join(missing)}{where}; every class needs images")
         return rows
 
     @property
     def split_by(self) -> SplitBy:
-        """``"lesion"``, or ``"image"`` where photographs of one lesion may lie in several parts."""
+        """``"lesion"``, or ``"image"`` if images of one lesion may be in several parts."""
         return read_split(self.folder / "split.csv", self.rows).by
 
     def labels(self, part: str) -> np.ndarray:
-        """Class indices int ``[N]`` of one part."""
+        """Return the class indices, int64 ``[N]``, of one part."""
         return self.classes.indices([row.dx for row in self.part(part)])
 
     def pixels(self, part: str, size: tuple[int, int]) -> np.ndarray:
-        """Images uint8 ``[N, height, width, C]`` of one part."""
+        """Return the images, uint8 ``[N, height, width, C]``, of one part; ``size`` is (height, width)."""
         height, width = size
         return load_pixels(
             self.part(part), height=height, width=width, color=self.recipe.color, cache=self.cache
         )
 
     def chosen(self, member: MemberRecipe, part: str) -> np.ndarray:
-        """Which images of a part ``member`` trains on, as indices: all, or those of its classes."""
+        """Return the indices of the images of a part that ``member`` uses: all, or those of its classes."""
         labels = self.labels(part)
         if not member.classes:
             return np.arange(len(labels))
@@ -177,7 +194,7 @@ class Run:
         return np.flatnonzero(np.isin(labels, wanted))
 
     def member_labels(self, member: MemberRecipe, part: str) -> np.ndarray:
-        """Indices into the member's own classes, int, of the images in ``chosen``."""
+        """Return the indices into the member's own classes, int, of the images in ``chosen``."""
         labels: np.ndarray = self.labels(part)[self.chosen(member, part)]
         if not member.classes:
             return labels
@@ -185,7 +202,7 @@ class Run:
         return np.array([wanted.index(label) for label in labels])
 
     def class_count(self, member: MemberRecipe) -> int:
-        """Number of classes that ``member`` answers."""
+        """Return the number of classes that ``member`` predicts."""
         return len(member.classes) or len(self.classes.codes)
 
     @property
@@ -197,7 +214,7 @@ class Run:
 
 
 def git_revision() -> str:
-    """The revision of this code, marked ``-dirty`` when the tree was changed; "unknown" outside git."""
+    """Return the git revision of this code, with ``-dirty`` if files were changed, or "unknown"."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -212,14 +229,14 @@ def git_revision() -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` so that a reader sees the old file or the new one, never half."""
+    """Write ``content`` as JSON to ``path``, atomically."""
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``."""
+    """Read the JSON object in ``path``."""
     return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
 
 

@@ -123,16 +123,19 @@ def _flag_label_disagree(manifest: Manifest, decision: Decision) -> tuple[Predic
     if picked.malignant == (decision.flag == "malignant"):
         return ()
     if decision.flag == "malignant":
-        kind, why = "benign", "is raised because the malignant classes together reach its threshold, which is"
-        advice = "low on purpose. Go by the flag."
-    else:
-        kind, why = (
-            "malignant",
-            "is not raised because the malignant classes together stay below its threshold.",
+        kind = "benign"
+        reason = (
+            "is raised because the malignant classes together reach its threshold, which is low on purpose. "
+            "Go by the flag."
         )
-        advice = "Do not take the missing flag as reassurance."
+    else:
+        kind = "malignant"
+        reason = (
+            "is not raised because the malignant classes together stay below its threshold. "
+            "Do not take the missing flag as reassurance."
+        )
     detail = (
         "The flag and the label disagree. The label is the single class that the model picks, here "
-        f"{picked.name}, which is {kind}. The flag {why} {advice}"
+        f"{picked.name}, which is {kind}. The flag {reason}"
     )
     return (PredictionWarning(FLAG_LABEL_DISAGREE, detail),)

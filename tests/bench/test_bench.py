@@ -1,6 +1,5 @@
 """The whole harness, for moments: the limit, our real service with a tiny bundle, peers."""
 
-import io
 import json
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from bench.__main__ import main
 from bench.peers import Peer
 from bench.results import Entry, Results
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
 from tests.tiny_bundle import write_tiny_bundle
 
 
@@ -32,10 +31,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_bundle(folder / "bundle")
     rng = np.random.default_rng(1)
     for size, width, height in (("600x450", 600, 450), ("12mp", 1200, 900)):
-        buffer = io.BytesIO()
-        draw_lesion(rng, width=width, height=height).save(buffer, "JPEG")
+        lesion = encoded(draw_lesion(rng, width=width, height=height), "JPEG")
         (folder / "images" / f"{size}-synthetic").mkdir(parents=True)
-        (folder / "images" / f"{size}-synthetic" / "0.jpg").write_bytes(buffer.getvalue())
+        (folder / "images" / f"{size}-synthetic" / "0.jpg").write_bytes(lesion)
     arguments = ["--python", sys.executable, "--bundle", str(folder / "bundle"), "--out", str(folder)]
     arguments += ["--repetitions", "1", "--seconds", "0.2", "--clients", "16", "--requests", "20"]
     with pytest.MonkeyPatch.context() as patch:

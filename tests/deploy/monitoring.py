@@ -1,6 +1,5 @@
 """Shared by the tests of deploy/: its queries, a Prometheus server, and traffic."""
 
-import io
 import json
 import math
 import re
@@ -15,7 +14,7 @@ import numpy as np
 import yaml
 
 from tests.service.conftest import JPEG
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -104,9 +103,7 @@ class Prometheus:
 def picture(seed: int, *, shade: float = 1.0, width: int = 600) -> bytes:
     """Draw a lesion as a JPEG, darker with a lower ``shade``. A narrow one gets a warning."""
     lesion = draw_lesion(np.random.default_rng(seed), code="mel")
-    buffer = io.BytesIO()
-    lesion.point(lambda value: value * shade).resize((width, width * 3 // 4)).save(buffer, "JPEG")
-    return buffer.getvalue()
+    return encoded(lesion.point(lambda value: value * shade).resize((width, width * 3 // 4)), "JPEG")
 
 
 @contextmanager

@@ -22,9 +22,8 @@ from service.api.schemas import Prediction
 from service.http.problems import Problem
 from tests.docs.pages import block
 from tests.service.app_client import wait_for
-from tests.service.conftest import encoded
 from tests.service.process import Process, process
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
 from tests.tiny_bundle import write_tiny_bundle
 
 CLINIC_API = "docs/clinic-api.md"

@@ -14,9 +14,9 @@ from pathlib import Path
 import models
 from tests.long.crowd import HEAD, Crowd
 from tests.long.good import samples_of
-from tests.long.report import table
 from tests.service.app_client import wait_for
 from tests.service.process import Process, free_port
+from training.markdown import table
 
 
 class Supervisor:
@@ -80,7 +80,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         crowd, took = crashes(options.bundle, Path(folder), times=options.times, clients=options.clients)
     print(
-        table(["", "times", "longest, s", *HEAD], [["kill -9", len(took), f"{max(took):.1f}", *crowd.row()]])
+        *table(
+            ["", "times", "longest, s", *HEAD], [["kill -9", len(took), f"{max(took):.1f}", *crowd.row()]]
+        ),
+        sep="\n",
     )
     for reason in crowd.reasons():
         print(f"kill -9: {reason}")

@@ -1,6 +1,5 @@
 """Drawn lesions in every way that the accepted formats can hold them."""
 
-import io
 import struct
 import zlib
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ import numpy as np
 from PIL import Image, features
 
 from tests.profiles import cmyk_profile, in_space, rgb_profile
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
 
 MEDIA_TYPES = {
     "jpeg": "image/jpeg",
@@ -21,16 +20,6 @@ MEDIA_TYPES = {
     "dicom": "application/dicom",
 }
 """By the first word of a file's name in ``drawn_files``."""
-
-
-def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
-    """``image`` as a file."""
-    buffer = io.BytesIO()
-    # Copies: saving leaves an image with settings that another format chokes on.
-    if "append_images" in options:
-        options |= {"save_all": True, "append_images": [other.copy() for other in options["append_images"]]}
-    image.copy().save(buffer, format_, **options)
-    return buffer.getvalue()
 
 
 def drawn_files(seed: int, width: int = 120, height: int = 90) -> dict[str, bytes]:

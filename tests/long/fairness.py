@@ -23,9 +23,10 @@ from typing import NamedTuple
 from PIL import Image
 
 import models
-from tests.long.report import quantile, table
+from tests.long.report import quantile
 from tests.service import costly
 from tests.service.process import process
+from training.markdown import table
 
 CONNECTIONS = 64
 RATE = 100_000
@@ -262,7 +263,7 @@ def main() -> int:
             row = measure(server.port, good, made, options.address, options.rounds, options.seconds)
             rows.append([name, *row])
             print(rows[-1], flush=True)
-    print(table(HEAD, rows))
+    print(*table(HEAD, rows), sep="\n")
     return 0
 
 

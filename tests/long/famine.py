@@ -17,11 +17,10 @@ import httpx
 import numpy as np
 
 import models
-from tests.long.drawn import encoded
-from tests.long.report import table
 from tests.long.vitals import vitals
 from tests.service.process import Process, process
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
+from training.markdown import table
 
 _HEADERS = {"content-type": "image/jpeg"}
 
@@ -94,7 +93,7 @@ def main() -> int:
                 print("the process did not survive", file=sys.stderr)
             for line in sorted(set(_exceptions(server.output()))):
                 print(f"{megabytes} MB: {line}", file=sys.stderr)
-    print(table(["memory left", "image", "status", "times", ""], rows))
+    print(*table(["memory left", "image", "status", "times", ""], rows), sep="\n")
     return 1 if wrong else 0
 
 

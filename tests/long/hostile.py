@@ -25,11 +25,11 @@ from service.admission.api_keys import line_of, new_token
 from tests.long.arsenal import Arsenal
 from tests.long.attacks import attack
 from tests.long.good import Asker, Sample, image_files, references
-from tests.long.report import table
 from tests.long.vitals import Vitals, vitals
 from tests.long.wire import HUNG, Outcome, exchange
 from tests.service.app_client import wait_for
 from tests.service.process import Process, process
+from training.markdown import table
 
 BOUND = 90.0
 """Seconds without a byte after which a request counts as hung."""
@@ -68,7 +68,7 @@ class Result:
             ]
             for kind, counts in sorted(self.outcomes.items())
         ]
-        return table(["kind", "requests", *map(str, columns), "longest, s"], rows)
+        return "\n".join(table(["kind", "requests", *map(str, columns), "longest, s"], rows))
 
 
 @contextmanager

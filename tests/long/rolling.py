@@ -19,9 +19,9 @@ import models
 from tests.long.balancer import Balancer
 from tests.long.crowd import HEAD, Crowd
 from tests.long.good import samples_of
-from tests.long.report import table
 from tests.service.app_client import wait_for
 from tests.service.process import Process, free_port, process
+from training.markdown import table
 
 _PAUSE = 1.0
 """DRAIN_PAUSE in seconds: ten times what the balancer needs to notice."""
@@ -141,7 +141,7 @@ def main() -> int:
         failed += len(crowd.failed)
         for reason in crowd.reasons():
             print(f"{name}: {reason}", file=sys.stderr)
-    print(table(["", "times", "longest, s", *HEAD], rows))
+    print(*table(["", "times", "longest, s", *HEAD], rows), sep="\n")
     return 1 if failed else 0
 
 

@@ -24,10 +24,11 @@ from tests.long.attacks import attack
 from tests.long.crowd import Crowd
 from tests.long.good import Asked, Asker, Sample, image_files, references
 from tests.long.hostile import afterwards, guarded_server
-from tests.long.report import quantile, save, table
+from tests.long.report import quantile, save
 from tests.long.vitals import Vitals, vitals
 from tests.long.wire import HUNG, exchange
 from tests.service.process import Process
+from training.markdown import table
 
 HOSTILE = 0.02
 """Share of hostile requests."""
@@ -168,7 +169,7 @@ def main() -> int:
         ("threads, start and end", f"{begin.threads}, {end.threads}"),
         ("other faults", str(len(faults))),
     ]
-    text = table([f"{options.seconds:.0f} s at {options.load:.0%}", ""], rows)
+    text = "\n".join(table([f"{options.seconds:.0f} s at {options.load:.0%}", ""], rows))
     print(text)
     for fault in [asked.wrong for asked in failed][:20] + faults[:20]:
         print("  " + fault, file=sys.stderr)

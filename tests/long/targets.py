@@ -16,9 +16,10 @@ from models.preprocess import decode
 from service.admission.admission import Admission, Reservation
 from service.api.upload import UploadLimits, read_images
 from service.errors import RequestError
-from tests.long.drawn import drawn_dicoms, drawn_files, encoded, tiled_tiff
+from tests.long.drawn import drawn_dicoms, drawn_files, tiled_tiff
 from tests.long.mutations import damage_pixels, mutate
 from tests.long.oracle import compare
+from tests.synthetic import encoded
 
 MAX_PIXELS = 4_000_000
 """Small, so that what takes more memory than a limit of pixels allows stands out."""

@@ -11,9 +11,9 @@ from PIL import Image, ImageCms, ImageOps
 from models import color
 from models.preprocess import Decoded, decode
 from tests.dicom_files import dicom_file
-from tests.long.drawn import encoded, png_chunk
+from tests.long.drawn import png_chunk
 from tests.profiles import SPACES, cmyk_profile, grey_profile, in_space, rgb_profile
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
 
 LESION = draw_lesion(np.random.default_rng(5), code="mel")
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -19,8 +19,7 @@ from pydicom import uid
 from models.errors import CorruptImage, ImageError, ImageTooLarge, UnsupportedImage
 from models.preprocess import ACCEPTED_FORMATS, Decoded, decode
 from tests.dicom_files import SECRETS, dicom_file
-from tests.service.conftest import encoded
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
 
 LESION = draw_lesion(np.random.default_rng(1), code="mel", width=120, height=90)
 GREY = LESION.convert("L")

@@ -14,8 +14,8 @@ from pydicom.filewriter import write_dataset
 from pydicom.pixels.utils import pixel_array
 
 from models.errors import UnsupportedImage
-from tests.long.drawn import encoded
 from tests.models.test_dicom import FILES, small
+from tests.synthetic import encoded
 
 FOREIGN = sorted(Path(pydicom.__file__).parent.glob("data/test_files/SC_*.dcm"))
 """Written by other software: they come with pydicom."""

@@ -16,17 +16,11 @@ from PIL import Image
 
 from models.errors import CorruptImage, ImageError, ImageTooLarge, UnsupportedImage
 from models.preprocess import decode
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
 
 ROOT = Path(__file__).parents[2]
 
 LESION = draw_lesion(np.random.default_rng(3), code="bkl")
-
-
-def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format_, **options)
-    return buffer.getvalue()
 
 
 FILES = {

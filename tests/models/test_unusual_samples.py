@@ -1,6 +1,5 @@
 """Samples other than 8-bit RGB or grey, and files that only claim to be large."""
 
-import io
 import struct
 import subprocess
 import sys
@@ -12,8 +11,8 @@ import pytest
 from PIL import Image
 
 from models.preprocess import decode
-from tests.long.drawn import encoded, png
-from tests.synthetic import draw_lesion
+from tests.long.drawn import png
+from tests.synthetic import draw_lesion, encoded
 
 ROOT = Path(__file__).parents[2]
 GREY = draw_lesion(np.random.default_rng(6), code="nv", width=60, height=46).convert("L")
@@ -123,7 +122,5 @@ print([key for key in getattr(PIL.Image, "__warningregistry__", {}) if key != "v
 
 def test_lab_is_shown_as_pillow_shows_it() -> None:
     lab = Image.new("LAB", (50, 50), (150, 150, 140))
-    buffer = io.BytesIO()
-    lab.save(buffer, "TIFF")
-    found = decode(buffer.getvalue()).pixels
+    found = decode(encoded(lab, "TIFF")).pixels
     assert np.abs(found.astype(int) - lab.convert("RGB").getpixel((0, 0))).max() <= 2

@@ -1,6 +1,5 @@
 """Fixtures: a running service with the tiny bundle, and images."""
 
-import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from PIL import Image
 
 from tests.service.app_client import Client, running
 from tests.service.slow import Slow
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
 from tests.tiny_bundle import write_tiny_bundle
 
 JPEG = {"content-type": "image/jpeg"}
@@ -38,12 +37,6 @@ def lesion() -> Image.Image:
 @pytest.fixture(scope="session")
 def jpeg(lesion: Image.Image) -> bytes:
     return encoded(lesion, "JPEG", quality=90)
-
-
-def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format_, **options)
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,10 @@
 """Small files that cost a decoder much: made as an attacker would."""
 
-import io
 import struct
 
 from PIL import Image
+
+from tests.synthetic import encoded
 
 
 def tiff(entries: list[tuple[int, int, int, int]], before: bytes) -> bytes:
@@ -35,9 +36,7 @@ def segments(jpeg: bytes, count: int) -> bytes:
 
 def scans(width: int, height: int, extra: int) -> bytes:
     """A progressive grey JPEG that repeats its last scan, which refines, ``extra`` times."""
-    buffer = io.BytesIO()
-    Image.new("L", (width, height), 128).save(buffer, "JPEG", progressive=True, quality=75)
-    data = buffer.getvalue()
+    data = encoded(Image.new("L", (width, height), 128), "JPEG", progressive=True, quality=75)
     start = data.rindex(b"\xff\xda")
     table = data.rindex(b"\xff\xc4", 0, start)
     last = data[table:-2] if b"\xff\xda" not in data[table:start] else data[start:-2]

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.inference.onnx_session import OnnxSession, Outputs
+from tests.service.app_client import Client, wait_for
 
 
 class Slow:
@@ -33,3 +34,14 @@ class Slow:
 
     def patch(self) -> None:
         self._monkeypatch.setattr(OnnxSession, "run", self._run)
+
+    def statuses(self, client: Client, jpeg: bytes, *, waiting: int) -> list[int]:
+        """Send one image, and ``waiting`` more that form the next batch; release all."""
+        headers = {"content-type": "image/jpeg"}
+        self.patch()
+        futures = [client.begin("POST", "/predict", content=jpeg, headers=headers)]
+        assert self.started.wait(20)
+        futures += [client.begin("POST", "/predict", content=jpeg, headers=headers) for _ in range(waiting)]
+        wait_for(lambda: f"queue_depth {waiting}.0" in client.get("/metrics").text)
+        self.go.set()
+        return [future.result(20).status_code for future in futures]

@@ -33,14 +33,8 @@ def test_an_image_that_waits_for_room_to_decode_gives_up_at_the_deadline(
 def test_a_batch_that_memory_is_too_short_for_is_halved(tiny: Path, slow: Slow, jpeg: bytes) -> None:
     slow.error = MemoryError()
     with running(tiny, max_batch_size=4) as client:
-        slow.patch()
         slow.fail_on = {3, 4}
-        futures = [client.begin("POST", "/predict", content=jpeg, headers=JPEG)]
-        assert slow.started.wait(20)
-        futures += [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(4)]
-        wait_for(lambda: "queue_depth 4.0" in client.get("/metrics").text)
-        slow.go.set()
-        assert [future.result(20).status_code for future in futures] == [200] * 5
+        assert slow.statuses(client, jpeg, waiting=4) == [200] * 5
     assert slow.sizes == [1, 4, 2, 2]
 
 
@@ -76,13 +70,7 @@ def test_when_onnx_runtime_runs_out_of_memory_smaller_batches_are_answered(
     arena = onnxruntime.OrtArenaCfg({"max_mem": 8_000_000, "arena_extend_strategy": 1})
     onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", *kind), arena)
     with running(tiny, max_batch_size=16) as client:
-        slow.patch()
-        futures = [client.begin("POST", "/predict", content=jpeg, headers=JPEG)]
-        assert slow.started.wait(20)
-        futures += [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(16)]
-        wait_for(lambda: "queue_depth 16.0" in client.get("/metrics").text)
-        slow.go.set()
-        assert [future.result(20).status_code for future in futures] == [200] * 17
+        assert slow.statuses(client, jpeg, waiting=16) == [200] * 17
     assert slow.sizes[:3] == [1, 16, 8]
 
 

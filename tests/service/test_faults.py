@@ -22,9 +22,10 @@ from PIL import Image
 from models.bundle import MODEL_NAME, save_bundle
 from models.labels import HAM10000_LABELS
 from tests.service.app_client import running, wait_for
-from tests.service.conftest import JPEG, assert_problem, encoded
+from tests.service.conftest import JPEG, assert_problem
 from tests.service.process import ROOT, free_port, process
 from tests.service.slow import Slow
+from tests.synthetic import encoded
 from tests.tiny_bundle import tiny_graph, tiny_manifest
 
 PNG = {"content-type": "image/png"}

@@ -1,4 +1,4 @@
-"""A tiny network from scratch, for tests of what surrounds the training."""
+"""A tiny network from scratch, for tests of everything around the training."""
 
 from training.recipe import Block, MemberRecipe, Phase, Recipe, ScratchCNN
 

@@ -1,4 +1,4 @@
-"""Both backbones, as little training as still goes through every step; used by the tests alone."""
+"""Both backbones with as little training as possible, for tests of the complete pipeline."""
 
 from training.recipe import MemberRecipe, Phase, Recipe
 

@@ -1,4 +1,4 @@
-"""One real run of the command line on a drawn data set, looked at from every side."""
+"""A complete run of the command line on a synthetic data set, and its results."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
-    """The folder of a finished run."""
+    """Return the folder of a finished run."""
     folder = tmp_path_factory.mktemp("runs") / "small"
     done = _training(
         "run", "--data", dataset, "--out", folder, "--recipe", RECIPE, "--resamples", "50",
@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
     return folder
 
 
-def test_a_run_leaves_everything_needed_to_repeat_it(run: Path, dataset: Path) -> None:
+def test_a_run_folder_has_everything_needed_to_repeat_the_run(run: Path, dataset: Path) -> None:
     environment = json.loads((run / "environment.json").read_text())
     assert environment["seed"] == 0
     assert environment["data"] == str(dataset)
@@ -67,7 +67,7 @@ def test_a_run_leaves_everything_needed_to_repeat_it(run: Path, dataset: Path) -
             assert min(image.size) > 200
 
 
-def test_the_report_names_every_figure_with_an_interval(run: Path) -> None:
+def test_every_metric_has_an_interval(run: Path) -> None:
     metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
     by_class = [f"{kind}_{code}" for kind in ("precision", "recall", "f1", "auc") for code in CODES]
     for name in (
@@ -91,7 +91,7 @@ def test_validation_reaches_the_target_sensitivity(run: Path) -> None:
     assert metrics["validation"]["malignancy_sensitivity"]["value"] >= 0.97
 
 
-def test_the_bundle_tells_what_it_is(run: Path) -> None:
+def test_the_manifest_describes_the_model(run: Path) -> None:
     manifest = load_bundle(run / "bundle").manifest
     assert (manifest.name, manifest.version) == ("small", "3.2.1")
     assert manifest.codes == CODES
@@ -107,7 +107,7 @@ def test_the_bundle_tells_what_it_is(run: Path) -> None:
     assert all(limit in card for limit in manifest.limits)
 
 
-def test_the_service_serves_the_bundle_and_answers_what_keras_does(run: Path, dataset: Path) -> None:
+def test_the_service_gives_the_predictions_of_keras(run: Path, dataset: Path) -> None:
     opened = Run.open(run)
     networks, calibration = load_networks(opened), read_fitted(opened).calibration
     with running(run / "bundle") as client:
@@ -126,22 +126,20 @@ def test_the_service_serves_the_bundle_and_answers_what_keras_does(run: Path, da
             assert body["gradcam"]["media_type"] == "image/png"
 
 
-def test_a_bundle_scores_again_as_its_run_did(run: Path, dataset: Path) -> None:
-    """From the graph and the bundle's own split alone, to the third decimal that is printed."""
+def test_a_bundle_evaluated_again_has_the_metrics_of_its_run(run: Path, dataset: Path) -> None:
+    """Only the graph and the split of the bundle are used; metrics agree to the printed third decimal."""
     again = _training("evaluate", "--bundle", run / "bundle", "--data", dataset, "--resamples", "50")
     assert again.returncode == 0, again.stderr[-3000:]
     manifest = load_bundle(run / "bundle").manifest
-    # No AUC: it ranks answers which so little training leaves all but equal, by their last bits.
+    # No AUC: after so little training, the order of the probabilities depends on their last bits.
     for name in ("balanced_accuracy", "accuracy_rule", "malignancy_sensitivity", "ece"):
         figure = manifest.metrics[name]
         line = f"{name:26} {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
         assert line in again.stdout
 
 
-def test_a_bundle_is_renewed_from_its_graph_as_its_run_made_it(
-    run: Path, dataset: Path, tmp_path: Path
-) -> None:
-    """What a change of the sets' rule needs: no training, and nothing of the run's folder."""
+def test_a_renewed_bundle_equals_that_of_its_run(run: Path, dataset: Path, tmp_path: Path) -> None:
+    """Renewing needs no training and no run folder."""
     folder = tmp_path / "bundle"
     shutil.copytree(run / "bundle", folder)
     done = _training(
@@ -162,7 +160,7 @@ def test_a_bundle_is_renewed_from_its_graph_as_its_run_made_it(
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_a_bundle_is_not_scored_on_other_images(run: Path, tmp_path: Path) -> None:
+def test_a_bundle_is_not_evaluated_without_its_test_images(run: Path, tmp_path: Path) -> None:
     other = write_dataset(tmp_path / "HAM", lesions=3)
     done = _training("evaluate", "--bundle", run / "bundle", "--data", other)
     assert done.returncode == 2
@@ -180,11 +178,11 @@ def test_a_member_is_taken_from_another_run_of_the_same_split(
     assert taken.read_bytes() == original.read_bytes()
     done = _training(*arguments, "--out", tmp_path / "third", "--color", "grey", *member)
     assert done.returncode == 2
-    assert "its mobilenet_v2 cannot be taken: it differs in color" in done.stderr
+    assert "mobilenet_v2 cannot be used, it differs in color" in done.stderr
 
 
-def test_jax_trains_on_two_devices_what_tensorflow_scores(dataset: Path, tmp_path: Path) -> None:
-    """Two simulated devices share every batch; the network that they leave is a plain Keras file."""
+def test_jax_trains_on_two_devices_and_tensorflow_evaluates(dataset: Path, tmp_path: Path) -> None:
+    """Two simulated devices share every batch; the result is a normal Keras file."""
     environment = os.environ | {
         "KERAS_BACKEND": "jax",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
@@ -214,7 +212,7 @@ def test_a_finished_run_is_not_trained_again(run: Path, dataset: Path) -> None:
     assert (run / "mobilenet_v2" / "history.csv").read_bytes() == before
 
 
-def test_a_run_goes_on_where_its_data_and_cache_have_moved_to(
+def test_a_run_continues_after_its_data_and_cache_have_moved(
     run: Path, dataset: Path, tmp_path: Path
 ) -> None:
     moved, cache, copy = tmp_path / "moved", tmp_path / "cache", tmp_path / "run"
@@ -228,26 +226,27 @@ def test_a_run_goes_on_where_its_data_and_cache_have_moved_to(
     assert Run.open(copy).data == moved
 
 
-def test_a_run_folder_is_not_taken_over_by_another_recipe(run: Path, dataset: Path) -> None:
+def test_a_run_folder_is_refused_for_another_recipe(run: Path, dataset: Path) -> None:
     done = _training("train", "--data", dataset, "--out", run, "--recipe", "deck/ensemble")
     assert done.returncode == 2
-    assert "holds a run of another recipe" in done.stderr
+    assert "holds a run with another recipe" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "--out", "nowhere"], "no run here"),
+        (["evaluate", "--out", "nowhere"], "not a run"),
         (["train", "--data", "nowhere", "--out", "out"], "expected the published HAM10000_metadata.csv"),
-        (["train", "--data", "nowhere", "--out", "out", "--recipe", "magic"], "no recipe 'magic'; there are"),
+        (
+            ["train", "--data", "nowhere", "--out", "out", "--recipe", "magic"],
+            "no recipe 'magic'; expected one of",
+        ),
         (["train", "--data", "d", "--out", "o", "--starting-weights", "x"], "MEMBER=imagenet|none|FILE"),
         (["train", "--data", "d", "--out", "o", "--max-epochs", "0"], "a whole number above 0, got '0'"),
     ],
 )
-def test_what_cannot_be_done_is_said_without_a_traceback(
-    arguments: list[str], message: str, tmp_path: Path
-) -> None:
+def test_errors_are_reported_without_a_traceback(arguments: list[str], message: str, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     command = [sys.executable, "-m", "training", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)

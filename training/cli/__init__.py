@@ -1,4 +1,4 @@
-"""The commands of ``python -m training``, one file each; ``add`` in each makes its parser.
+"""The commands of ``python -m training``, one module each; the function ``add`` adds a command's parser.
 
-What needs Keras is imported inside the functions: neither ``--help`` nor a wrong option waits for it.
+Modules that need Keras are imported inside functions, so ``--help`` and wrong options do not wait for it.
 """

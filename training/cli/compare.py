@@ -1,4 +1,4 @@
-"""``compare``: evaluated runs side by side, on one page."""
+"""``compare``: compare evaluated runs on one page."""
 
 import argparse
 from pathlib import Path
@@ -12,17 +12,17 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "compare",
         parents=[scoring_options()],
-        help="compare evaluated runs: figures with intervals, paired differences, pictures",
-        description="The page shows test images: keep it where the data set may be. Tables go to standard "
-        "output and, beside the page, to a .md file.",
+        help="compare evaluated runs: metrics with intervals, paired differences, plots",
+        description="The page contains test images; the data set's terms apply to it. The tables are written "
+        "to standard output and to a .md file beside the page.",
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the folder of an evaluated run")
-    parser.add_argument("--out", type=Path, required=True, metavar="HTML", help="the page, replaced")
+    parser.add_argument("--out", type=Path, required=True, metavar="HTML", help="the page; it is replaced")
     parser.add_argument(
         "--baseline",
         type=Path,
         metavar="RUN",
-        help="pair all runs with this one of them (default: every two on the same test images)",
+        help="compare all runs with this one (default: compare all pairs with the same test images)",
     )
     parser.set_defaults(command=compare)
 

@@ -1,4 +1,4 @@
-"""``crossvalidate``: train and score a recipe on every fold, and pool what the folds' test parts give."""
+"""``crossvalidate``: train and evaluate a recipe on every fold, and pool the test predictions."""
 
 import argparse
 from typing import Any
@@ -13,16 +13,18 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "crossvalidate",
         parents=[data_options(), out_options(), training_options(), scoring_options()],
-        help="train and evaluate a recipe on K folds; figures from the test answers of all",
-        description="Trains a run in OUT/fold-1 to OUT/fold-K and pools their test answers into "
-        "OUT/out_of_fold.npz and OUT/metrics.json. Stopped at any moment, the same command goes on.",
+        help="train and evaluate a recipe on K folds, and pool the test predictions",
+        description="Trains runs in OUT/fold-1 to OUT/fold-K, and writes their pooled test predictions and "
+        "metrics to OUT/out_of_fold.npz and OUT/metrics.json. To continue a stopped command, run it again.",
     )
-    parser.add_argument("--folds", type=positive, default=5, metavar="K", help="default %(default)s")
+    parser.add_argument(
+        "--folds", type=positive, default=5, metavar="K", help="number of folds (default %(default)s)"
+    )
     parser.set_defaults(command=crossvalidate)
 
 
 def crossvalidate(options: argparse.Namespace) -> None:
-    """Train and evaluate every fold, then pool their answers and print the figures."""
+    """Train and evaluate every fold, then pool their predictions and print the metrics."""
     from training.data.dataset import read_dataset
     from training.data.folds import fold_path, read_folds
     from training.data.prepare import prepare
@@ -32,7 +34,8 @@ def crossvalidate(options: argparse.Namespace) -> None:
 
     if options.split or options.trained:
         raise RecipeError(
-            "crossvalidate makes its own splits and trains every member: no --split, no --trained"
+            "crossvalidate makes its own splits and trains every member; --split and --trained are not "
+            "allowed"
         )
     numbers = range(1, options.folds + 1)
     if not any(fold_path(options.out, number).is_file() for number in numbers):
@@ -45,7 +48,7 @@ def crossvalidate(options: argparse.Namespace) -> None:
         changed = {
             "out": folder,
             "split": fold_path(options.out, number),
-            "cache": options.cache or options.out / "cache",  # a fold's validation is the next one's test
+            "cache": options.cache or options.out / "cache",  # shared: a fold's validation is another's test
         }
         fold = argparse.Namespace(**vars(options) | changed)
         train(fold)

@@ -1,10 +1,11 @@
-"""``evaluate``: calibrate on validation and score the test part of a run; or score a bundle again."""
+"""``evaluate``: calibrate and evaluate a run, or evaluate a bundle."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
 from training.cli.options import open_run, scoring_options
+from training.markdown import format_metric
 
 _SHOWN = (
     "balanced_accuracy",
@@ -23,7 +24,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
         parents=[scoring_options()],
-        help="calibrate on validation and score the test part; or score a bundle again",
+        help="calibrate a run and evaluate it on the test part; or evaluate a bundle",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, metavar="DIR", help="the run folder")
@@ -31,25 +32,25 @@ def add(commands: Any) -> None:
         "--bundle",
         type=Path,
         metavar="DIR",
-        help="a bundle, scored on the test part of its own split; needs --data",
+        help="evaluate this bundle on the test part of its own split; needs --data",
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="the data set, for --bundle")
     parser.add_argument(
         "--renew",
         metavar="VERSION",
-        help="for --bundle: fit its prediction sets anew, and write it again as this version of the model",
+        help="for --bundle: refit its prediction sets, and replace it by this version of the model",
     )
     parser.add_argument(
         "--images",
         type=Path,
         metavar="DIR",
-        help="for --bundle: images from outside its data set, to be scored in place of its test part",
+        help="for --bundle: evaluate it on these images from outside its data set instead",
     )
     parser.add_argument(
         "--truth",
         type=Path,
         metavar="CSV",
-        help="for --images: their diagnoses, in the layout of the ISIC 2018 challenge",
+        help="for --images: the diagnoses, in the layout of the ISIC 2018 challenge",
     )
     parser.add_argument(
         "--report",
@@ -62,7 +63,7 @@ def add(commands: Any) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Evaluate a run or a bundle and print the figures."""
+    """Evaluate a run or a bundle, and print the metrics."""
     if getattr(options, "bundle", None) and not options.out:
         _evaluate_bundle(options)
     else:
@@ -87,7 +88,7 @@ def _evaluate_bundle(options: argparse.Namespace) -> None:
         _evaluate_external(options)
         return
     if not options.data:
-        raise RecipeError("--bundle needs --data, the folder of the data set it was trained on")
+        raise RecipeError("--bundle needs --data, the folder of its data set")
     if options.renew:
         from training.export.renew import renew
 
@@ -101,7 +102,7 @@ def _evaluate_external(options: argparse.Namespace) -> None:
     from training.recipe import RecipeError
 
     if not (options.images and options.truth) or options.renew:
-        raise RecipeError("--images and --truth belong together, and do not go with --renew")
+        raise RecipeError("--images needs --truth and vice versa; neither can be combined with --renew")
     found = score_external(
         options.bundle,
         options.images,
@@ -113,15 +114,15 @@ def _evaluate_external(options: argparse.Namespace) -> None:
     print_metrics(found.metrics["test"], found.metrics["prediction_sets"]["measured"])
     print(f"{found.metrics['images']} images scored, {len(found.excluded)} left out")
     if options.data is None:
-        print("near-duplicates of the training images were not looked for: --data names the data set")
+        print("near-duplicates of training images were not searched for; this requires --data")
     print(f"report: {options.report / 'report.md'}")
 
 
 def print_metrics(test: dict[str, dict[str, float]], coverage: dict[str, dict[str, float]]) -> None:
-    """The headlines of an evaluation, with their intervals."""
+    """Print the main metrics of an evaluation with their intervals."""
     shown = [(name, test[name]) for name in _SHOWN if name in test]
     shown += [
         (f"coverage of sets, {name}", coverage[name]) for name in ("overall", "mel") if name in coverage
     ]
-    for name, figure in shown:
-        print(f"{name:26} {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]")
+    for name, metric in shown:
+        print(f"{name:26} {format_metric(metric)}")

@@ -1,4 +1,4 @@
-"""``export``: write the bundle, checked against Keras."""
+"""``export``: write a run's bundle, and compare it with Keras."""
 
 import argparse
 import os
@@ -10,7 +10,9 @@ from training.cli.options import exporting_options, open_run, out_options
 def add(commands: Any) -> None:
     """Add the command's parser."""
     commands.add_parser(
-        "export", parents=[out_options(), exporting_options()], help="write the bundle, checked against Keras"
+        "export",
+        parents=[out_options(), exporting_options()],
+        help="write the bundle, and compare it with Keras",
     ).set_defaults(command=export)
 
 
@@ -30,12 +32,12 @@ def export(options: argparse.Namespace) -> None:
 
 
 def check_backend() -> None:
-    """Refuse before hours of training what would fail after them."""
+    """Raise RecipeError if the backend cannot export, before hours of training."""
     from training.recipe import RecipeError
 
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         raise RecipeError(
-            f"export needs TensorFlow, KERAS_BACKEND is {backend}: `train` and `evaluate` there, "
-            "then `export` with KERAS_BACKEND=tensorflow"
+            f"export needs TensorFlow, but KERAS_BACKEND is {backend}; use it for `train` and `evaluate`, "
+            "then run `export` with KERAS_BACKEND=tensorflow"
         )

@@ -11,38 +11,41 @@ if TYPE_CHECKING:
 
 
 def data_options() -> argparse.ArgumentParser:
-    """Where the data set is, and the seed."""
+    """Return the options of the data set and the seed."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(
         "--data",
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder with HAM10000_metadata.csv and, anywhere below it, the images",
+        help="folder with HAM10000_metadata.csv and with the images, which may be in folders below it",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of split, initialisation, draws and augmentation (default 0)"
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of split, initialisation, sampling and augmentation (default 0)",
     )
     return parser
 
 
 def out_options() -> argparse.ArgumentParser:
-    """The run folder."""
+    """Return the option of the run folder."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run folder")
     return parser
 
 
 def training_options() -> argparse.ArgumentParser:
-    """The recipe, what changes it, and how it is trained."""
+    """Return the options of the recipe and the training."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(
         "--recipe",
         default="ham10000_ensemble",
-        help="a name from `python -m training recipes`, or a recipe file of your own (default %(default)s)",
+        help="a name from `python -m training recipes`, or your own recipe file (default %(default)s)",
     )
     parser.add_argument(
-        "--split", type=Path, metavar="CSV", help="a split file of `prepare` (default OUT/split.csv)"
+        "--split", type=Path, metavar="CSV", help="a split file from `prepare` (default OUT/split.csv)"
     )
     parser.add_argument(
         "--starting-weights",
@@ -56,24 +59,29 @@ def training_options() -> argparse.ArgumentParser:
         action="append",
         type=_member_scale,
         metavar="MEMBER=FACTOR",
-        help="factor on a backbone's features, for starting weights of unusual scale; may be repeated",
+        help="factor on a backbone's features, for starting weights with an unusual scale; may be repeated",
     )
     parser.add_argument(
         "--trained",
         action="append",
         type=_member_run,
         metavar="MEMBER=RUN",
-        help="take this member, trained, from another run of the same split; may be repeated",
+        help="take this trained member from another run with the same split; may be repeated",
     )
     parser.add_argument(
         "--loss",
         choices=("focal", "cross_entropy"),
-        help="focal: gamma 1.5 and class weights inverse to frequency, as the deck; "
-        "cross_entropy: plain; both draw the data as it is; default: as the recipe says",
+        help="focal: gamma 1.5 and class weights inverse to frequency; cross_entropy: unweighted; both "
+        "sample classes as in the data (default: the recipe's loss and sampling)",
     )
-    parser.add_argument("--color", choices=("rgb", "grey"), help="of the model's input; default the recipe's")
     parser.add_argument(
-        "--image-size", type=positive, metavar="PIXELS", help="input size of the model and of every phase"
+        "--color", choices=("rgb", "grey"), help="colour of the model's input (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--image-size",
+        type=positive,
+        metavar="PIXELS",
+        help="side of the images in the model and in every phase",
     )
     parser.add_argument(
         "--max-epochs", type=positive, metavar="N", help="upper bound on the epochs of each phase"
@@ -85,7 +93,7 @@ def training_options() -> argparse.ArgumentParser:
         "--epoch-size",
         type=positive_number,
         metavar="SHARE",
-        help="draws of an epoch, as a multiple of the number of training images",
+        help="number of draws per epoch, as a multiple of the number of training images",
     )
     parser.add_argument(
         "--cache", type=Path, metavar="DIR", help="folder for decoded images (default OUT/cache)"
@@ -94,40 +102,40 @@ def training_options() -> argparse.ArgumentParser:
         "--precision",
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
         default="float32",
-        help="of the training's arithmetic; the finished network is float32 (default %(default)s)",
+        help="precision of the training; the finished network is float32 (default %(default)s)",
     )
     parser.add_argument(
         "--devices",
         type=positive,
         default=1,
         metavar="N",
-        help="share each batch among so many devices; needs KERAS_BACKEND=jax (default 1)",
+        help="number of devices that share each batch; needs KERAS_BACKEND=jax (default 1)",
     )
     return parser
 
 
 def scoring_options() -> argparse.ArgumentParser:
-    """How figures are measured."""
+    """Return the option of the bootstrap."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(
-        "--resamples", type=positive, default=1000, help="of the bootstrap (default %(default)s)"
+        "--resamples", type=positive, default=1000, help="number of bootstrap resamples (default %(default)s)"
     )
     return parser
 
 
 def exporting_options() -> argparse.ArgumentParser:
-    """Where the bundle goes and what it is called."""
+    """Return the options of the bundle."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(
-        "--bundle", type=Path, metavar="DIR", help="where the bundle goes, replaced (default OUT/bundle)"
+        "--bundle", type=Path, metavar="DIR", help="the bundle's folder; it is replaced (default OUT/bundle)"
     )
-    parser.add_argument("--name", help="of the model (default: the recipe's)")
-    parser.add_argument("--model-version", default="0.1.0", help="of the model (default %(default)s)")
+    parser.add_argument("--name", help="name of the model (default: the recipe's)")
+    parser.add_argument("--model-version", default="0.1.0", help="version of the model (default %(default)s)")
     return parser
 
 
 def chosen_recipe(options: argparse.Namespace) -> "Recipe":
-    """The recipe that the options ask for, with what they change."""
+    """Return the recipe with the changes that the options state."""
     from training.catalogue import load_recipe
     from training.recipe import adjust
 
@@ -145,14 +153,14 @@ def chosen_recipe(options: argparse.Namespace) -> "Recipe":
 
 
 def open_run(options: argparse.Namespace) -> "Run":
-    """The run in ``--out``."""
+    """Open the run in ``--out``."""
     from training.run import Run
 
     return Run.open(options.out)
 
 
 def positive(text: str) -> int:
-    """A whole number above 0."""
+    """Parse a whole number above 0."""
     try:
         value = int(text)
     except ValueError:
@@ -163,7 +171,7 @@ def positive(text: str) -> int:
 
 
 def positive_number(text: str) -> float:
-    """A number above 0."""
+    """Parse a finite number above 0."""
     try:
         value = float(text)
     except ValueError:

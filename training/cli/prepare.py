@@ -1,4 +1,4 @@
-"""``prepare``: check the data, describe it, split it by lesion, once or into folds."""
+"""``prepare``: check the data set, describe it, and split it."""
 
 import argparse
 from typing import Any
@@ -11,23 +11,25 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "prepare",
         parents=[data_options(), out_options()],
-        help="check the data, find duplicates, describe it, split it by lesion, once or into folds",
+        help="check the data set, find near-duplicates, and split it by lesion, once or into folds",
     )
-    parser.add_argument("--validation", type=float, default=0.15, help="share of the images (default 0.15)")
-    parser.add_argument("--test", type=float, default=0.15, help="share of the images (default 0.15)")
+    parser.add_argument(
+        "--validation", type=float, default=0.15, help="share of the validation images (default 0.15)"
+    )
+    parser.add_argument("--test", type=float, default=0.15, help="share of the test images (default 0.15)")
     parser.add_argument(
         "--split-by",
         choices=("lesion", "image"),
         default="lesion",
-        help="image lets photographs of one lesion lie in several parts: figures from such a split "
-        "are too high, and it serves only to show that (default %(default)s)",
+        help="image allows images of one lesion in several parts, so that all metrics are too high; use it "
+        "only to measure this leakage (default %(default)s)",
     )
     parser.add_argument(
         "--folds",
         type=positive,
         metavar="K",
-        help="write fold-1.csv to fold-K.csv for cross-validation instead of split.csv; each image is "
-        "tested in one fold and validates in the one before",
+        help="write fold-1.csv to fold-K.csv for cross-validation instead of split.csv; each image is in the "
+        "test part of one fold",
     )
     parser.set_defaults(command=_prepare)
 

@@ -7,7 +7,9 @@ from typing import Any
 def add(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser("recipes", help="list the recipes")
-    parser.add_argument("--markdown", action="store_true", help="as a page with the published figures")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print docs/recipes.md, with the published metrics"
+    )
     parser.set_defaults(command=_recipes)
 
 

@@ -1,4 +1,4 @@
-"""``run``: from images to bundle, one command."""
+"""``run``: prepare, train, evaluate and export in one command."""
 
 import argparse
 from typing import Any
@@ -18,7 +18,8 @@ from training.cli.train import train
 def add(commands: Any) -> None:
     """Add the command's parser."""
     parents = [data_options(), out_options(), training_options(), scoring_options(), exporting_options()]
-    commands.add_parser("run", parents=parents, help="all of it").set_defaults(command=_run)
+    parser = commands.add_parser("run", parents=parents, help="prepare, train, evaluate and export")
+    parser.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""``search``: random search for a network from scratch."""
+"""``search``: random search for a network that is trained from scratch."""
 
 import argparse
 from typing import Any
@@ -18,23 +18,32 @@ def add(commands: Any) -> None:
         type=positive,
         required=True,
         metavar="N",
-        help="total number of trials, earlier ones included",
+        help="total number of trials, including earlier ones",
     )
     parser.add_argument(
         "--task", choices=("diagnosis", "malignancy"), default="malignancy", help="(default %(default)s)"
     )
     parser.add_argument(
-        "--image-size", type=positive, default=64, metavar="PIXELS", help="a side (default %(default)s)"
+        "--image-size",
+        type=positive,
+        default=64,
+        metavar="PIXELS",
+        help="side of the images (default %(default)s)",
     )
     parser.add_argument(
-        "--max-epochs", type=positive, default=10, metavar="N", help="of each trial (default %(default)s)"
+        "--max-epochs",
+        type=positive,
+        default=10,
+        metavar="N",
+        help="upper bound on the epochs of each trial (default %(default)s)",
     )
     parser.add_argument(
         "--epoch-size",
         type=positive_number,
         default=1.0,
         metavar="SHARE",
-        help="draws of an epoch, as a multiple of the number of training images (default %(default)s)",
+        help="number of draws per epoch, as a multiple of the number of training images "
+        "(default %(default)s)",
     )
     parser.set_defaults(command=_search)
 
@@ -50,4 +59,4 @@ def _search(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     best = search(options.data, options.out, shared, trials=options.trials)
-    print(f"the best is {best.name}: {options.out / 'best.py'}; all: {options.out / 'trials.csv'}")
+    print(f"best trial: {best.name}, {options.out / 'best.py'}; all trials: {options.out / 'trials.csv'}")

@@ -1,4 +1,4 @@
-"""``train``: train the recipe's members, or go on with it."""
+"""``train``: train the recipe's members, or continue their training."""
 
 import argparse
 import shutil
@@ -12,7 +12,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         parents=[data_options(), out_options(), training_options()],
-        help="train the recipe's members, or go on with it",
+        help="train the recipe's members, or continue their training",
     )
     parser.add_argument(
         "--member", action="append", metavar="NAME", help="train only this member; may be repeated"
@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train what the options name."""
+    """Train the members that the options select."""
     from training.fit.devices import use_devices
     from training.recipe import RecipeError
     from training.run import Run
@@ -31,10 +31,10 @@ def train(options: argparse.Namespace) -> None:
     cache = options.cache or options.out / "cache"
     run = Run.create(options.out, recipe, data=options.data, split=split, seed=options.seed, cache=cache)
     for name, other in options.trained or ():
-        _take(run, name, Run.open(other))
+        _copy_member(run, name, Run.open(other))
     if recipe.batch_size % options.devices:
         raise RecipeError(
-            f"--devices {options.devices}: batches of {recipe.batch_size} cannot be shared evenly among them"
+            f"--devices {options.devices}: the batch size {recipe.batch_size} is not divisible by it"
         )
     use_devices(options.devices)
     from training.fit.curves import plot_curves
@@ -45,10 +45,14 @@ def train(options: argparse.Namespace) -> None:
         plot_curves(run.folder / name / "curves.png", run.folder / name / "history.csv")
 
 
-def _take(run: Any, name: str, other: Any) -> None:
-    """Copy a finished member of ``other``, which must have been trained as this run would have, or nearly so.
+def _copy_member(run: Any, name: str, other: Any) -> None:
+    """Copy the finished member ``name`` from the run ``other`` to ``run``.
 
-    Phases, augmentation and starting weights may differ; the meaning of a network's outputs may not.
+    Phases, augmentation and starting weights may differ. Everything that changes the meaning of the network's
+    outputs must be equal.
+
+    Raises:
+        RecipeError: the member differs too much, or its training is not finished.
     """
     from training.data.split import read_split
     from training.recipe import RecipeError
@@ -70,15 +74,16 @@ def _take(run: Any, name: str, other: Any) -> None:
         }
 
     ours, theirs = meaning(run), meaning(other)
-    different = [what for what in ours if ours[what] != theirs[what]]
+    different = [key for key in ours if ours[key] != theirs[key]]
     if different:
-        raise RecipeError(f"{other.folder}: its {name} cannot be taken: it differs in {', '.join(different)}")
+        raise RecipeError(f"{other.folder}: {name} cannot be used, it differs in {', '.join(different)}")
     source, target = other.folder / name, run.folder / name
     if not (source / "network.keras").is_file():
-        raise RecipeError(f"{source}: not trained to its end")
+        raise RecipeError(f"{source}: training is not finished")
     if not (target / "network.keras").is_file():
         target.mkdir(exist_ok=True)
-        for file in ("history.csv", "network.keras"):  # the network last: it is what says "finished"
+        # The network comes last, because it marks the training as finished.
+        for file in ("history.csv", "network.keras"):
             shutil.copy(source / file, target / file)
     environment = run.environment
     revisions = [*environment["git_revisions"], *other.environment["git_revisions"]]

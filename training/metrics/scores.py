@@ -83,10 +83,7 @@ def bootstrap(
     interval.
     """
     weights = lesion_weights(predictions.labels, predictions.lesions, resamples=resamples, seed=seed)
-    chunks = [weights[start : start + _CHUNK_ROWS] for start in range(0, resamples, _CHUNK_ROWS)]
-    parts = [weighted_scores(predictions, chunk) for chunk in chunks]
-    resampled = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return with_intervals(predictions, scores(predictions), resampled)
+    return with_intervals(predictions, scores(predictions), weighted_scores(predictions, weights))
 
 
 def with_intervals(
@@ -118,6 +115,12 @@ def weighted_scores(predictions: Predictions, weights: np.ndarray) -> dict[str, 
     Returns:
         ``[B]`` by name, NaN where a metric is undefined.
     """
+    chunks = [weights[start : start + _CHUNK_ROWS] for start in range(0, len(weights), _CHUNK_ROWS)]
+    parts = [_weighted_scores(predictions, chunk) for chunk in chunks]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _weighted_scores(predictions: Predictions, weights: np.ndarray) -> dict[str, np.ndarray]:
     p, labels, decided = predictions.probabilities, predictions.labels, predictions.decided
     classes = np.arange(len(predictions.codes))
     truth = labels[:, None] == classes

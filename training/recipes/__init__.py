@@ -1,5 +1,5 @@
-"""The recipes, one module for each prior system and for each recipe of this project's own.
+"""The recipes: one module for each prior system, and one for each recipe of this project.
 
-A module's docstring says what its recipes share and where they knowingly differ from their source; its
-``RECIPES`` are entries of the catalogue, ``training.catalogue``.
+A module's docstring states what its recipes share and how they differ from their source. Its ``RECIPES`` are
+entries of ``training.catalogue``.
 """

@@ -1,13 +1,14 @@
 """The report "Skin cancer MNIST: HAM10000, dermoscopy image analysis": benign or malignant.
 
-Images of 224 × 224 pixels divided by 255; the malignant class is augmented to balance. Not told, and
-chosen here: batches of 32, how far the augmentation goes, and 15 epochs where no number is given.
+Images of 224 × 224 pixels are divided by 255; augmentation balances the malignant class. The report does not
+state these values, which are chosen here: batches of 32, the strength of the augmentation, and 15 epochs if
+no number is given.
 
-Differences from the report: two classes with a softmax stand for its sigmoid, the same function of the
-difference of two logits; malignant is what the service calls so, akiec, bcc and mel, where the report
-counted mel and bcc only; every image is augmented, not copies of the malignant ones alone, and the balanced
-draws are taken out of the probabilities; the split is by lesion, not by image; the centre of an image is
-cropped, the image is not squashed. Centre loss, which did not work for the report, is left out.
+Differences from the report: a softmax over two classes replaces the sigmoid, which is the same function of
+the difference of two logits; akiec, bcc and mel are malignant, as in the service, while the report counts
+mel and bcc only; every image is augmented, not only copies of malignant ones; the effect of balanced
+sampling is removed from the probabilities; the split is by lesion, not by image; images are cropped at the
+centre, not squashed. Centre loss, which did not work for the report, is left out.
 """
 
 from dataclasses import replace
@@ -19,7 +20,7 @@ from training.recipes.entry import Entry, Published
 AUGMENTATION = Augmentation(flips=True, rotation=180.0, zoom=0.2, min_crop=0.8, shift=0.1)
 
 _EPOCH_SIZE = 1.6
-"""8,061 of the 10,015 images are benign: as many malignant ones again make 1.6 times the data."""
+"""8,061 of the 10,015 images are benign; with as many malignant ones, an epoch has 1.6 times the data."""
 
 
 def _recipe(name: str, member: MemberRecipe, optimizer: Any = "adam", **options: Any) -> Recipe:
@@ -73,14 +74,14 @@ RECIPES = (
     Entry(
         _recipe("vgg19", _VGG19),
         "VGG19, all layers trained (the report first tried VGG16)",
-        "Adam at 1e-5, low because the network has no batch normalisation to steady it.",
+        "Adam at 1e-5; the rate is low because the network has no batch normalisation.",
         Published(accuracy=0.85),
     ),
     Entry(
         _INCEPTION_V3,
         "Inception v3: 15 epochs of a dense head with Nadam, then the last 150 layers unfrozen",
         "The rates are 1e-3, then 1e-4; the hidden layer has 256 units and dropout 0.5, the weight decay is "
-        "1e-4, and the second phase has 15 epochs. The norm of all gradients together is clipped at 1.",
+        "1e-4, and the second phase has 15 epochs. The global gradient norm is clipped at 1.",
         Published(
             accuracy=0.885,
             remark="after 15 epochs of the head 0.866; after 10 with Nadam 0.775, Adam 0.772, Adamax 0.758, "
@@ -107,9 +108,9 @@ RECIPES = (
             weighting="accuracy",
         ),
         "All four networks: a mean of probabilities weighted by accuracy on validation",
-        "One optimizer for all four, that of Inception v3. To keep each its own, train the four recipes on "
-        "one split and take their networks with `--trained vgg19=RUN` and so on. The report took the best "
-        "three or four models.",
+        "All four have the optimizer of Inception v3. To use the optimizer of each, train the four recipes "
+        "on one split and take their networks with `--trained vgg19=RUN` and so on. The report uses the "
+        "best three or four models.",
         Published(
             accuracy=0.882,
             precision=0.806,

@@ -1,13 +1,14 @@
 """The report "Skin cancer classification using Keras": CNNs of growing depth from scratch.
 
-Images of 100 × 75 pixels (width × height), Adam at 1e-4, batches of 32, up to 200 epochs; the rate is
-lowered after 3 epochs without gain and training stops after 10. A block is two convolutions, max pooling
-and dropout, which rises from block to block; then one hidden layer with dropout 0.5. Not told, and chosen
-here: the rate is lowered to 0.3 of itself, and dropout rises by 0.1 a block.
+Images of 100 × 75 pixels (width × height), Adam at 1e-4, batches of 32, up to 200 epochs. The rate is reduced
+after 3 epochs without improvement, and training stops after 10. A block consists of two convolutions, max
+pooling and dropout, which increases from block to block; a hidden layer with dropout 0.5 follows. The report
+does not state these values, which are chosen here: the rate is multiplied by 0.3, and dropout increases by
+0.1 per block.
 
-Differences from the report: the split is by lesion, not by image; the best epoch is picked by validation
-loss, not accuracy; class weights and balanced draws are taken out of the probabilities, which then hold at
-the prevalence of the training data.
+Differences from the report: the split is by lesion, not by image; validation loss selects the best epoch, not
+accuracy; the effects of class weights and balanced sampling are removed from the probabilities, which then
+hold at the prevalence of the training data.
 """
 
 from dataclasses import replace
@@ -30,7 +31,7 @@ def _recipe(name: str, member: MemberRecipe) -> Recipe:
 
 
 def _cnn(name: str, *filters: int, hidden: int) -> Recipe:
-    """A network with one block for each number of filters."""
+    """Return a recipe whose network has one block for each number of filters."""
     blocks = tuple(
         Block(count, convolutions=2, dropout=round(0.1 * number, 1))
         for number, count in enumerate(filters, start=1)
@@ -92,16 +93,16 @@ RECIPES = (
             epoch_size=34_076 / 8_012,
             augmentation=Augmentation(flips=True, rotation=45.0, zoom=0.2, shift=0.1),
         ),
-        "The proposal with all classes drawn alike and augmented",
-        "The report fills its 8,012 training images up to 34,076 with augmented copies. Here an epoch draws "
-        "as many after the split, each class as often as any other, every image augmented anew.",
+        "The proposal with equal sampling of all classes, and augmentation",
+        "The report extends its 8,012 training images to 34,076 by augmented copies. Here, an epoch draws as "
+        "many images after the split, equally from all classes, and augments each of them.",
         Published(accuracy=0.72, macro_f1=0.56, f1_by_class=(0.46, 0.54, 0.53, 0.34, 0.47, 0.86, 0.75)),
     ),
     Entry(
         _recipe("inception_v3", _INCEPTION_V3),
         "Inception v3 with its backbone frozen and two hidden layers: the report's negative result",
-        "The two layers have 512 and 256 units. At this size, the smallest it takes, its feature map is a "
-        "single cell, so there is no place for a heatmap to show.",
+        "The two layers have 512 and 256 units. At this size, the smallest that the network takes, its "
+        "feature map has a single cell, so the heatmap shows no location.",
         Published(accuracy=0.67, remark="nv for every image"),
     ),
 )

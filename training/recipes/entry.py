@@ -1,4 +1,4 @@
-"""A recipe with what is known of it: what it is, what its source leaves open, what was published."""
+"""An entry of the catalogue: a recipe with its description and its published metrics."""
 
 from dataclasses import dataclass, fields
 
@@ -8,17 +8,17 @@ from training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Published:
-    """Figures that the authors of a prior system give, measured on their own test part.
+    """Metrics that the authors of a prior system published, on their own test part; None if unpublished.
 
-    All prior systems split by image, so photographs of one lesion lie on both sides: the figures are
-    too high to be compared with those of a split by lesion. None stands where the authors give none.
+    All prior systems split by image, so images of one lesion are in both training and test data. The metrics
+    are too high to be compared with those of a split by lesion.
     """
 
     accuracy: float | None = None
     macro_f1: float | None = None
     macro_recall: float | None = None
     weighted_f1: float | None = None
-    # The next three without a word on which average over the classes they are.
+    # For the next three, the authors do not state the kind of average over the classes.
     precision: float | None = None
     recall: float | None = None
     f1: float | None = None
@@ -29,7 +29,7 @@ class Published:
     remark: str = ""
 
     def text(self) -> str:
-        """The figures on one line, as "accuracy 0.7645, macro F1 0.639"."""
+        """Return the metrics on one line, such as "accuracy 0.7645, macro F1 0.639"."""
         numbers = [
             f"{field.name.replace('_', ' ').replace('f1', 'F1')} {_number(value)}"
             for field in fields(self)
@@ -44,14 +44,14 @@ class Published:
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the catalogue.
+    """An entry of the catalogue.
 
     Attributes:
-        recipe: what is trained.
-        summary: what it is, in one line.
-        choices: what its source leaves open, and how it is chosen here.
-        published: the figures of its source, if it has any.
-        measured: the figures measured in this project, if any.
+        recipe: the recipe.
+        summary: a description of one line.
+        choices: values that the source does not state, as chosen here.
+        published: the metrics that the source published, if any.
+        measured: the metrics measured in this project, if any.
     """
 
     recipe: Recipe
@@ -62,7 +62,7 @@ class Entry:
 
 
 def _number(value: float) -> str:
-    """With two decimals at least, and no more than the source gives; minutes whole."""
+    """Format with at least two decimals, and with all decimals of the source; minutes without decimals."""
     if value >= 10:
         return f"{value:,.0f}"
     return max(f"{value:.2f}", f"{value:g}", key=len)

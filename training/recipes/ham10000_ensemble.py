@@ -1,18 +1,17 @@
-"""The shipped model: MobileNetV2 and EfficientNetB1, half and half, for a machine of two cores.
+"""The shipped model: the mean of MobileNetV2 and EfficientNetB1, for a machine with two cores.
 
     python -m training run --recipe ham10000_ensemble --data DIR --out runs/NAME
 
-What differs from the deck's recipe, and why:
+Differences from ``mobilenet_efficientnet/ensemble``:
 
-- Plain cross entropy, and rare classes drawn more often (draws ∝ √n) rather than weighted in the
-  loss: the same effective prior, but the time goes to images that are not one more naevus. The
-  effective prior is taken out of the logits again, so the probabilities are those at the
-  prevalence of the training data.
-- AdamW with warm-up and cosine decay over a whole phase; a moving average of the weights, with batch
-  normalisation's statistics estimated anew at its end.
-- Four fifths of the presentations at 128 pixels, at a third of the cost; the rest at the size served.
+- Plain cross entropy, with rare classes sampled more often (draws ∝ √n) instead of weighted in the loss. The
+  effective prior is the same, but fewer steps are spent on naevi. The effective prior is removed from the
+  logits, so the probabilities hold at the prevalence of the training data.
+- AdamW with warm-up and cosine decay over a whole phase; a moving average of the weights, with the statistics
+  of batch normalisation re-estimated at its end.
+- Four fifths of the training at 128 pixels, at a third of the cost; the rest at the size of the service.
 - Crops are cut from the whole picture, not from its centre; their resolution, compression and colours vary.
-- The epoch is chosen by the macro loss, in which each class counts alike.
+- The macro loss selects the epoch, so that all classes count equally.
 
 Bundle 1.2.0 was trained by an earlier version of this recipe: see docs/training-log.md.
 """
@@ -56,7 +55,7 @@ RECIPE = Recipe(
 RECIPES = (
     Entry(
         RECIPE,
-        "The shipped model: MobileNetV2 and EfficientNetB1, half and half, for a machine of two cores",
+        "The shipped model: the mean of MobileNetV2 and EfficientNetB1, for a machine with two cores",
         measured="see [the training log](training-log.md)",
     ),
 )

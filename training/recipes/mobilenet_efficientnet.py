@@ -1,13 +1,14 @@
 """The deck "Skin cancer classification": MobileNetV2 and EfficientNet with focal loss, and their mean.
 
-Images of 224 × 224 pixels. The deck lists data augmentation as a training step but does not say which;
-these recipes use none. Not told, and chosen here: Adam, batches of 32, dropout 0.3 before the dense layer.
-The focal loss has gamma 1.5 and class weights inverse to the class frequency.
+Images of 224 × 224 pixels. The focal loss has gamma 1.5 and class weights inverse to the class frequency. The
+deck lists data augmentation as a training step without details; these recipes use none. The deck does not
+state these values, which are chosen here: Adam, batches of 32, dropout 0.3 before the dense layer.
 
-Differences from the deck: the split is by lesion, not by image; the centre of an image is cropped, the
-image is not squashed; the epoch with the best validation loss is kept; batch normalisation has the momentum
-0.9, because 0.999 lags behind in short trainings; each member gets a temperature fitted on validation, and
-the class weights are taken out of its probabilities, which then hold at the prevalence of the training data.
+Differences from the deck: the split is by lesion, not by image; images are cropped at the centre, not
+squashed; the epoch with the best validation loss is used; batch normalisation has the momentum 0.9, because
+0.999 lags behind in short trainings; each member has a temperature fitted on validation data, and the effect
+of the class weights is removed from its probabilities, which then hold at the prevalence of the training
+data.
 """
 
 from dataclasses import replace
@@ -17,7 +18,7 @@ from training.recipe import Block, Head, MemberRecipe, Phase, Pretrained, Recipe
 from training.recipes.entry import Entry, Published
 
 _HEAD = Phase("head", epochs=10, learning_rate=1e-4, schedule="constant")
-"""Ten epochs with the backbone as it comes from ImageNet."""
+"""Ten epochs with the frozen ImageNet backbone."""
 
 _FOCAL: dict[str, Any] = {"focal_gamma": 1.5, "class_weight_power": 1.0}
 
@@ -39,7 +40,7 @@ _BASELINE = MemberRecipe(
 )
 _MOBILENET_V2 = _network("mobilenet_v2", _HEAD, Phase(54, epochs=10, learning_rate=1e-5, schedule="constant"))
 _FINE_TUNED = _network("mobilenet_v2", _HEAD, Phase(100, epochs=60, learning_rate=5e-5))
-# A patience as long as the phase means no early stopping.
+# The patience equals the number of epochs, so there is no early stopping.
 _SIXTY = _network("mobilenet_v2", _HEAD, Phase(54, epochs=50, learning_rate=1e-4, stop_patience=50))
 _B0 = _network(
     "efficientnet_b0", Phase(100, epochs=30, learning_rate=1e-4, schedule="constant", stop_patience=30)
@@ -53,39 +54,39 @@ RECIPES = (
     Entry(
         _recipe("baseline_cnn", _BASELINE),
         "A small CNN without pretrained weights: the deck's baseline",
-        "Of this network the deck gives the accuracy only: three blocks, one hidden layer and 20 epochs.",
+        "Three blocks, one hidden layer and 20 epochs; the deck states only the accuracy of this network.",
         Published(accuracy=0.7066),
     ),
     Entry(
         _recipe("mobilenet_v2", _MOBILENET_V2),
         "MobileNetV2: ten epochs with the backbone frozen, then its last layers unfrozen",
-        "Unfrozen are the last 54 of 154 layers (from layer 100, as in Keras' own tutorial), for ten more "
+        "The last 54 of 154 layers (from layer 100, as in Keras' tutorial) are unfrozen for ten more "
         "epochs at a tenth of the rate.",
         Published(accuracy=0.7665, macro_f1=0.437, macro_recall=0.38, weighted_f1=0.728),
     ),
     Entry(
         _recipe("mobilenet_v2_focal", _MOBILENET_V2, **_FOCAL),
         "MobileNetV2 as above, with focal loss and class weights",
-        "Gamma is not told for this model; 1.5, as in those after it.",
+        "The deck does not state gamma for this model; it is 1.5, as for the models after it.",
         Published(accuracy=0.6926, macro_f1=0.534, macro_recall=0.63, weighted_f1=0.722),
     ),
     Entry(
         _recipe("mobilenet_v2_60_epochs", _SIXTY, **_FOCAL),
-        "MobileNetV2 with focal loss for 60 epochs, the learning rate lowered on a plateau",
-        'The deck calls the rate "dynamic" only: it is lowered to 0.3 of itself after three epochs without '
-        "gain.",
+        "MobileNetV2 with focal loss for 60 epochs, the learning rate reduced on a plateau",
+        'The deck only calls the rate "dynamic"; it is multiplied by 0.3 after three epochs without '
+        "improvement.",
         Published(accuracy=0.7265, macro_f1=0.528, macro_recall=0.61, weighted_f1=0.749),
     ),
     Entry(
         _recipe("mobilenet_v2_fine_tuned", _FINE_TUNED, **_FOCAL),
         "MobileNetV2 with deeper layers unfrozen, a lower rate and early stopping",
-        "The last 100 layers at 5e-5, lowered on a plateau, stopped after ten epochs without gain.",
+        "The last 100 layers at 5e-5, reduced on a plateau, stopped after ten epochs without improvement.",
         Published(accuracy=0.7658, macro_f1=0.599, macro_recall=0.59, weighted_f1=0.775),
     ),
     Entry(
         _recipe("efficientnet_b0_frozen", _network("efficientnet_b0", _HEAD), **_FOCAL),
         "EfficientNetB0 with its backbone frozen, ten epochs",
-        "The loss is not told; an accuracy below the share of nevi suggests a weighted one.",
+        "The deck does not state the loss; an accuracy below the share of naevi suggests a weighted one.",
         Published(accuracy=0.5662, macro_f1=0.341, macro_recall=0.45, weighted_f1=0.618),
     ),
     Entry(
@@ -96,7 +97,7 @@ RECIPES = (
     Entry(
         _recipe("efficientnet_b1", _B1, **_FOCAL),
         "EfficientNetB1 with its last 100 layers unfrozen, up to 70 epochs, early stopping",
-        "Training stops after ten epochs without gain.",
+        "Training stops after ten epochs without improvement.",
         Published(accuracy=0.7658),
     ),
     Entry(
@@ -113,13 +114,13 @@ RECIPES = (
     ),
     Entry(
         replace(_ENSEMBLE, name="mobilenet_efficientnet/ensemble_accuracy", weighting="accuracy"),
-        "The ensemble, its weights in proportion to accuracy on validation",
+        "The ensemble, with weights proportional to accuracy on validation data",
         "Not in the deck: the rule of `benign_malignant/ensemble`.",
     ),
     Entry(
         replace(_ENSEMBLE, name="mobilenet_efficientnet/ensemble_grid", weighting="grid"),
-        "The ensemble, its weights from a coarse grid on validation",
-        "The deck names a grid search as future work. The grid is coarse, because weights tuned finely on "
-        "validation lose on test what they gained.",
+        "The ensemble, with weights from a coarse grid on validation data",
+        "The deck names a grid search as future work. The grid is coarse to avoid overfitting the validation "
+        "data.",
     ),
 )

@@ -1,9 +1,9 @@
-"""MobileNetV2 at 96 pixels for four short epochs: minutes on two cores, for experiments on method.
+"""MobileNetV2 at 96 pixels for four short epochs: trains in minutes on two cores, for experiments.
 
     python -m training run --recipe quick --data DIR --out runs/NAME
 
-Not to be served: it compares, say, grey with colour or one split with another at a low cost. The figures of
-those comparisons are in docs/training-log.md.
+It is not meant to be served, but to compare methods at low cost, for example grey with colour images or two
+kinds of split. docs/training-log.md has the results.
 """
 
 from training.recipe import Augmentation, MemberRecipe, Phase, Recipe
@@ -32,7 +32,7 @@ RECIPE = Recipe(
 RECIPES = (
     Entry(
         RECIPE,
-        "MobileNetV2 at 96 pixels for four short epochs: minutes on two cores, to compare methods with",
+        "MobileNetV2 at 96 pixels for four short epochs: trains in minutes on two cores, to compare methods",
         measured="see [the training log](training-log.md)",
     ),
 )

@@ -1,14 +1,15 @@
 """The report "Skin lesions classification: an efficient multi-class …": large networks, colour and grey.
 
 Images of 224 × 224 pixels, batches of 64, 30 epochs of Adam without early stopping, cross entropy,
-augmentation by rotation, zoom, shear, shifts and flips (colour augmentation was tried and dropped). Not
-told, and chosen here: all layers are trained, the learning rate is 1e-4, how far the augmentation goes,
-dropout 0.3 before the dense layer. A model for grey images reads one channel (ITU-R 601-2 luma) and shows
-it to the backbone three times.
+augmentation by rotation, zoom, shear, shifts and flips (the report tried colour augmentation and dropped
+it). The report does
+not state these values, which are chosen here: all layers are trained, the learning rate is 1e-4, the
+strength of the augmentation, dropout 0.3 before the dense layer. A model for grey images reads one channel
+(ITU-R 601-2 luma), which the backbone gets three times.
 
-Differences from the report: the split is by lesion, not by image; the centre of an image is cropped, the
-image is not squashed; the epoch with the best validation loss is kept; the members of an ensemble get
-temperatures fitted on validation.
+Differences from the report: the split is by lesion, not by image; images are cropped at the centre, not
+squashed; the epoch with the best validation loss is used; the members of an ensemble have temperatures fitted
+on validation data.
 """
 
 from dataclasses import replace
@@ -98,16 +99,16 @@ RECIPES = (
     ),
     Entry(
         replace(_RESNET50, name="three_networks/resnet50_lower_extremity", sites=("lower extremity",)),
-        "ResNet50 for lesions of the lower extremity alone: about a fifth of the data",
-        "Trained and measured on images whose localization is exactly that.",
+        "ResNet50 for lesions of the lower extremity only: about a fifth of the data",
+        "Trained and evaluated on images with exactly this localization.",
         Published(accuracy=0.88, precision=0.80, recall=0.79, f1=0.79),
     ),
     Entry(
         _VIT_B32,
         "Vision transformer ViT-B/32, augmented RGB images",
-        "Keras has no weights of a ViT to download, so it starts from a file "
-        "(`--starting-weights vit_b32=FILE.weights.h5`) or from nothing, and then learns little. The head "
-        "averages the patch tokens instead of reading a class token, which makes the heatmap exact.",
+        "Keras offers no weights of a ViT. The network starts from a file "
+        "(`--starting-weights vit_b32=FILE.weights.h5`) or from random weights, with which it learns little. "
+        "The head averages the patch tokens instead of using a class token, so the heatmap is exact.",
         Published(accuracy=0.85, precision=0.71, recall=0.80, f1=0.74),
     ),
     Entry(
@@ -137,9 +138,9 @@ RECIPES = (
             ),
             combination="specialists",
         ),
-        "Mix model: ResNet50, then specialists for mel/nv, akiec/bcc and mel/bkl decide again",
-        "Each specialist is trained on images of its two classes alone, and asked where they are the first "
-        "network's two most probable.",
+        "Mix model: ResNet50, with specialists that decide between mel/nv, akiec/bcc and mel/bkl",
+        "Each specialist is trained on images of its two classes only, and used if they are the first "
+        "network's two most probable classes.",
         Published(accuracy=0.89, precision=0.78, recall=0.85, f1=0.81),
     ),
 )

@@ -1,12 +1,14 @@
 """The repository "Skin-Cancer-Classification-TL": small images, plain and pretrained networks.
 
-Images of 100 × 125 pixels (height × width), scaled by mean and deviation of the training pixels, Adam,
-batches of 10, 50 epochs without early stopping. Not told, and chosen here: the rate stays as it is where
-nothing else is said, and what the pretrained networks' heads hold beside the layers named.
+Images of 100 × 125 pixels (height × width), scaled by mean and standard deviation of the training pixels,
+Adam, batches of 10, 50 epochs without early stopping. The repository does not state these values, which are
+chosen
+here: the rate is constant unless stated otherwise, and the layers of the pretrained networks' heads beside
+those named.
 
-Differences from the repository: the split is by lesion, not by image; rows with unknown metadata are kept;
-the centre of an image is cropped, the image is not squashed; the epoch with the best validation loss is
-kept; batch normalisation has the momentum 0.9.
+Differences from the repository: the split is by lesion, not by image; rows with unknown metadata are used;
+images are cropped at the centre, not squashed; the epoch with the best validation loss is used; batch
+normalisation has the momentum 0.9.
 """
 
 from dataclasses import replace
@@ -41,7 +43,7 @@ def _recipe(name: str, member: MemberRecipe, **options: Any) -> Recipe:
 
 
 def _constant(trainable: Any, learning_rate: float, epochs: int = _EPOCHS) -> Phase:
-    """All epochs at one rate; a patience as long as the phase means no early stopping."""
+    """Return a phase with a constant rate and without early stopping."""
     return Phase(trainable, epochs, learning_rate, schedule="constant", stop_patience=epochs)
 
 
@@ -74,12 +76,12 @@ RECIPES = (
     Entry(
         _recipe("basic_nn", _BASIC_NN),
         "A plain network of five dense layers on the pixels, no convolution",
-        "Without a feature map of its own, its heatmap is that of single pixels.",
+        "Without a feature map, its heatmap consists of single pixels.",
         Published(accuracy=0.69, test_loss=2.02, validation_accuracy=0.72, minutes=15),
     ),
     Entry(
         _recipe("cnn1", _CNN),
-        "A CNN of three blocks from scratch, dropout rising from 0.15 to 0.34",
+        "A CNN of three blocks from scratch, with dropout increasing from 0.15 to 0.34",
         "The middle dropout is 0.25 and the rate is Adam's default, 1e-3.",
         Published(accuracy=0.75, test_loss=1.06, validation_accuracy=0.76, minutes=58),
     ),
@@ -89,7 +91,7 @@ RECIPES = (
             replace(_CNN, phases=(_HALVED,)),
             augmentation=Augmentation(flips=True, rotation=10.0, zoom=0.1, shift=0.12),
         ),
-        "The CNN above with augmentation, the rate halved after five epochs without gain",
+        "The CNN above with augmentation, the rate halved after five epochs without improvement",
         published=Published(accuracy=0.76, test_loss=0.65, validation_accuracy=0.77, minutes=58),
     ),
     Entry(
@@ -119,7 +121,7 @@ RECIPES = (
             augmentation=Augmentation(rotation=30.0, zoom=0.3),
         ),
         "MobileNet with its last 50 layers trained for 500 epochs, a regularised head, strong augmentation",
-        "Rotation and zoom of 30 % are read as 30° and 0.3.",
+        "Rotation and zoom of 30 % are interpreted as 30° and 0.3.",
         Published(accuracy=0.83, test_loss=0.68, validation_accuracy=0.84, minutes=1092),
     ),
 )

@@ -1,1 +1,1 @@
-"""Random search for a network from scratch."""
+"""Random search for a network that is trained from scratch."""

@@ -1,4 +1,4 @@
-"""A recipe as the source of a recipe file, without values that are the default."""
+"""Writes a recipe as Python source, without default values."""
 
 import json
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -6,11 +6,11 @@ from typing import Any
 
 from training.recipe import Recipe
 
-_WIDTH = 100  # columns; what fits stays on one line
+_WIDTH = 100  # longest line in columns
 
 
 def recipe_source(recipe: Recipe, docstring: str) -> str:
-    """Python source whose ``RECIPE`` equals ``recipe``, for ``training.catalogue.load_recipe``."""
+    """Return Python source whose ``RECIPE`` equals ``recipe``, for ``training.catalogue.load_recipe``."""
     names: set[str] = set()
     value = _expression(recipe, "", names)
     imports = ", ".join(sorted(names))
@@ -18,7 +18,7 @@ def recipe_source(recipe: Recipe, docstring: str) -> str:
 
 
 def _expression(value: Any, indent: str, names: set[str]) -> str:
-    """``value`` as Python; the names of the data classes in it are added to ``names``."""
+    """Return ``value`` as a Python expression, and add the names of its dataclasses to ``names``."""
     inner = indent + "    "
     if is_dataclass(value):
         names.add(type(value).__name__)
@@ -34,7 +34,7 @@ def _expression(value: Any, indent: str, names: set[str]) -> str:
 
 
 def _bracketed(parts: list[str], indent: str, single: str = "") -> str:
-    """``parts`` in parentheses, on one line where they fit; ``single`` ends the tuple of one."""
+    """Return ``parts`` in parentheses, on one line if they fit; ``single`` follows a single part."""
     line = f"({', '.join(parts)}{single if len(parts) == 1 else ''})"
     if len(indent + line) <= _WIDTH and "\n" not in line:
         return line

@@ -1,14 +1,14 @@
-"""Random search for a network from scratch, as in the report behind ``recipes/benign_malignant``.
+"""Random search for a network from scratch, as in the source of ``recipes/benign_malignant``.
 
 Every trial draws a network and an optimizer at random (Bergstra and Bengio, "Random Search for
-Hyper-Parameter Optimization", JMLR 2012), trains it as any other run and is scored on validation data
-alone; the test part is never read. What trial ``n`` draws depends on the seed and ``n`` only, so that a
-search that was stopped goes on as if it had not been.
+Hyper-Parameter Optimization", JMLR 2012), trains it as a run, and is evaluated on validation data; test
+images are never read. The values of trial ``n`` depend only on the seed and on ``n``, so a stopped search
+continues with the same trials.
 
-trials.db    the trials, as Optuna keeps them
-trials/      a run folder each
-trials.csv   what each drew and how it did, the best first
-best.py      the recipe of the best, for ``python -m training run --recipe``
+trials.db    Optuna's storage of the trials
+trials/      a run folder for each trial
+trials.csv   values and metrics of each trial, the best first
+best.py      the recipe of the best trial, for ``python -m training run --recipe``
 """
 
 import csv
@@ -43,40 +43,48 @@ SPACE: dict[str, BaseDistribution] = {
     "hidden": CategoricalDistribution((32, 64, 128)),
     "dropout": CategoricalDistribution((0.2, 0.3, 0.4, 0.5)),
     "optimizer": CategoricalDistribution(("adam", "adamax", "nadam", "rmsprop", "sgd")),
-    # Optimizers can only be compared each at a rate of its own.
+    # Each optimizer needs its own learning rate, so the rate is drawn too.
     "learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
 }
-"""What is drawn, and from where; each value independently of the others."""
+"""The distributions of the values of a trial, which are drawn independently."""
 
-_FIGURES = ("loss", "accuracy", "balanced_accuracy")
+_METRICS = ("loss", "accuracy", "balanced_accuracy")
 _MEMBER = "scratch"
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What all trials of a search have in common."""
+    """Options that all trials of a search share; they are as in ``Recipe``.
+
+    Attributes:
+        task: the task.
+        image_size: side of the images in pixels.
+        max_epochs: upper bound on the epochs of a trial.
+        epoch_size: number of draws per epoch, as a multiple of the number of training images.
+        seed: seed of the split, the drawn values and the training.
+    """
 
     task: Task = "malignancy"
-    image_size: int = 64  # pixels, a side
+    image_size: int = 64
     max_epochs: int = 10
-    epoch_size: float = 1.0  # draws of an epoch, as a multiple of the number of training images
+    epoch_size: float = 1.0
     seed: int = 0
 
 
 def search(data: Path, out: Path, options: SearchOptions, *, trials: int) -> Recipe:
-    """Run trials until ``out`` holds ``trials`` of them, and return the recipe of the best.
+    """Run trials until ``out`` holds ``trials`` of them, and return the recipe of the best trial.
 
-    The best is the one with the lowest cross entropy on validation data in any of its epochs.
+    The best trial is the one with the lowest cross entropy on validation data in any epoch.
 
     Args:
         data: folder of the data set in its published layout.
-        out: folder of the search; a search that was stopped there goes on.
-        options: what the trials share; those of the search in ``out`` if it holds one.
-        trials: how many there are to be in the end.
+        out: folder of the search; a stopped search there is continued.
+        options: options of all trials; they must equal those of a search in ``out``.
+        trials: total number of trials, including earlier ones.
 
     Raises:
-        RecipeError: ``out`` holds a search with other options, or no trial came to its end.
-        DataError: the data set is not usable.
+        RecipeError: ``out`` holds a search with other options, or all trials failed.
+        DataError: the data set cannot be used.
     """
     if not (out / SPLIT_NAME).is_file():
         prepare(data, out, seed=options.seed)
@@ -88,7 +96,7 @@ def search(data: Path, out: Path, options: SearchOptions, *, trials: int) -> Rec
         recipe = trial_recipe(number, trial.params, options)
         try:
             loss = _train(data, out, recipe, options.seed)["loss"]
-        except TrainingError as error:  # a rate too high for this network; the next trial draws another
+        except TrainingError as error:  # the learning rate is too high for this network
             print(f"trial {number} failed: {error}", flush=True)
             study.tell(number, state=TrialState.FAIL)
             continue
@@ -97,7 +105,7 @@ def search(data: Path, out: Path, options: SearchOptions, *, trials: int) -> Rec
     finished = study.get_trials(states=(TrialState.COMPLETE,))
     _write_table(out, study)
     if not finished:
-        raise RecipeError(f"{out}: none of the {trials} trials came to its end")
+        raise RecipeError(f"{out}: all {trials} trials failed")
     best = trial_recipe(study.best_trial.number, study.best_trial.params, options)
     text = recipe_source(best, _docstring(out, study.best_trial, len(finished)))
     (out / "best.py").write_text(text, encoding="utf-8")
@@ -105,7 +113,7 @@ def search(data: Path, out: Path, options: SearchOptions, *, trials: int) -> Rec
 
 
 def trial_recipe(number: int, drawn: dict[str, Any], options: SearchOptions) -> Recipe:
-    """The recipe of trial ``number`` from what it drew, a value for each key of ``SPACE``."""
+    """Return the recipe of trial ``number``; ``drawn`` has a value for each key of ``SPACE``."""
     block = Block(drawn["filters"], convolutions=drawn["convolutions"])
     phase = Phase(
         "all",
@@ -150,55 +158,55 @@ def _study(out: Path, options: SearchOptions) -> optuna.Study:
     )
     known, wanted = study.user_attrs.get("options"), asdict(options)
     if known not in (None, wanted):
-        raise RecipeError(f"{out} holds a search with other options, {known}; choose another folder")
+        raise RecipeError(f"{out}: holds a search with other options, {known}; choose another folder")
     study.set_user_attr("options", wanted)
     return study
 
 
 def _trial(study: optuna.Study, number: int, seed: int) -> FrozenTrial:
-    """Trial ``number``: as the study has it, or newly drawn."""
+    """Return trial ``number`` of the study; draw it if it does not exist."""
     known = study.get_trials(deepcopy=False)
     if number >= len(known):
-        drawn_from = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-        study.sampler = RandomSampler(seed=drawn_from)
+        trial_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+        study.sampler = RandomSampler(seed=trial_seed)
         study.ask(SPACE)
         known = study.get_trials(deepcopy=False)
     return known[number]
 
 
 def _train(data: Path, out: Path, recipe: Recipe, seed: int) -> dict[str, float]:
-    """Train the recipe and return the validation figures of its best epoch."""
+    """Train the recipe, and return the validation metrics of its best epoch."""
     split, cache = out / SPLIT_NAME, out / "cache"
     folder = _folder(out, recipe.name)
     run = Run.create(folder, recipe, data=data, split=split, seed=seed, cache=cache)
     keras.backend.clear_session()
     train_member(run, recipe.members[0])
-    for weights in folder.glob("*/*.weights.h5"):  # were for going on; the finished network has its own
+    for weights in folder.glob("*/*.weights.h5"):  # the checkpoints of a finished training
         weights.unlink()
-    return _figures(folder)
+    return _best_metrics(folder)
 
 
 def _folder(out: Path, name: str) -> Path:
     return out / "trials" / name
 
 
-def _figures(folder: Path) -> dict[str, float]:
-    """Validation figures of a trial's best epoch, and the seconds of all."""
+def _best_metrics(folder: Path) -> dict[str, float]:
+    """Return the validation metrics of a trial's best epoch, and the total time in seconds."""
     history = read_state(folder / _MEMBER).history
     best = min(history, key=lambda epoch: epoch["loss"])
-    return {name: best[name] for name in _FIGURES} | {"seconds": sum(epoch["seconds"] for epoch in history)}
+    return {name: best[name] for name in _METRICS} | {"seconds": sum(epoch["seconds"] for epoch in history)}
 
 
 def _write_table(out: Path, study: optuna.Study) -> None:
-    """``trials.csv``: one line a trial, the best first, those that failed last."""
+    """Write ``trials.csv`` with one line per trial, the best first and failed ones last."""
     rows = []
     for trial in study.get_trials(deepcopy=False):
         complete = trial.state is TrialState.COMPLETE
-        figures = _figures(_folder(out, _name(trial.number))) if complete else {}
-        rows.append({"trial": trial.number, "state": trial.state.name.lower(), **figures, **trial.params})
+        metrics = _best_metrics(_folder(out, _name(trial.number))) if complete else {}
+        rows.append({"trial": trial.number, "state": trial.state.name.lower(), **metrics, **trial.params})
     rows.sort(key=lambda row: (row.get("loss", math.inf), row["trial"]))
     with (out / "trials.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, ("trial", "state", *_FIGURES, "seconds", *SPACE), restval="")
+        writer = csv.DictWriter(stream, ("trial", "state", *_METRICS, "seconds", *SPACE), restval="")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -208,6 +216,6 @@ def _docstring(out: Path, best: FrozenTrial, finished: int) -> str:
         f"The best of {finished} networks from scratch, found by random search.\n\n"
         f"    python -m training run --recipe {(out / 'best.py').as_posix()} --data DIR --out runs/NAME\n\n"
         f"Trial {best.number}: cross entropy {best.value:.4f} on validation data, in its best epoch. "
-        "The best of many\n"
-        "flatters; only the test part tells how good the network is."
+        "This value is\n"
+        "too optimistic, because it selected the network; evaluate the network on the test part."
     )

@@ -112,7 +112,7 @@ def test_a_body_takes_its_place_when_it_is_whole(tiny: Path, slow: Slow, jpeg: b
 
 
 @pytest.mark.parametrize(
-    "call", ["service.api.job.read_image", "service.inference.classifier.Classifier.prepare"]
+    "call", ["service.api.job.read_image", "service.inference.classifier.Classifier.decode"]
 )
 def test_a_timeout_of_the_system_is_not_the_deadline(
     tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, call: str
@@ -169,14 +169,8 @@ def test_a_failing_batch_fails_only_its_own(tiny: Path, slow: Slow, jpeg: bytes)
 
 def test_a_failing_batch_of_several_is_tried_singly(tiny: Path, slow: Slow, jpeg: bytes) -> None:
     with running(tiny, max_batch_size=4) as client:
-        slow.patch()
         slow.fail_on = {2, 3, 4}
-        futures = [client.begin("POST", "/predict", content=jpeg, headers=JPEG)]
-        assert slow.started.wait(20)
-        futures += [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(4)]
-        wait_for(lambda: "queue_depth 4.0" in client.get("/metrics").text)
-        slow.go.set()
-        assert [future.result(20).status_code for future in futures] == [200] * 5
+        assert slow.statuses(client, jpeg, waiting=4) == [200] * 5
     assert slow.sizes == [1, 4, 1, 1, 1, 1]
 
 

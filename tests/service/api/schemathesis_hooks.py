@@ -10,8 +10,7 @@ from schemathesis import Case, CheckContext, HookContext, Response
 from models.labels import HAM10000_LABELS
 from models.preprocess import ACCEPTED_FORMATS
 from tests.dicom_files import dicom_file
-from tests.service.conftest import encoded
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
 
 _LESION = draw_lesion(np.random.default_rng(1), code="mel")
 

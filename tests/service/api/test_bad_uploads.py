@@ -13,7 +13,8 @@ from PIL import Image
 
 from tests.profiles import grey_profile
 from tests.service.app_client import Client
-from tests.service.conftest import JPEG, assert_problem, encoded
+from tests.service.conftest import JPEG, assert_problem
+from tests.synthetic import encoded
 
 PNG = {"content-type": "image/png"}
 

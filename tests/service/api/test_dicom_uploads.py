@@ -12,9 +12,9 @@ from pydicom import uid
 
 from tests.dicom_files import SECRETS, dicom_file
 from tests.service.app_client import Client
-from tests.service.conftest import JPEG, assert_problem, encoded
+from tests.service.conftest import JPEG, assert_problem
 from tests.service.process import process
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
 
 DICOM = {"content-type": "application/dicom"}
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from tests.long.drawn import png_chunk
 from tests.service.app_client import Client
-from tests.service.conftest import JPEG, assert_problem, encoded
+from tests.service.conftest import JPEG, assert_problem
+from tests.synthetic import encoded
 
 SIDE = 60_000  # pixels; 3.6 billion in all
 SWELLING = zlib.compress(bytes(20_000_000), 1)

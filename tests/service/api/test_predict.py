@@ -12,7 +12,8 @@ from models.bundle import DecisionRule, Interval, load_bundle
 from models.labels import HAM10000_LABELS
 from service.inference.onnx_session import OnnxSession
 from tests.service.app_client import Client, running, said
-from tests.service.conftest import JPEG, assert_problem, encoded
+from tests.service.conftest import JPEG, assert_problem
+from tests.synthetic import encoded
 from tests.tiny_bundle import write_tiny_bundle
 
 

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.dicom_files import dicom_file
-from tests.service.conftest import encoded
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
 
 
 @pytest.fixture(autouse=True)

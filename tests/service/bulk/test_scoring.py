@@ -19,7 +19,7 @@ from service.bulk.rows import Csv
 from tests.service import costly
 from tests.service.app_client import Client
 from tests.service.bulk.conftest import near, table
-from tests.service.conftest import encoded
+from tests.synthetic import encoded
 
 
 def test_json_lines_are_the_responses_of_the_service(client: Client, folder: Path, tmp_path: Path) -> None:

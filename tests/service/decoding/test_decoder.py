@@ -16,9 +16,10 @@ from PIL import Image
 from tests.dicom_files import dicom_file
 from tests.service import costly
 from tests.service.app_client import wait_for
-from tests.service.conftest import JPEG, encoded
+from tests.service.conftest import JPEG
 from tests.service.decoders import Decoders, lives, named, peak_memory, proportional, tree, wait_until_gone
 from tests.service.process import Process
+from tests.synthetic import encoded
 
 MAX_PIXELS = 10_000_000
 PLAN = 250_000_000 + 2 * 64_000_000 + 17 * MAX_PIXELS + 3 * 20_000_000

@@ -15,7 +15,8 @@ from models.labels import HAM10000_LABELS, Label
 from models.preprocess import Color, decode
 from service.inference.onnx_session import OnnxSession, Outputs
 from tests.service.app_client import Client, running
-from tests.service.conftest import JPEG, assert_problem, encoded
+from tests.service.conftest import JPEG, assert_problem
+from tests.synthetic import encoded
 from tests.tiny_bundle import write_tiny_bundle
 
 TWO = (Label("benign", "Benign", False), Label("malignant", "Malignant", True))

@@ -23,8 +23,7 @@ from service.inference.onnx_session import OnnxSession
 from service.inference.warnings import CODES
 from tests.service.api.test_operations import samples
 from tests.service.app_client import Client, running, said
-from tests.service.conftest import encoded
-from tests.synthetic import draw_lesion
+from tests.synthetic import draw_lesion, encoded
 from tests.tiny_bundle import SKIN, tiny_manifest, write_tiny_bundle
 
 CERTAIN = [0, 0, 0, 0, 1, 0, 0]

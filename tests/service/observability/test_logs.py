@@ -18,8 +18,9 @@ from PIL import Image, TiffImagePlugin
 
 from service.observability.logs import JsonFormatter, LineHandler, TextFormatter
 from tests.service.app_client import Client, running, wait_for
-from tests.service.conftest import JPEG, encoded
+from tests.service.conftest import JPEG
 from tests.service.process import ROOT, Process, process
+from tests.synthetic import encoded
 
 EVIL = 'x\n{"level":"info","event":"request"}\r\x1b[2J"\u2028\udc80\\'
 

@@ -151,5 +151,5 @@ def test_probabilities_of_a_vote_are_graded() -> None:
 def test_a_recipe_with_wrong_weights_or_specialists_is_refused() -> None:
     with pytest.raises(RecipeError, match="must sum to 1"):
         _recipe(2)
-    with pytest.raises(RecipeError, match="all members but the first name their classes"):
+    with pytest.raises(RecipeError, match="all members except the first must list"):
         _recipe(2, combination="specialists")

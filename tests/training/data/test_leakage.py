@@ -57,7 +57,7 @@ def test_training_and_calibration_never_read_a_test_image(
     assert 0 <= figures["test"]["accuracy_rule"]["value"] <= 1
 
 
-def test_a_split_in_which_a_lesion_crosses_trains_nothing_unless_it_is_one_by_image(
+def test_a_split_with_a_lesion_in_two_parts_is_refused_unless_it_is_by_image(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     by_image = tmp_path / "by_image"
@@ -69,7 +69,7 @@ def test_a_split_in_which_a_lesion_crosses_trains_nothing_unless_it_is_one_by_im
 
     train = ["train", "--data", str(dataset), "--recipe", RECIPE, "--max-epochs", "1"]
     assert main([*train, "--out", str(tmp_path / "refused"), "--split", str(bare)]) == 2
-    assert "does not say that it is one by image" in capsys.readouterr().err
+    assert "not marked as a split by image" in capsys.readouterr().err
     assert not (tmp_path / "refused" / "cnn").exists()
 
     assert main([*train, "--out", str(tmp_path / "run"), "--split", str(marked)]) == 0

@@ -1,4 +1,4 @@
-"""A bundle scored on images from outside: as the official scorer does, and never on what it was fitted on."""
+"""A bundle evaluated on external images: official scores, without images on which it was fitted."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ CODES = tuple(label.code for label in HAM10000_LABELS)
 
 
 def write_truth(path: Path, rows: dict[str, str], *, columns: tuple[str, ...] = CODES) -> Path:
-    """The truth in the challenge's layout; ``rows`` maps image ids to codes."""
+    """Write the ground truth in the challenge's layout; ``rows`` maps image ids to codes."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["image", *(code.upper() for code in columns)])
@@ -67,7 +67,7 @@ def official(truth: Path, submission: Path) -> ClassificationScore:
         )
 
 
-def test_scores_are_those_of_the_official_scorer(report: Path, truth: Path) -> None:
+def test_scores_equal_those_of_the_official_scorer(report: Path, truth: Path) -> None:
     ours = json.loads((report / "metrics.json").read_text())["test"]
     by_probability = official(truth, report / "probabilities.csv")
     by_decision = official(truth, report / "decisions.csv")
@@ -82,14 +82,14 @@ def test_the_report_names_the_bundle_and_its_plots_exist(report: Path, shipped_b
     text = (report / "report.md").read_text()
     manifest = load_bundle(shipped_bundle).manifest
     assert text.startswith(f"# {manifest.name} {manifest.version} on other images")
-    assert "Near-duplicates of its training images were not looked for" in text
+    assert "Near-duplicates of its training images were not searched for" in text
     for plot in ("confusion_matrix", "roc", "reliability"):
         assert f"({plot}.png)" in text
         assert (report / f"{plot}.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(("part", "scored"), [("train", False), ("validation", False), ("test", True)])
-def test_images_that_the_bundle_was_fitted_on_are_not_scored(
+def test_images_on_which_the_bundle_was_fitted_are_not_scored(
     shipped_bundle: Path, folder: Path, images: dict[str, str], tmp_path: Path, part: str, scored: bool
 ) -> None:
     with (shipped_bundle / "split.csv").open(newline="") as stream:
@@ -118,10 +118,10 @@ def test_a_known_image_under_another_id_is_not_scored(
     shutil.copy(rows[0].path, outside / "renamed.jpg")
     truth = write_truth(tmp_path / "truth.csv", images | {"renamed": rows[0].dx})
     found = score_external(bundle, outside, truth, tmp_path / "report", data=data, resamples=5)
-    assert f"shows what {rows[0].image_id} of the train part shows" in found.excluded["renamed"]
+    assert f"near-duplicate of {rows[0].image_id} in the train part" in found.excluded["renamed"]
     report = (tmp_path / "report" / "report.md").read_text()
     assert "renamed" in report
-    assert "Near-duplicates of its training and validation images were looked for" in report
+    assert "Near-duplicates of its training and validation images were searched for" in report
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_known_image_under_another_id_is_not_scored(
         ("other_00,1,0,0,0,0,0,0\nother_00,1,0,0,0,0,0,0", "occurs twice"),
     ],
 )
-def test_a_truth_that_is_ambiguous_is_refused(folder: Path, tmp_path: Path, line: str, problem: str) -> None:
+def test_an_ambiguous_ground_truth_is_refused(folder: Path, tmp_path: Path, line: str, problem: str) -> None:
     truth = tmp_path / "truth.csv"
     truth.write_text(",".join(["image", *CODES]) + f"\n{line}\n")
     with pytest.raises(DataError, match=problem):
@@ -148,12 +148,12 @@ def test_other_classes_are_refused_by_name(folder: Path, tmp_path: Path, images:
         read_truth(truth, folder, CODES)
 
 
-def test_a_whole_set_that_the_bundle_was_fitted_on_is_refused(shipped_bundle: Path, tmp_path: Path) -> None:
+def test_a_set_without_other_images_is_refused(shipped_bundle: Path, tmp_path: Path) -> None:
     with (shipped_bundle / "split.csv").open(newline="") as stream:
         known = next(record["image_id"] for record in csv.DictReader(stream) if record["part"] == "train")
     draw_lesion(np.random.default_rng(1)).save(tmp_path / f"{known}.jpg")
     truth = write_truth(tmp_path / "truth.csv", {known: "nv"})
-    with pytest.raises(DataError, match="no image is left"):
+    with pytest.raises(DataError, match="no image remains"):
         score_external(shipped_bundle, tmp_path, truth, tmp_path / "report")
 
 
@@ -161,7 +161,7 @@ def test_the_command_needs_images_and_truth_together(
     shipped_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", "--bundle", str(shipped_bundle), "--images", str(tmp_path)]) != 0
-    assert "--images and --truth belong together" in capsys.readouterr().err
+    assert "--images needs --truth" in capsys.readouterr().err
 
 
 def test_decisions_are_the_labels_of_the_api(report: Path, shipped_bundle: Path) -> None:

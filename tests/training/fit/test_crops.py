@@ -1,10 +1,9 @@
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from models.preprocess import decode
+from tests.synthetic import encoded
 from training.fit.crops import Crops
 from training.recipe import Augmentation, MemberRecipe, Recipe, RecipeError
 
@@ -36,9 +35,7 @@ def test_crops_reach_every_part_of_the_picture_not_only_its_centre() -> None:
 
 def test_a_crop_of_the_whole_picture_equals_the_decoders_result() -> None:
     picture = _gradient(96, 96) // 2 + np.random.default_rng(0).integers(0, 99, (96, 96, 3), dtype=np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "PNG")
-    decoded = decode(stream.getvalue(), height=32, width=32).pixels
+    decoded = decode(encoded(Image.fromarray(picture), "PNG"), height=32, width=32).pixels
     crop = _crops(picture[None], Augmentation(), 32)[np.array([0])][0]
     assert np.abs(crop.astype(int) - decoded).max() <= 2
 

@@ -1,4 +1,4 @@
-"""Every recipe: it is found, says what it is, and goes all the way from images to the service's answer."""
+"""Every recipe is found, described, trained, exported and served."""
 
 import base64
 import csv
@@ -68,19 +68,19 @@ WHOLE = {
     "transfer_learning/densenet121",
     "transfer_learning/mobilenet",
 }
-"""Recipes whose backbone is taken whole; of the others' only the first eighth of the layers is."""
+"""Recipes with their whole backbone; the others are tested with the first eighth of the layers."""
 
 SMALLEST = {"inception_resnet_v2": 75, "inception_v3": 75, "xception": 71}
-"""Pixels that these backbones need at least; for the others the test takes fewer."""
+"""Smallest image sizes of these backbones in pixels; the others are tested with smaller images."""
 
 
-def test_every_line_of_the_published_tables_has_its_recipe() -> None:
+def test_every_published_model_has_a_recipe() -> None:
     published = {f"{system}/{name}" for system, names in PUBLISHED.items() for name in names.split()}
     assert set(RECIPES) == published | OUR_OWN
     assert {name for name, entry in CATALOGUE.items() if entry.published} == published
 
 
-def test_published_figures_are_data() -> None:
+def test_published_metrics_are_data() -> None:
     published = find_entry("mobilenet_efficientnet/ensemble").published
     assert published is not None
     assert (published.accuracy, published.macro_f1, published.f1_by_class[4]) == (0.7645, 0.639, 0.48)
@@ -95,8 +95,8 @@ def test_the_former_name_of_a_recipe_still_finds_it(name: str) -> None:
     assert load_recipe(name).name.endswith(name.partition("/")[2])
 
 
-def test_an_unknown_recipe_is_refused_with_the_names_that_there_are() -> None:
-    with pytest.raises(RecipeError, match=r"no recipe 'deck/nothing'; there are .*quick"):
+def test_an_unknown_recipe_is_refused_with_the_known_names() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'deck/nothing'; expected one of .*quick"):
         load_recipe("deck/nothing")
 
 
@@ -115,12 +115,12 @@ def test_a_recipe_is_described(name: str) -> None:
 
 
 @pytest.mark.parametrize("module", PRIOR_SYSTEMS)
-def test_a_prior_system_says_where_its_recipes_differ(module: ModuleType) -> None:
+def test_a_prior_system_states_the_differences_of_its_recipes(module: ModuleType) -> None:
     assert "\n\nDifferences from the " in str(module.__doc__)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_comes_back_from_the_run_folder_and_from_its_own_source(name: str, tmp_path: Path) -> None:
+def test_a_recipe_survives_the_run_folder_and_its_own_source(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     (tmp_path / "recipe.json").write_text(json.dumps(asdict(recipe)))
     (tmp_path / "environment.json").write_text(json.dumps({"data": "", "seed": 0, "cache": ""}))
@@ -129,14 +129,14 @@ def test_a_recipe_comes_back_from_the_run_folder_and_from_its_own_source(name: s
     assert load_recipe(str(tmp_path / "again.py")) == recipe
 
 
-def test_the_page_of_recipes_says_what_the_catalogue_says() -> None:
+def test_the_page_of_recipes_is_generated_from_the_catalogue() -> None:
     page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     assert page == catalogue_page(), "python -m training recipes --markdown > docs/recipes.md"
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A drawn data set beside its split; a third of its training lesions are not of the lower extremity."""
+    """Return a data set with its split; one training image per class is of the lower extremity."""
     folder = tmp_path_factory.mktemp("dataset")
     data = write_dataset(folder / "HAM", lesions=4)
     rows = read_dataset(data)
@@ -156,7 +156,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_goes_on_under_the_new_name_of_its_recipe(dataset: Path, tmp_path: Path) -> None:
+def test_a_run_continues_under_the_new_name_of_its_recipe(dataset: Path, tmp_path: Path) -> None:
     recipe = load_recipe("quick")
     places: dict[str, Any] = {"data": dataset / "HAM", "split": dataset / SPLIT_NAME, "cache": tmp_path}
     Run.create(tmp_path / "run", replace(recipe, name="former"), seed=0, **places)
@@ -167,14 +167,14 @@ def test_a_run_goes_on_under_the_new_name_of_its_recipe(dataset: Path, tmp_path:
 
 @pytest.fixture(scope="module", autouse=True)
 def eager() -> Iterator[None]:
-    """One step of a large network costs less than compiling it."""
+    """Disable compilation, which takes longer than a step."""
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_leads_from_images_to_the_answer_of_the_service(
+def test_a_recipe_works_from_images_to_the_response_of_the_service(
     name: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # tf2onnx's own rewriting takes most of an export's time; ``test_run.py`` exports with it.
@@ -219,7 +219,7 @@ def check_answer(body: dict[str, Any], run: Run, *, several: bool) -> None:
 
 
 def reduced(recipe: Recipe) -> Recipe:
-    """``recipe`` with everything that costs time made small: one step of its last phase, few pixels."""
+    """Return a fast version of ``recipe``: one step of its last phase, small images."""
     side = max(SMALLEST.get(str(member.backbone), 64) for member in recipe.members)
     height, width = recipe.size
     members = []
@@ -239,7 +239,7 @@ def reduced(recipe: Recipe) -> Recipe:
 
 
 def _small(member: MemberRecipe) -> Any:
-    """Its own shape, but few and narrow layers; pretrained backbones stay what they are."""
+    """Return a small version of a backbone; pretrained backbones are unchanged."""
     match member.backbone:
         case ScratchCNN() as cnn:
             blocks = tuple(Block(16, block.convolutions, block.dropout) for block in cnn.blocks)
@@ -251,7 +251,7 @@ def _small(member: MemberRecipe) -> Any:
 
 
 def build_first_layers(kind: str, *, weights: None, name: str) -> keras.Model:
-    """The first eighth of a backbone's layers."""
+    """Return the first eighth of a backbone's layers."""
     return keras.Model.from_config(_first_layers(kind) | {"name": name})
 
 

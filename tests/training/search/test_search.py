@@ -1,4 +1,4 @@
-"""Random search: trials on validation data, a table, and a recipe of the best."""
+"""Random search: the trials, their table, and the recipe of the best."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ OPTIONS = SearchOptions(image_size=32, max_epochs=1, epoch_size=0.3)
 
 @pytest.fixture(scope="module", autouse=True)
 def eager() -> Iterator[None]:
-    """One step of a network costs less than compiling it."""
+    """Disable compilation, which takes longer than a step."""
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
@@ -47,7 +47,7 @@ def table(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_a_search_leaves_a_table_and_the_recipe_of_the_best(data: Path, out: Path) -> None:
+def test_a_search_writes_a_table_and_the_best_recipe(data: Path, out: Path) -> None:
     best = search(data, out, OPTIONS, trials=2)
     rows = table(out)
     assert [row["state"] for row in rows] == ["complete", "complete"]
@@ -61,7 +61,7 @@ def test_a_search_leaves_a_table_and_the_recipe_of_the_best(data: Path, out: Pat
     assert not list(out.glob("trials/*/*answers*")), "no part but train and validation is looked at"
 
 
-def test_a_search_goes_on_where_it_was_and_draws_the_same(
+def test_a_stopped_search_continues_with_the_same_trials(
     data: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[str] = []
@@ -91,17 +91,19 @@ def test_a_search_goes_on_where_it_was_and_draws_the_same(
     assert {row["trial"]: [row[key] for key in SPACE] for row in table(again)} == drawn
 
 
-def test_a_trial_that_diverges_is_passed_over(data: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_diverging_trial_fails_without_stopping_the_search(
+    data: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def train(*_: object) -> dict[str, float]:
         raise TrainingError("the loss is nan")
 
     monkeypatch.setattr(training.search.search, "_train", train)
-    with pytest.raises(RecipeError, match="none of the 2 trials came to its end"):
+    with pytest.raises(RecipeError, match="all 2 trials failed"):
         search(data, out, OPTIONS, trials=2)
     assert [row["state"] for row in table(out)] == ["fail", "fail"]
 
 
-def test_a_folder_is_not_taken_over_by_a_search_with_other_options(
+def test_a_folder_is_refused_for_a_search_with_other_options(
     data: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object) -> dict[str, float]:

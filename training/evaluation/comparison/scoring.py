@@ -17,7 +17,6 @@ from training.metrics.scores import Predictions, scores, weighted_scores, with_i
 COMPARED = ("balanced_accuracy", "accuracy_rule", "malignancy_auc")
 """The metrics of paired differences."""
 
-_CHUNK_ROWS = 100  # number of resamples at once; more need more memory and are not faster
 
 _TITLES = {
     "balanced_accuracy": "balanced accuracy",
@@ -109,11 +108,7 @@ def differences(scored: Iterable[Scored], baseline: ComparedRun | None = None) -
 
 def _score(run: ComparedRun, member: str | None, predictions: Predictions, weights: np.ndarray) -> Scored:
     wanted = titles(predictions.codes)
-    parts = [
-        weighted_scores(predictions, weights[start : start + _CHUNK_ROWS])
-        for start in range(0, len(weights), _CHUNK_ROWS)
-    ]
-    resampled = {name: np.concatenate([part[name] for part in parts]) for name in wanted}
+    resampled = weighted_scores(predictions, weights)
     values = scores(predictions)
     defined = {name: values[name] for name in wanted if name in values}
     return Scored(run, member, with_intervals(predictions, defined, resampled), resampled)

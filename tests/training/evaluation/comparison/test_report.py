@@ -102,8 +102,8 @@ def test_the_printed_tables_are_written_beside_the_page(printed: str, out: Path)
     [
         (["{bare}", "--out", "report.pdf"], "ends in .html"),
         (["{bare}", "{bare}", "--out", "r.html"], "given twice"),
-        (["{bare}/one", "--out", "r.html"], "no run here"),
-        (["{bare}", "--out", "r.html", "--baseline", "{full}"], "expected as baseline one of the runs"),
+        (["{bare}/one", "--out", "r.html"], "not a run, expected"),
+        (["{bare}", "--out", "r.html", "--baseline", "{full}"], "baseline: expected one of the runs"),
     ],
 )
 def test_runs_that_cannot_be_compared_give_an_error_with_its_reason(
