@@ -40,6 +40,11 @@ def _shipped_bundle() -> Path:
     return Path(models.__file__).parent / "ham10000-ensemble"
 
 
+def _decode_workers() -> int:
+    """As many as there are cores, but two where there is one: else a file made to take long holds up all."""
+    return max(2, usable_cpus())
+
+
 class Settings(BaseSettings):
     """The settings of one server; frozen, with a default for everything."""
 
@@ -186,10 +191,11 @@ class Settings(BaseSettings):
         description="width x height of an image; above it 413",
     )
     decode_workers: int = Field(
-        default_factory=usable_cpus,
+        default_factory=_decode_workers,
         ge=1,
         le=256,
-        description="processes that decode images, and threads that draw overlays; default: usable cores",
+        description="processes that decode images, and threads that draw overlays; default: usable cores, "
+        "at least 2",
     )
     decode_timeout: float = Field(
         default=5.0,

@@ -28,6 +28,7 @@ HOMES = {
         "service/server.py",
         "service/listener.py",
         "service/http/connection.py",
+        "service/http/request_reader.py",
         "service/http/request_cycle.py",
     ),
     "prometheus_client": ("service/observability/metrics.py", "service/observability/exposition.py"),

@@ -24,21 +24,19 @@ import itertools
 import logging
 import time
 from contextlib import suppress
-from typing import Any, NoReturn, cast
-from urllib.parse import unquote
+from typing import Any, cast
 
-import httptools
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from models.errors import DermaserveError
 from service.admission.admission import upload_rate
-from service.errors import HeadersTooLarge, HeadersTooSlow, MalformedRequest, Overloaded
+from service.errors import HeadersTooSlow, Overloaded
 from service.http.cors import cors_headers
 from service.http.middleware import complete_headers, new_request_id
 from service.http.problems import problem_response
 from service.http.request_cycle import Cycle
-from service.http.request_head import MAX_HEAD_BYTES, check_head
+from service.http.request_reader import RequestReader
 from service.http.turns import Turns
 from service.observability.logs import log_request
 from service.observability.metrics import Metrics
@@ -46,9 +44,6 @@ from service.observability.request_record import UNMATCHED, RequestRecord
 from service.settings import Settings
 from service.system.fair_queue import client_of, rank_of
 
-_PIECE = 4096  # bytes fed to the parser at a time, except for a body: few pipelined requests fit
-_FRAMING = 32_768  # bytes of chunk sizes, extensions and trailers that a body may have beyond its own length
-_BUFFERED = 262_144  # bytes of a body that wait for the application; then reading is paused
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 4_000_000
 _PROBE_SECONDS = 0.05  # after the first probe of a client that sends no more; then twice as long each time
@@ -62,7 +57,7 @@ def connection_class(settings: Settings, metrics: Metrics) -> type["Connection"]
     return type("BoundConnection", (Connection,), own)
 
 
-class Connection(HttpToolsProtocol):
+class Connection(RequestReader):
     """One connection; see ``connection_class``.
 
     Attributes:
@@ -79,19 +74,9 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.parser = httptools.HttpRequestParser(self)  # uvicorn's own is set to lenient parsing
-        self._newest: Cycle | None = None  # of the latest request whose headers are complete
         self._answering: Cycle | None = None  # the same, or one before it
         self._began = float("-inf")  # to wait for a turn, the latest request
         self._client: str | None = None
-        self._unparsed = b""  # received while a request was being answered
-        self._in_head = False  # from a request's first byte to the end of its headers
-        self._head_size = 0  # of the head, as far as it is parsed
-        self._head_received = 0
-        self._body_left: int | None = 0  # None: the body comes in chunks
-        self._framing = 0
-        self._again: bytes | None = None  # a head to be parsed again, without its Upgrade
-        self._violation: DermaserveError | None = None  # raised in an event of the parser
         self._refusal: DermaserveError | None = None  # the answer to what cannot be read, the last one
         self._half_closed = False  # the client sends no more
         self._ended = False  # nothing is answered any more
@@ -169,76 +154,6 @@ class Connection(HttpToolsProtocol):
             self._write_timer.cancel()
         self._look_at_state()
 
-    # Events of the parser
-
-    def on_message_begin(self) -> None:
-        """A request's first byte."""
-        self._unset_keepalive_if_required()
-        super().on_message_begin()
-        self.scope["state"]["started"] = time.monotonic()
-        self._in_head = True
-        self._head_size = self._head_received = 0
-
-    def on_url(self, url: bytes) -> None:
-        """A part of the request target."""
-        self._add_to_head(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or a trailer, which is ignored."""
-        if self._in_head:
-            self._add_to_head(len(name) + len(value) + len(": \r\n"))
-            super().on_header(name, value.rstrip(b" \t"))
-
-    def on_headers_complete(self) -> None:
-        """Check the head and begin to answer."""
-        method, version = self.parser.get_method(), self.parser.get_http_version()
-        self._add_to_head(len(method) + len("  HTTP/1.1\r\n\r\n"))
-        self._in_head = False
-        try:
-            check_head(method, version, self.headers)
-        except MalformedRequest as error:
-            self._violate(error)
-        headers = dict(self.headers)
-        if self.parser.should_upgrade():
-            lines = [b": ".join(header) for header in self.headers if header[0] != b"upgrade"]
-            first = b"%s %s HTTP/%s" % (method, self.url, version.encode())
-            self._again = b"\r\n".join([first, *lines, b"", b""])
-            return
-        self._body_left = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
-        self._framing = 0
-        target = httptools.parse_url(self.url)
-        path = target.path or b"/"
-        self.scope["method"] = method.decode("ascii")
-        self.scope["http_version"] = version
-        self.scope["path"] = unquote(path.decode("ascii")) if b"%" in path else path.decode("ascii")
-        self.scope["raw_path"] = path
-        self.scope["query_string"] = target.query or b""
-        before = self._newest
-        self._newest = self.cycle = cycle = Cycle(
-            self, self._end, keep_alive=version == "1.1" and self.parser.should_keep_alive()
-        )
-        if before is None or before.response_complete:
-            self._start_asgi_task(cycle, self.app)
-        else:
-            self.pipeline.appendleft((cycle, self.app))
-
-    def on_body(self, body: bytes) -> None:
-        """A part of the body."""
-        if self._newest is None:
-            return
-        if self._body_left is None:
-            self._framing -= len(body) + len(body) // 64  # chunks from some 400 bytes on may go on for ever
-        else:
-            self._body_left -= len(body)
-        if self._newest.take(body) > _BUFFERED:
-            self.flow.pause_reading()
-
-    def on_message_complete(self) -> None:
-        """The end of a request."""
-        if self._newest is not None and self._again is None:
-            self._newest.complete()
-
     # Events of the application
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -269,57 +184,6 @@ class Connection(HttpToolsProtocol):
         else:
             self._ended = True
             self.transport.close()
-
-    # Parsing
-
-    def _parse(self) -> None:
-        """Feed the parser until there is a whole request to be answered."""
-        while (
-            self._unparsed and not self._ended and self._refusal is None and not self.transport.is_closing()
-        ):
-            newest = self._newest
-            in_body = newest is not None and newest.more_body
-            if newest is not None and not in_body and not newest.response_complete:
-                self.flow.pause_reading()
-                break
-            size = max(_PIECE, self._body_left or 0) if in_body else _PIECE
-            piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
-            self._feed(piece)
-        self._look_at_state()
-
-    def _feed(self, piece: bytes) -> None:
-        in_head, newest = self._in_head, self._newest
-        try:
-            self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade as upgrade:
-            # It is ignored (RFC 9110, 7.8), but llhttp takes all that follows for another protocol.
-            self.parser = httptools.HttpRequestParser(self)
-            self._unparsed = (self._again or b"") + piece[upgrade.args[0] :] + self._unparsed
-            self._again = None
-            return
-        except httptools.HttpParserError:
-            # A client may send what it likes after a request that ends the connection.
-            if newest is None or newest.more_body or newest.keep_alive:
-                self._refuse(self._violation or MalformedRequest("The request is not well-formed HTTP/1.1."))
-            return
-        if in_head and self._in_head:
-            self._head_received += len(piece)
-            if self._head_received > MAX_HEAD_BYTES:
-                self._refuse(_head_too_large())
-        elif newest is self._newest and newest is not None and self._body_left is None:
-            self._framing = max(0, self._framing + len(piece))
-            if self._framing > _FRAMING:
-                self._refuse(MalformedRequest("The body comes in chunks that are too small."))
-
-    def _add_to_head(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size > MAX_HEAD_BYTES:
-            self._violate(_head_too_large())
-
-    def _violate(self, error: DermaserveError) -> NoReturn:
-        """In an event of the parser: make it fail with ``error``."""
-        self._violation = error
-        raise error
 
     # The end
 
@@ -426,7 +290,3 @@ class Connection(HttpToolsProtocol):
             self._timer.cancel()
         self._timer = self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
         self._look_at_state()
-
-
-def _head_too_large() -> HeadersTooLarge:
-    return HeadersTooLarge("The request line and headers are over the limit.")

@@ -74,6 +74,13 @@ def image(width: int, height: int, format_: str, mode: str = "RGB") -> bytes:
     return buffer.getvalue()
 
 
+def flat_webp() -> bytes:
+    """64 megapixels in 34 bytes, which take 1 GB and a second to decode."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (7900, 7900)).save(buffer, "WEBP", lossless=True, method=0)
+    return buffer.getvalue()
+
+
 ATTACKS: dict[str, Callable[[], Attack]] = {
     "idle": lambda: Attack(b"", answered=False),
     "half requests": lambda: Attack(post("/predict", b"x" * 1000, "image/png")[:-900], answered=False),
@@ -89,6 +96,7 @@ ATTACKS: dict[str, Callable[[], Attack]] = {
     "damaged": lambda: Attack(post("/predict", image(8, 8, "PNG")[:60], "image/png")),
     "batches": lambda: Attack(batch(image(8, 8, "PNG"))),
     "large": lambda: Attack(post("/predict", image(3000, 3000, "PNG", "L"), "image/png")),
+    "flat WebP": lambda: Attack(post("/predict", flat_webp(), "image/webp")),
     "scans": lambda: Attack(post("/predict", costly.scans(600, 600, 400), "image/jpeg")),
     "many scans": lambda: Attack(post("/predict", costly.scans(2000, 2000, 1000), "image/jpeg")),
     "batches of scans": lambda: Attack(batch(costly.scans(600, 600, 100))),
@@ -244,13 +252,16 @@ def main() -> int:
         "--address", default="127.0.0.2", help="of the hostile client; the good one's is 127.0.0.1"
     )
     parser.add_argument("--bundle", type=Path, default=Path(models.__file__).parent / "ham10000-ensemble")
+    parser.add_argument("--decode-workers", type=int, default=2)
     options = parser.parse_args()
     buffer = io.BytesIO()
     Image.effect_noise((600, 450), 60).convert("RGB").save(buffer, "JPEG", quality=75)
     rows = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        process(Path(folder), options.bundle, LOG_LEVEL="warning") as server,
+        process(
+            Path(folder), options.bundle, LOG_LEVEL="warning", DECODE_WORKERS=options.decode_workers
+        ) as server,
     ):
         server.wait_ready()
         good = Good(server.port, buffer.getvalue(), "127.0.0.1", options.pause)

@@ -21,7 +21,13 @@ def test_defaults_need_no_variable() -> None:
     settings = load_settings()
     assert settings.bundle.name == "ham10000-ensemble"
     assert (settings.host, settings.port, settings.device) == ("127.0.0.1", 8000, "auto")
-    assert settings.decode_workers == usable_cpus()
+    assert settings.decode_workers == max(2, usable_cpus())
+
+
+def test_images_are_decoded_in_two_processes_where_there_is_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that an image that takes long leaves one to the others."""
+    monkeypatch.setattr("service.settings.usable_cpus", lambda: 1)
+    assert Settings().decode_workers == 2
 
 
 def test_every_setting_is_described() -> None:
