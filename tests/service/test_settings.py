@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from service.admission.api_keys import check_key_file
 from service.errors import SettingsError
 from service.settings import Settings, load_settings
 from service.system.cpus import usable_cpus
@@ -13,7 +14,7 @@ def problems(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
     for name, value in variables.items():
         monkeypatch.setenv(f"DERMASERVE_{name}", value)
     with pytest.raises(SettingsError) as caught:
-        load_settings()
+        load_settings(check_key_file)
     return list(caught.value.problems)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.admission.api_keys import check_key_file, line_of
+from service.admission.api_keys import line_of
 from service.settings import load_settings
 from tests.service.admission.test_auth import ADMIN, LINES, NORTH, SOUTH, sent, write
 from tests.service.app_client import running, wait_for
@@ -28,28 +28,28 @@ def test_without_keys_only_this_machine_is_listened_to(monkeypatch: pytest.Monke
     assert line.startswith("DERMASERVE_HOST: expected a loopback address, as there are no API keys, got")
     assert "DERMASERVE_ALLOW_ANONYMOUS=true" in line
     monkeypatch.setenv("DERMASERVE_ALLOW_ANONYMOUS", "true")
-    assert load_settings(check_key_file).host == host
+    assert load_settings().host == host
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1"])
 def test_loopback_needs_no_keys(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("DERMASERVE_HOST", host)
-    assert load_settings(check_key_file).host == host
+    assert load_settings().host == host
 
 
 def test_the_operations_port_obeys_the_same_rule(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DERMASERVE_OPERATIONS_HOST", "0.0.0.0")
-    assert load_settings(check_key_file).operations_port is None  # it is not used
+    assert load_settings().operations_port is None  # it is not used
     (line,) = problems(monkeypatch, OPERATIONS_PORT="9100")
     assert line.startswith("DERMASERVE_OPERATIONS_HOST: expected a loopback address")
     monkeypatch.setenv("DERMASERVE_API_KEYS_FILE", str(write(tmp_path / "keys", *LINES)))
-    assert load_settings(check_key_file).operations_port == 9100
+    assert load_settings().operations_port == 9100
 
 
 def test_with_keys_any_address_is_listened_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DERMASERVE_API_KEYS_FILE", str(write(tmp_path / "keys", *LINES)))
     monkeypatch.setenv("DERMASERVE_HOST", "0.0.0.0")
-    assert load_settings(check_key_file).host == "0.0.0.0"
+    assert load_settings().host == "0.0.0.0"
     (line,) = problems(monkeypatch, ALLOW_ANONYMOUS="true")
     assert line.startswith("DERMASERVE_ALLOW_ANONYMOUS: expected false where DERMASERVE_API_KEYS_FILE is set")
 
