@@ -32,6 +32,7 @@ from models.manifest import (
     Member,
     OperatingPoint,
 )
+from models.metadata import Metadata, MetadataInput
 from models.safeguards import (
     CONFIDENCE_BINS,
     Disagreement,
@@ -59,6 +60,8 @@ __all__ = [
     "Interval",
     "Manifest",
     "Member",
+    "Metadata",
+    "MetadataInput",
     "OperatingPoint",
     "OutOfDistribution",
     "PredictionSets",

@@ -1,18 +1,16 @@
 """Age, sex and site as the numbers that a graph reads beside the pixels."""
 
-from typing import NamedTuple, Self
+from typing import Annotated, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from models.fields import Interval, Strict, Unit, check_keys
 from models.safeguards import PredictionSets
 
-SEXES = ("female", "male")
-"""HAM10000's values of ``sex``, but for ``unknown``."""
-
-SITES = (
+Site = Literal[
     "abdomen",
     "acral",
     "back",
@@ -27,25 +25,44 @@ SITES = (
     "scalp",
     "trunk",
     "upper extremity",
-)
-"""HAM10000's values of ``localization``, but for ``unknown``."""
+]
+
+SEXES: tuple[str, ...] = ("female", "male")
+"""HAM10000's values of ``sex`` except ``unknown``."""
+
+SITES: tuple[str, ...] = get_args(Site)
+"""HAM10000's values of ``localization`` except ``unknown``."""
 
 MAX_AGE = 120.0
 """Years."""
 
 
-class Metadata(NamedTuple):
-    """What is known of a patient and a lesion; None where it is not known.
+def _unknown(value: object) -> bool:
+    return value is None
 
-    Attributes:
-        age: in years, 0 to ``MAX_AGE``.
-        sex: one of ``SEXES``.
-        site: one of ``SITES``.
-    """
 
-    age: float | None = None
-    sex: str | None = None
-    site: str | None = None
+class Metadata(Strict):
+    """What is known of a patient and a lesion. A member that is absent or null is not known."""
+
+    age: Annotated[float, Field(ge=0, le=MAX_AGE)] | SkipJsonSchema[None] = Field(
+        default=None, exclude_if=_unknown, description="In years.", examples=[55]
+    )
+    sex: Literal["female", "male"] | SkipJsonSchema[None] = Field(
+        default=None, exclude_if=_unknown, examples=["female"]
+    )
+    site: Site | SkipJsonSchema[None] = Field(
+        default=None,
+        exclude_if=_unknown,
+        description="Body site of the lesion, one of HAM10000's localizations.",
+        examples=["back"],
+    )
+
+    def __bool__(self) -> bool:
+        """Whether anything is known."""
+        return self != _NOTHING
+
+
+_NOTHING = Metadata()
 
 
 class MetadataInput(Strict):
