@@ -32,7 +32,7 @@ from models.manifest import (
     Member,
     OperatingPoint,
 )
-from models.metadata import Metadata, MetadataInput
+from models.metadata import NO_METADATA, Metadata, MetadataInput
 from models.safeguards import (
     CONFIDENCE_BINS,
     Disagreement,
@@ -47,6 +47,7 @@ __all__ = [
     "CONFIDENCE_BINS",
     "MANIFEST_NAME",
     "MODEL_NAME",
+    "NO_METADATA",
     "REQUIRED_OUTPUTS",
     "SCHEMA_VERSION",
     "Bundle",

@@ -10,6 +10,8 @@ from pydantic.json_schema import SkipJsonSchema
 from models.fields import Interval, Strict, Unit, check_keys
 from models.safeguards import PredictionSets
 
+Sex = Literal["female", "male"]
+
 Site = Literal[
     "abdomen",
     "acral",
@@ -27,10 +29,10 @@ Site = Literal[
     "upper extremity",
 ]
 
-SEXES: tuple[str, ...] = ("female", "male")
+SEXES: tuple[Sex, ...] = get_args(Sex)
 """HAM10000's values of ``sex`` except ``unknown``."""
 
-SITES: tuple[str, ...] = get_args(Site)
+SITES: tuple[Site, ...] = get_args(Site)
 """HAM10000's values of ``localization`` except ``unknown``."""
 
 MAX_AGE = 120.0
@@ -47,9 +49,7 @@ class Metadata(Strict):
     age: Annotated[float, Field(ge=0, le=MAX_AGE)] | SkipJsonSchema[None] = Field(
         default=None, exclude_if=_unknown, description="In years.", examples=[55]
     )
-    sex: Literal["female", "male"] | SkipJsonSchema[None] = Field(
-        default=None, exclude_if=_unknown, examples=["female"]
-    )
+    sex: Sex | SkipJsonSchema[None] = Field(default=None, exclude_if=_unknown, examples=["female"])
     site: Site | SkipJsonSchema[None] = Field(
         default=None,
         exclude_if=_unknown,
@@ -59,10 +59,11 @@ class Metadata(Strict):
 
     def __bool__(self) -> bool:
         """Whether anything is known."""
-        return self != _NOTHING
+        return self != NO_METADATA
 
 
-_NOTHING = Metadata()
+NO_METADATA = Metadata()
+"""Nothing is known."""
 
 
 class MetadataInput(Strict):
@@ -76,8 +77,8 @@ class MetadataInput(Strict):
     ages: tuple[float, ...] = Field(
         min_length=1, description="Lower end of each age group in years, from 0 on; the last is open."
     )
-    sexes: tuple[str, ...] = Field(min_length=1)
-    sites: tuple[str, ...] = Field(min_length=1)
+    sexes: tuple[Sex, ...] = Field(min_length=1)
+    sites: tuple[Site, ...] = Field(min_length=1)
     weight: Unit = Field(description="Exponent of each factor p(value | class) / p(value); 0 ignores them.")
     threshold: Unit = Field(description="Malignancy threshold for images with metadata.")
     target_sensitivity: Unit

@@ -31,6 +31,7 @@ PREDICTION: dict[str, Any] = {
     "prediction_set": {"coverage": 0.9, "labels": ["mel", "nv"]},
     "uncertainty": {"entropy": 0.50, "disagreement": 0.08, "ood_score": 0.04, "ood_threshold": 0.09},
     "warnings": [{"code": "blurred", "detail": "The image looks blurred. If you can, take it again."}],
+    "metadata_used": {"age": 55, "site": "back"},
     # Not null, although that is the default: FastAPI removes nulls from the document.
     "gradcam": {"label": "mel", "media_type": "image/png", "data": _PIXEL},
 }  # fmt: skip

@@ -57,8 +57,8 @@ def metadata_of(row: Row) -> Metadata:
     """Return the metadata of an image; a sex or site that the contract does not list counts as unknown."""
     return Metadata(
         age=row.age,
-        sex=row.sex if row.sex in SEXES else None,
-        site=row.localization if row.localization in SITES else None,
+        sex=next((sex for sex in SEXES if sex == row.sex), None),
+        site=next((site for site in SITES if site == row.localization), None),
     )
 
 
