@@ -46,7 +46,7 @@ async function predict(file, code, signal) {
   return answer;
 }
 
-function classify(file) {
+function classify(file, { focus = true } = {}) {
   get("result").hidden = true; // so that the old result is not taken for one of the new image
   chosen = file;
   attempt(async (signal) => {
@@ -55,6 +55,7 @@ function classify(file) {
     signal.throwIfAborted();
     shown = file;
     showResult(answer, bitmap, model);
+    if (focus) get("result-title").focus();
   }, file);
 }
 
@@ -107,7 +108,7 @@ onImage(classify, (why) => {
   get("status").scrollIntoView({ block: "nearest" });
 });
 onMetadata(() => {
-  if (chosen) classify(chosen);
+  if (chosen) classify(chosen, { focus: false }); // the visitor is at the fields
 });
 wireStrength();
 attempt(loadModel);

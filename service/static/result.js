@@ -36,7 +36,6 @@ export function showResult(answer, bitmap, model) {
   showOriginal(bitmap, model.input);
   showExplanation(answer, model);
   get("result").hidden = false;
-  get("result-title").focus();
 }
 
 /** Show only the overlay of `answer`. */
