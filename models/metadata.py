@@ -66,7 +66,15 @@ NO_METADATA = Metadata()
 """Nothing is known."""
 
 
-class MetadataInput(Strict):
+class Comparison(Strict):
+    """Metrics of the same test images with and without their metadata."""
+
+    images: int = Field(gt=0, description="Number of test images with any known value.")
+    metrics: dict[str, Interval] = Field(description="Measured on the test part, with its metadata.")
+    image_only: dict[str, Interval] = Field(description="The same, without the metadata.")
+
+
+class MetadataInput(Comparison):
     """The graph's second input: float32 ``[N, columns]`` of zeros and ones.
 
     Its columns are the age groups, then the sexes, then the sites. A known value sets its column to 1. A row
@@ -85,7 +93,9 @@ class MetadataInput(Strict):
     sensitivity: Interval = Field(description="At the threshold, on validation images with metadata.")
     specificity: Interval = Field(description="The same.")
     prediction_sets: PredictionSets = Field(description="For images with metadata.")
-    metrics: dict[str, Interval] = Field(description="Measured on the test part, with its metadata.")
+    under_40: Comparison | None = Field(
+        default=None, description="For patients under 40. Null if the test part has too few of them."
+    )
 
     @property
     def columns(self) -> int:

@@ -103,7 +103,9 @@ def tiny_metadata_input(classes: Sequence[Label] = HAM10000_LABELS) -> MetadataI
             measured=dict.fromkeys(["overall", *codes], made_up),
             mean_size=Interval(value=1.5, low=1.4, high=1.6),
         ),
+        images=70,
         metrics={"balanced_accuracy": made_up},
+        image_only={"balanced_accuracy": made_up},
     )
 
 

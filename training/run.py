@@ -6,6 +6,7 @@ split.csv           which image was in which part
 <member>/           network.keras history.csv curves.png start.json, and what a resume needs
 calibration.json    temperatures, decision rule, malignancy threshold (validation only)
 *_answers-*.npz     the members' outputs for some of train, for validation and, once, for test
+metadata.json       adjustment by age, sex and site, if the predictions use them
 safeguards.*        prediction sets, out-of-distribution score, image quality, drift reference
 evaluation/         metrics.json test.npz validation.npz report.md and plots
 bundle/             the exported model

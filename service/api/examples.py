@@ -104,6 +104,8 @@ MODEL_CARD: dict[str, Any] = {
         "sensitivity": _interval(0.972, 0.946, 0.993),
         "specificity": _interval(0.628, 0.595, 0.661),
         "prediction_sets": _PREDICTION_SETS,
+        "images": 1498,
+        "image_only": {"balanced_accuracy": _interval(0.741, 0.696, 0.786)},
         "metrics": {
             "balanced_accuracy": _interval(0.764, 0.720, 0.806),
             "malignancy_sensitivity": _interval(0.966, 0.937, 0.990),

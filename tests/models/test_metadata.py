@@ -24,7 +24,9 @@ def spec(**changes: object) -> MetadataInput:
         "prediction_sets": PredictionSets(
             coverage=0.9, thresholds={"mel": 0.1, "nv": 0.1}, measured=measured, mean_size=HALF
         ),
+        "images": 7,
         "metrics": {},
+        "image_only": {},
     }
     return MetadataInput.model_validate(facts | changes)
 
