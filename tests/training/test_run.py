@@ -200,6 +200,11 @@ def test_a_bundle_is_renewed_from_its_graph_as_its_run_made_it(
     assert again.thresholds == pytest.approx(fitted.thresholds, abs=1e-3)
     assert again.measured["overall"].value == pytest.approx(fitted.measured["overall"].value, abs=0.05)
     assert after.metrics == before.metrics
+    assert before.metadata is not None
+    assert after.metadata is not None
+    again = after.metadata.prediction_sets
+    assert again.thresholds == pytest.approx(before.metadata.prediction_sets.thresholds, abs=1e-3)
+    assert after.metadata.metrics == before.metadata.metrics
     card, old_card = ((bundle / "MODEL_CARD.md").read_text() for bundle in (folder, run / "bundle"))
     assert card.startswith(f"# {after.name} 9.8.7\n")
     agreement = next(line for line in old_card.splitlines() if "agrees with Keras" in line)

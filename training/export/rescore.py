@@ -15,7 +15,7 @@ from models.preprocess import decode
 from models.safeguards import PredictionSets
 from training.calibration.conformal import measure_prediction_sets
 from training.calibration.fit import decide
-from training.calibration.metadata import metadata_of
+from training.calibration.metadata import encode, metadata_of
 from training.data.dataset import TASKS, DataError, Row, classes_of, read_dataset
 from training.data.prepare import SPLIT_NAME
 from training.evaluation.metadata import measure, with_known
@@ -73,6 +73,13 @@ def predictions_of(bundle: Bundle, data: Path, part: str) -> Predictions:
         DataError: the data set lacks images of the part.
     """
     return predict_rows(bundle, _rows(bundle, data, part))
+
+
+def predictions_with_metadata(bundle: Bundle, data: Path, part: str) -> Predictions:
+    """Return ``predictions_of`` with metadata, for the images of which any value is known."""
+    rows = _rows(bundle, data, part)
+    known = np.flatnonzero(encode(rows).any(axis=1)).tolist()
+    return predict_rows(bundle, [rows[index] for index in known], metadata=True)
 
 
 def predict_rows(bundle: Bundle, rows: Sequence[Row], *, metadata: bool = False) -> Predictions:
