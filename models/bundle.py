@@ -32,6 +32,7 @@ from models.manifest import (
     Member,
     OperatingPoint,
 )
+from models.metadata import NO_METADATA, Metadata, MetadataInput
 from models.safeguards import (
     CONFIDENCE_BINS,
     Disagreement,
@@ -46,6 +47,7 @@ __all__ = [
     "CONFIDENCE_BINS",
     "MANIFEST_NAME",
     "MODEL_NAME",
+    "NO_METADATA",
     "REQUIRED_OUTPUTS",
     "SCHEMA_VERSION",
     "Bundle",
@@ -59,6 +61,8 @@ __all__ = [
     "Interval",
     "Manifest",
     "Member",
+    "Metadata",
+    "MetadataInput",
     "OperatingPoint",
     "OutOfDistribution",
     "PredictionSets",

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from models.fields import Interval, Strict, Unit, check_keys, check_shares
+from models.metadata import MetadataInput
 from models.preprocess import Color
 from models.safeguards import (
     Disagreement,
@@ -101,7 +102,8 @@ class DataSummary(Strict):
 class Manifest(Strict):
     """The contents of ``manifest.json``.
 
-    The graph's outputs are float32, for N images and K classes:
+    The graph's inputs are ``input`` and, if there is one, ``metadata``. Its outputs are
+    float32, for N images and K classes:
 
     - ``probabilities`` ``[N, K]``: calibrated, each row sums to 1;
     - ``cams`` ``[N, K, h, w]``: one class activation map for each class;
@@ -120,6 +122,10 @@ class Manifest(Strict):
     recipe: str = Field(description="Name of the training recipe.")
     classes: tuple[ClassInfo, ...] = Field(min_length=2)
     input: InputSpec
+    metadata: MetadataInput | None = Field(
+        default=None,
+        description="The second input: age, sex and body site. Null if the model reads only images.",
+    )
     outputs: tuple[str, ...] = Field(description="Names of the graph's outputs.")
     members: tuple[Member, ...] = Field(min_length=1)
     combination: Combination
@@ -199,6 +205,12 @@ class Manifest(Strict):
                 f"prediction_sets.mean_size: expected 1 to {len(codes)}, got {sets.mean_size.value:g}"
             )
         check_keys("drift_reference.labels", self.drift_reference.labels, codes)
+        if self.metadata is not None:
+            self.metadata.check(codes)
+            if self.metadata.name == self.input.name:
+                raise ValueError(
+                    f"metadata.name: expected a name other than that of the image input, {self.input.name}"
+                )
         groups = [(group.factor, group.value) for group in self.subgroups]
         for factor, value in groups:
             if groups.count((factor, value)) > 1:

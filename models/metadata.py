@@ -1,18 +1,18 @@
 """Age, sex and body site as the second input of a graph."""
 
-from typing import NamedTuple, Self
+from typing import Annotated, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from models.fields import Interval, Strict, Unit, check_keys
 from models.safeguards import PredictionSets
 
-SEXES = ("female", "male")
-"""HAM10000's values of ``sex``, without ``unknown``."""
+Sex = Literal["female", "male"]
 
-SITES = (
+Site = Literal[
     "abdomen",
     "acral",
     "back",
@@ -27,28 +27,54 @@ SITES = (
     "scalp",
     "trunk",
     "upper extremity",
-)
-"""HAM10000's values of ``localization``, without ``unknown``."""
+]
+
+SEXES: tuple[Sex, ...] = get_args(Sex)
+"""HAM10000's values of ``sex`` except ``unknown``."""
+
+SITES: tuple[Site, ...] = get_args(Site)
+"""HAM10000's values of ``localization`` except ``unknown``."""
 
 MAX_AGE = 120.0
 """Highest accepted age in years."""
 
 
-class Metadata(NamedTuple):
-    """Metadata of a patient and a lesion; None means unknown.
-
-    Attributes:
-        age: age in years, 0 to ``MAX_AGE``.
-        sex: one of ``SEXES``.
-        site: one of ``SITES``.
-    """
-
-    age: float | None = None
-    sex: str | None = None
-    site: str | None = None
+def _unknown(value: object) -> bool:
+    return value is None
 
 
-class MetadataInput(Strict):
+class Metadata(Strict):
+    """What is known of a patient and a lesion. A member that is absent or null is not known."""
+
+    age: Annotated[float, Field(ge=0, le=MAX_AGE)] | SkipJsonSchema[None] = Field(
+        default=None, exclude_if=_unknown, description="In years.", examples=[55]
+    )
+    sex: Sex | SkipJsonSchema[None] = Field(default=None, exclude_if=_unknown, examples=["female"])
+    site: Site | SkipJsonSchema[None] = Field(
+        default=None,
+        exclude_if=_unknown,
+        description="Body site of the lesion, one of HAM10000's localizations.",
+        examples=["back"],
+    )
+
+    def __bool__(self) -> bool:
+        """Whether anything is known."""
+        return self != NO_METADATA
+
+
+NO_METADATA = Metadata()
+"""Nothing is known."""
+
+
+class Comparison(Strict):
+    """Metrics of the same test images with and without their metadata."""
+
+    images: int = Field(gt=0, description="Number of test images with any known value.")
+    metrics: dict[str, Interval] = Field(description="Measured on the test part, with its metadata.")
+    image_only: dict[str, Interval] = Field(description="The same, without the metadata.")
+
+
+class MetadataInput(Comparison):
     """The graph's second input: float32 ``[N, columns]`` of zeros and ones.
 
     The columns are the age groups, the sexes and the sites. A known value sets its column to 1. For a row of
@@ -60,8 +86,8 @@ class MetadataInput(Strict):
         min_length=1,
         description="Lower bound of each age group in years, starting with 0; the last group is open.",
     )
-    sexes: tuple[str, ...] = Field(min_length=1)
-    sites: tuple[str, ...] = Field(min_length=1)
+    sexes: tuple[Sex, ...] = Field(min_length=1)
+    sites: tuple[Site, ...] = Field(min_length=1)
     weight: Unit = Field(description="Exponent of each factor p(value | class) / p(value); 0 ignores them.")
     threshold: Unit = Field(description="Malignancy threshold for images with metadata.")
     target_sensitivity: Unit
@@ -72,7 +98,9 @@ class MetadataInput(Strict):
         description="Specificity at the threshold, on validation images with metadata."
     )
     prediction_sets: PredictionSets = Field(description="Prediction sets for images with metadata.")
-    metrics: dict[str, Interval] = Field(description="Metrics on the test part, with its metadata.")
+    under_40: Comparison | None = Field(
+        default=None, description="For patients under 40. Null if the test part has too few of them."
+    )
 
     @property
     def columns(self) -> int:

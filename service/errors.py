@@ -6,6 +6,7 @@ DermaserveError
 ├── SettingsError             a setting is wrong: the process does not start
 ├── DeviceError               the required GPU does not work: the process does not become ready
 ├── UnreadableFile            offline: the row says why
+├── MetadataFileError         offline: the file with age, sex and site cannot be used
 ├── OutputError               offline: rows cannot be written, and the run ends
 ├── RequestError              the request cannot be read
 │   ├── BodyTooLarge
@@ -54,6 +55,10 @@ class DeviceError(DermaserveError):
 
 class UnreadableFile(DermaserveError):
     """A local file cannot be read."""
+
+
+class MetadataFileError(DermaserveError):
+    """A local file with age, sex and site cannot be used."""
 
 
 class OutputError(DermaserveError):

@@ -27,6 +27,7 @@ from models.bundle import (
     Interval,
     Manifest,
     Member,
+    MetadataInput,
     OperatingPoint,
     OutOfDistribution,
     PredictionSets,
@@ -55,6 +56,7 @@ def write_tiny_bundle(
     width: int = 224,
     classes: Sequence[Label] = HAM10000_LABELS,
     seed: int = 0,
+    metadata: bool = False,
     **changes: Any,
 ) -> Bundle:
     """Write ``model.onnx`` and ``manifest.json`` into ``folder``.
@@ -64,12 +66,47 @@ def write_tiny_bundle(
         color, height, width: the graph's input.
         classes: the output classes, of which some must be malignant.
         seed: of the graph's weights: each answers differently.
+        metadata: whether the graph has the second input, for age, sex and site. Otherwise it is the same.
         **changes: fields of the manifest to override, such as ``name`` or ``operating_point``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     graph = tiny_graph(color=color, height=height, width=width, classes=len(classes), seed=seed)
     onnx.save(graph, folder / MODEL_NAME)
+    if metadata:
+        # Imported here: tests of the service run without what training needs.
+        from training.calibration.metadata import MetadataFactors
+        from training.export.metadata import add_metadata_input
+
+        spec = tiny_metadata_input(classes)
+        table = np.random.default_rng(seed).normal(0, 2, (spec.columns, len(classes)))
+        add_metadata_input(folder / MODEL_NAME, MetadataFactors(table, spec.weight))
+        changes = {"metadata": spec} | changes
     return save_bundle(folder, tiny_manifest(color, height, width, classes, **changes))
+
+
+def tiny_metadata_input(classes: Sequence[Label] = HAM10000_LABELS) -> MetadataInput:
+    """A second input with made-up metrics and thresholds of its own. Most sites have no column."""
+    made_up = Interval(value=0.5, low=0.4, high=0.6)
+    codes = [label.code for label in classes]
+    return MetadataInput(
+        ages=(0, 40, 60),
+        sexes=("female", "male"),
+        sites=("back", "face"),
+        weight=0.5,
+        threshold=0.25,
+        target_sensitivity=0.9,
+        sensitivity=made_up,
+        specificity=made_up,
+        prediction_sets=PredictionSets(
+            coverage=0.8,
+            thresholds=dict.fromkeys(codes, 0.0),
+            measured=dict.fromkeys(["overall", *codes], made_up),
+            mean_size=Interval(value=1.5, low=1.4, high=1.6),
+        ),
+        images=70,
+        metrics={"balanced_accuracy": made_up},
+        image_only={"balanced_accuracy": made_up},
+    )
 
 
 def tiny_manifest(

@@ -6,6 +6,7 @@ split.csv           the part of each image
 <member>/           network.keras history.csv curves.png start.json, and the checkpoint
 calibration.json    temperatures, decision rule, malignancy threshold
 *_answers-*.npz     the members' outputs for some training images, for validation and for test
+metadata.json       adjustment by age, sex and site, if the predictions use them
 safeguards.*        prediction sets, out-of-distribution score, image quality, drift reference
 evaluation/         metrics.json test.npz validation.npz report.md and plots
 bundle/             the exported model

@@ -13,6 +13,7 @@ from models.errors import DermaserveError
 from service.admission.client import Client
 from service.api.examples import BATCH, MODEL_CARD, PREDICTION
 from service.api.job import admit
+from service.api.metadata import QueryMetadata
 from service.api.openapi import (
     BATCH_BODY,
     ETAG_HEADER,
@@ -80,13 +81,14 @@ def build_router(runtime: Runtime) -> APIRouter:
     async def predict(
         request: Request,
         client: Authenticated,
+        metadata: QueryMetadata,
         gradcam: Annotated[bool, Query(description="Add an overlay to the response.")] = False,
         gradcam_class: PredictGradCamClass = None,
     ) -> Prediction:
         if gradcam_class is not None and not gradcam:
             raise InvalidRequest("gradcam_class: needs gradcam=true.", parameter="gradcam_class")
         async with admit(runtime, request, client, gradcam_class=gradcam_class) as job:
-            classification = await job.classify(await job.receive_image())
+            classification = await job.classify(await job.receive_image(metadata))
             prediction = prediction_of(job.model.manifest, classification, job.record.request_id)
             if gradcam:
                 code = gradcam_class or classification.decision.gradcam_class
@@ -174,10 +176,10 @@ def build_router(runtime: Runtime) -> APIRouter:
         openapi_extra=IMAGE_BODY,
     )
     async def gradcam(
-        request: Request, client: Authenticated, gradcam_class: GradCamClass = None
+        request: Request, client: Authenticated, metadata: QueryMetadata, gradcam_class: GradCamClass = None
     ) -> Response:
         async with admit(runtime, request, client, gradcam_class=gradcam_class) as job:
-            classification = await job.classify(await job.receive_image())
+            classification = await job.classify(await job.receive_image(metadata))
             code = gradcam_class or classification.decision.gradcam_class
             overlay = await job.explain(classification, code)
             headers = {"X-Gradcam-Label": code} | ({"X-Gradcam-Empty": "true"} if overlay.empty else {})

@@ -7,9 +7,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from starlette.requests import Request
 
+from models.bundle import Metadata
 from models.errors import DermaserveError
 from service.admission.admission import Reservation
 from service.admission.client import Client
+from service.api.metadata import merge
 from service.api.upload import Upload, UploadLimits, read_image, read_images
 from service.errors import DeadlinePassed, InvalidRequest, NoMemory, kind_of
 from service.inference.classifier import Classification, Classifier
@@ -91,8 +93,8 @@ class Job:
         settings = runtime.settings
         self._limits = UploadLimits(settings.max_body_bytes, settings.min_upload_rate, settings.upload_grace)
 
-    async def receive_image(self) -> Upload:
-        """Receive the body and return its image.
+    async def receive_image(self, query: Metadata) -> Upload:
+        """Receive the body and return its image, with the metadata of the form and of the ``query``.
 
         From then on the job counts as a request in progress, and is cancelled when the client disconnects.
 
@@ -101,6 +103,7 @@ class Job:
         """
         with self._receive_stage():
             image = await read_image(self._request, self._limits, self._reservation)
+            image.metadata = merge(query, image.metadata)
         await self._begin(1)
         return image
 
@@ -131,7 +134,7 @@ class Job:
             image.data = b""
             with self.record.stage("queue") as queue:
                 classification = await self.model.classify(
-                    decoded, quality, rank=self.rank, deadline=self._deadline
+                    decoded, quality, image.metadata, rank=self.rank, deadline=self._deadline
                 )
                 queue.end = classification.started
         self.record.stages.append(Stage("inference", classification.started, classification.ended))

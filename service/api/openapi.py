@@ -4,11 +4,12 @@ from typing import Any
 
 from models.preprocess import ACCEPTED_FORMATS
 from service.api.examples import BATCH, REQUEST_ID, problem
+from service.api.metadata import field_schemas
 from service.api.upload import MAX_IMAGES, RAW_TYPES
 from service.errors import KINDS, URN
 from service.http.problems import MEDIA_TYPE, Problem
 
-API_VERSION = "1.3.0"
+API_VERSION = "1.4.0"
 
 TITLE = "dermaserve"
 
@@ -50,6 +51,11 @@ _DICOM = (
     " DICOM (`application/dicom`): secondary captures and photographs of 8 bits per sample, uncompressed or "
     "JPEG. A server without the extra `dicom` returns 415."
 )
+_METADATA = (
+    " Age, sex and body site are optional. Send them as form fields: proxies log the query. They are never "
+    "logged by the service. `metadata_used` says which of them the model used. A model that reads only "
+    "images ignores them. An empty field counts as not sent."
+)
 _IMAGE_PART = {"contentType": ", ".join(RAW_TYPES)}
 
 IMAGE_BODY: dict[str, Any] = {
@@ -59,10 +65,14 @@ IMAGE_BODY: dict[str, Any] = {
         "converted from an embedded ICC profile to sRGB. A damaged file gets 422 if its format reveals the "
         "damage. A JPEG with one scan also gets 422 if its compressed data is too short or too long for the "
         "image. Damage to other JPEG, WebP, TIFF and BMP files may go unnoticed and change the prediction: "
-        "protect files in transit with checksums." + _DICOM * ("DICOM" in ACCEPTED_FORMATS),
+        "protect files in transit with checksums." + _DICOM * ("DICOM" in ACCEPTED_FORMATS) + _METADATA,
         "content": {
             "multipart/form-data": {
-                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}},
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": _BINARY, **field_schemas()},
+                },
                 "encoding": {"file": _IMAGE_PART},
             },
             **{media_type: {"schema": _BINARY} for media_type in RAW_TYPES},
@@ -73,7 +83,8 @@ IMAGE_BODY: dict[str, Any] = {
 BATCH_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": f"1 to {MAX_IMAGES} images, as multipart parts that are all named `files`.",
+        "description": f"1 to {MAX_IMAGES} images, as multipart parts that are all named `files`. The "
+        "optional field `metadata` has the age, sex and body site of each image; see `/predict`.",
         "content": {
             "multipart/form-data": {
                 "schema": {
@@ -85,7 +96,20 @@ BATCH_BODY: dict[str, Any] = {
                             "minItems": 1,
                             "maxItems": MAX_IMAGES,
                             "items": _BINARY,
-                        }
+                        },
+                        "metadata": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "contentSchema": {
+                                "type": "array",
+                                "items": {
+                                    "anyOf": [{"$ref": "#/components/schemas/Metadata"}, {"type": "null"}]
+                                },
+                            },
+                            "description": "A JSON array with one object or null for each image, in "
+                            "the order of the images.",
+                            "examples": ['[{"age": 55, "sex": "female", "site": "back"}, null]'],
+                        },
                     },
                 },
                 "encoding": {"files": _IMAGE_PART},

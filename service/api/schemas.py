@@ -14,6 +14,8 @@ from models.bundle import (
     Interval,
     Manifest,
     Member,
+    Metadata,
+    MetadataInput,
     OperatingPoint,
     OutOfDistribution,
     PredictionSets,
@@ -47,7 +49,12 @@ class Malignancy(BaseModel):
         description="`malignant` if `probability` reaches `threshold`."
     )
     probability: float = Field(ge=0, le=1)
-    threshold: float = Field(ge=0, le=1, description="Chosen on validation data for a target sensitivity.")
+    threshold: float = Field(
+        ge=0,
+        le=1,
+        description="Chosen on validation data for a target sensitivity. Images with `metadata_used` may "
+        "have another threshold than images without.",
+    )
 
 
 class PredictionSet(BaseModel):
@@ -126,6 +133,10 @@ class Prediction(BaseModel):
     prediction_set: PredictionSet
     uncertainty: Uncertainty
     warnings: list[ImageWarning] = Field(description="Empty if there are none.")
+    metadata_used: Metadata | None = Field(
+        description="The `age`, `sex` and `site` of the request that the model used. Null if it used the "
+        "image alone: nothing was sent, or the model does not read metadata."
+    )
     gradcam: GradCam | None = Field(description="Null unless requested.")
 
 
@@ -186,6 +197,10 @@ class ModelCard(BaseModel):
     classes: list[ClassInfo]
     malignant: list[str] = Field(description="Codes of the malignant classes.")
     input: InputSpec
+    metadata: MetadataInput | None = Field(
+        description="How the model uses age, sex and site, with the operating point and prediction sets that "
+        "apply then. Null if it reads only images."
+    )
     members: list[Member]
     combination: Combination = Field(
         description="How the predictions of the members are combined: the weighted `mean` of their "
@@ -270,14 +285,13 @@ def prediction_of(manifest: Manifest, classification: Classification, request_id
         malignancy=Malignancy(
             flag=decision.flag,
             probability=decision.malignancy,
-            threshold=manifest.operating_point.threshold,
+            threshold=decision.threshold,
         ),
-        prediction_set=PredictionSet(
-            coverage=manifest.prediction_sets.coverage, labels=list(decision.prediction_set)
-        ),
+        prediction_set=PredictionSet(coverage=decision.coverage, labels=list(decision.prediction_set)),
         uncertainty=Uncertainty(
             **classification.uncertainty._asdict(), ood_threshold=manifest.out_of_distribution.threshold
         ),
         warnings=[ImageWarning(**warning._asdict()) for warning in classification.warnings],
+        metadata_used=classification.metadata_used,
         gradcam=None,
     )

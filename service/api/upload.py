@@ -6,7 +6,7 @@ patients to a disk, so this module calls the multipart parser directly.
 
 import asyncio
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -15,8 +15,10 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from models.bundle import NO_METADATA, Metadata
 from models.preprocess import ACCEPTED_FORMATS
 from service.admission.admission import Reservation
+from service.api.metadata import FIELDS, parse_batch, parse_texts
 from service.errors import (
     BodyTooLarge,
     ClientDisconnected,
@@ -32,6 +34,8 @@ MAX_IMAGES = 32
 """Largest number of images in one multipart body."""
 
 _MAX_PARTS = MAX_IMAGES + 8  # some clients add form fields
+_MAX_BATCH_METADATA_BYTES = 16_384  # four times what 32 images need
+_FIELD_BYTES = dict.fromkeys(FIELDS, 64)  # the largest size of each
 _MAX_PART_HEADERS = 8
 _MAX_PART_HEADER_BYTES = 1024
 
@@ -43,10 +47,12 @@ class Upload:
     Attributes:
         data: the file. It may be empty in a batch. It is emptied once the image is decoded, to free memory.
         filename: as the client sent it, or None. It may name a patient, so only the client may see it.
+        metadata: age, sex and site from the form.
     """
 
     data: bytes
     filename: str | None = None
+    metadata: Metadata = NO_METADATA
 
 
 class UploadLimits(NamedTuple):
@@ -66,6 +72,8 @@ class UploadLimits(NamedTuple):
 async def read_image(request: Request, limits: UploadLimits, reservation: Reservation) -> Upload:
     """Read the body and return its image: the multipart part ``file``, or the raw body.
 
+    A form may have fields with the image's metadata.
+
     Args:
         request: its body has not been read.
         limits: of the body.
@@ -75,18 +83,22 @@ async def read_image(request: Request, limits: UploadLimits, reservation: Reserv
         BodyTooLarge, UploadTooSlow: the body exceeds ``limits``.
         Overloaded: the server has no memory left for uploads.
         UnsupportedMediaType: the body is neither multipart nor of an accepted image type.
-        InvalidRequest: the body is empty, malformed, or does not have exactly one part ``file``.
+        InvalidRequest: the body is empty, malformed, or does not have exactly one part ``file``; or a field
+            is too large, repeated, or has a value that is not accepted.
         ClientDisconnected: the client disconnected before the end of the body.
     """
     media_type = _media_type(request)
     if media_type == "multipart/form-data":
-        parts = await _read_parts(request, "file", limits, reservation)
+        parts, fields = await _read_parts(request, "file", _FIELD_BYTES, limits, reservation)
         if not all(part.data for part in parts):
             raise InvalidRequest("A part named 'file' is empty. Expected an image.", pointer="#/file")
         if len(parts) > 1:
             raise InvalidRequest(
                 "Expected one part named 'file', got several. See /predict/batch.", pointer="#/file"
             )
+        parts[0].metadata = parse_texts(
+            {name: _decoded(name, data) for name, data in fields.items()}, "pointer"
+        )
         return parts[0]
     if media_type not in RAW_TYPES:
         raise UnsupportedMediaType(
@@ -102,11 +114,19 @@ async def read_image(request: Request, limits: UploadLimits, reservation: Reserv
 async def read_images(request: Request, limits: UploadLimits, reservation: Reservation) -> list[Upload]:
     """Read the body and return the images of a batch: the multipart parts ``files``, in order.
 
+    A form may have the field ``metadata``, with the metadata of all images.
+
     See ``read_image`` for arguments and exceptions. Here a part may be empty.
     """
     if _media_type(request) != "multipart/form-data":
         raise UnsupportedMediaType("Send multipart/form-data with parts named 'files'.")
-    return await _read_parts(request, "files", limits, reservation)
+    parts, fields = await _read_parts(
+        request, "files", {"metadata": _MAX_BATCH_METADATA_BYTES}, limits, reservation
+    )
+    if data := fields.get("metadata"):
+        for part, metadata in zip(parts, parse_batch(data, len(parts)), strict=True):
+            part.metadata = metadata
+    return parts
 
 
 def _media_type(request: Request) -> str:
@@ -119,12 +139,27 @@ def _media_type(request: Request) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def _decoded(name: str, data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        pass
+    raise InvalidRequest(f"{name}: expected text in UTF-8.", pointer=f"#/{name}")
+
+
 async def _read_parts(
-    request: Request, name: str, limits: UploadLimits, reservation: Reservation
-) -> list[Upload]:
-    """Read the body and return its parts named ``name``, 1 to ``MAX_IMAGES``."""
+    request: Request,
+    name: str,
+    fields: Mapping[str, int],
+    limits: UploadLimits,
+    reservation: Reservation,
+) -> tuple[list[Upload], dict[str, bytes]]:
+    """Read the body and return its parts named ``name``, 1 to ``MAX_IMAGES``, and its fields by name.
+
+    ``fields`` has the largest size of each field in bytes. Parts with other names are ignored.
+    """
     _, options = parse_options_header(request.headers["content-type"])
-    parts = _Parts(name)
+    parts = _Parts(name, fields)
     try:
         parser = MultipartParser(
             options.get(b"boundary", b""),
@@ -151,19 +186,23 @@ async def _read_parts(
     if not parts.contents:
         raise InvalidRequest(f"The multipart body has no part named '{name}'.", pointer=f"#/{name}")
     files = zip(parts.contents, parts.filenames, strict=True)
-    return [Upload(part.getvalue(), filename) for part, filename in files]  # does not copy
+    uploads = [Upload(part.getvalue(), filename) for part, filename in files]  # does not copy
+    return uploads, {field: content.getvalue() for field, content in parts.fields.items()}
 
 
 class _Parts:
-    """Receives the parser's events and stores the contents and file names of the parts named ``name``."""
+    """Receives the parser's events and stores the parts named ``name``, their file names, and the fields."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, fields: Mapping[str, int]) -> None:
+        self.fields: dict[str, io.BytesIO] = {}
         self.contents: list[io.BytesIO] = []
         self.filenames: list[str | None] = []
         self.complete = False
         self._name = name.encode()
+        self._max_bytes = fields
         self._count = 0
-        self._wanted = False
+        self._field_name: str | None = None
+        self._target: io.BytesIO | None = None
         self._field = b""
         self._value = b""
         self._disposition = b""
@@ -187,18 +226,33 @@ class _Parts:
 
     def headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
-        self._wanted = options.get(b"name") == self._name
-        if self._wanted:
+        name = options.get(b"name")
+        self._field_name = self._target = None
+        if name == self._name:
             if len(self.contents) == MAX_IMAGES:
                 pointer = f"#/{self._name.decode()}"
                 raise InvalidRequest(f"The body has more than {MAX_IMAGES} images.", pointer=pointer)
-            self.contents.append(io.BytesIO())
+            self._target = io.BytesIO()
+            self.contents.append(self._target)
             filename = options.get(b"filename")
             self.filenames.append(None if filename is None else filename.decode("utf-8", "replace"))
+            return
+        field = next((field for field in self._max_bytes if field.encode() == name), None)
+        if field is None:
+            return
+        if field in self.fields:
+            raise InvalidRequest(f"Expected one field named '{field}', got several.", pointer=f"#/{field}")
+        self._field_name = field
+        self._target = self.fields[field] = io.BytesIO()
 
     def data(self, data: bytes, start: int, end: int) -> None:
-        if self._wanted:
-            self.contents[-1].write(memoryview(data)[start:end])
+        if self._target is None:
+            return
+        self._target.write(memoryview(data)[start:end])
+        field = self._field_name
+        if field is not None and self._target.tell() > self._max_bytes[field]:
+            detail = f"{field}: expected at most {self._max_bytes[field]:,} bytes."
+            raise InvalidRequest(detail, pointer=f"#/{field}")
 
     def end(self) -> None:
         self.complete = True

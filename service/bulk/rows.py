@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
-from models.bundle import Manifest
+from models.bundle import NO_METADATA, Manifest, Metadata
 from service.api.schemas import Prediction, model_name
 from service.errors import URN, Kind
 
@@ -67,12 +67,13 @@ class Csv:
 
     start = b""
 
-    def __init__(self, manifest: Manifest, *, overlays: bool) -> None:
+    def __init__(self, manifest: Manifest, *, overlays: bool, metadata: bool = False) -> None:
         self._model = model_name(manifest)
         self._columns = [
             "path", "status", "problem", "detail", "label", "probability", "malignancy",
             "malignancy_probability", *(f"probability_{code}" for code in manifest.codes),
             "prediction_set", "entropy", "disagreement", "ood_score", "warnings", "model", "model_version",
+            *([f"{name}_used" for name in Metadata.model_fields] if metadata else []),
             *(["overlay"] if overlays else []),
         ]  # fmt: skip
         self.header = _csv_line(self._columns)
@@ -102,6 +103,8 @@ class Csv:
                 "warnings": " ".join(warning.code for warning in outcome.warnings),
                 "overlay": overlay,
             }
+            used = outcome.metadata_used or NO_METADATA
+            cells |= {f"{name}_used": value for name, value in used.model_dump().items()}
             cells |= {f"probability_{code}": value for code, value in outcome.probabilities.items()}
         return _csv_line(cells.get(column, "") for column in self._columns)
 
@@ -121,7 +124,7 @@ class JsonLines:
     header = b""
     start = b'{"path": "'
 
-    def __init__(self, manifest: Manifest, *, overlays: bool) -> None:
+    def __init__(self, manifest: Manifest, *, overlays: bool, metadata: bool = False) -> None:
         self._model = model_name(manifest).model_dump()
         self._overlays = overlays
 

@@ -6,10 +6,11 @@ import logging
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from models.bundle import NO_METADATA, Metadata
 from models.errors import DermaserveError
 from service.api.schemas import ImageWarning, prediction_of
 from service.bulk.files import path_text, read_file
@@ -34,6 +35,7 @@ async def score(
     paths: Sequence[str],
     write: Callable[[Scored], None],
     *,
+    metadata: Mapping[str, Metadata] | None = None,
     overlays: Path | None = None,
 ) -> None:
     """Score the files in ``paths`` and ``write`` their outcomes in this order.
@@ -43,6 +45,7 @@ async def score(
         settings: their limits apply as for requests.
         paths: files.
         write: called once for each file. An exception of ``write`` ends the run.
+        metadata: age, sex and site by path. Files without an entry are scored by the image alone.
         overlays: folder for an overlay of each image, or None. Each explains the default class.
 
     Raises:
@@ -61,7 +64,8 @@ async def score(
     tasks: deque[asyncio.Task[tuple[Scored, bytes]]] = deque()
     try:
         for path in paths:
-            tasks.append(asyncio.create_task(scorer.score(path)))
+            known = (metadata or {}).get(path, NO_METADATA)
+            tasks.append(asyncio.create_task(scorer.score(path, known)))
             if len(tasks) == at_once:
                 finish(*await tasks.popleft())
         while tasks:
@@ -99,10 +103,10 @@ class _Scorer:
         self._max_bytes = settings.max_body_bytes
         self._overlays = overlays
 
-    async def score(self, path: str) -> tuple[Scored, bytes]:
+    async def score(self, path: str, metadata: Metadata) -> tuple[Scored, bytes]:
         """Return the outcome of one file and the PNG of its overlay, empty if there is none."""
         try:
-            return await self._classify(path)
+            return await self._classify(path, metadata)
         except DermaserveError as error:
             kind = kind_of(error)
             detail = "The model failed." if kind is INTERNAL else str(error)
@@ -113,13 +117,13 @@ class _Scorer:
             kind, detail = INTERNAL, "The file could not be processed."
         return Scored(path_text(path), Failure(kind, detail)), b""
 
-    async def _classify(self, path: str) -> tuple[Scored, bytes]:
+    async def _classify(self, path: str, metadata: Metadata) -> tuple[Scored, bytes]:
         classifier = self._classifier
         async with self._reading:
             data = await self._workers.run(read_file, path, self._max_bytes)
             image, quality = await classifier.decode(data, deadline=_NO_LIMIT)
             del data
-        classification = await classifier.classify(image, quality, deadline=_NO_LIMIT)
+        classification = await classifier.classify(image, quality, metadata, deadline=_NO_LIMIT)
         prediction = prediction_of(classifier.manifest, classification, request_id="")
         name, png = None, b""
         if self._overlays:

@@ -22,8 +22,8 @@ In the paths of rows, control characters, backslashes and bytes that are not UTF
 escapes. A path that a spreadsheet would take for a formula begins with "./".
 
 Exit status: 0 if all files were scored; 1 if some have a row that says why not, or there was nothing to
-score; 2 for wrong options or settings, a bundle that cannot be served, or an output that cannot be written;
-130 if stopped by Ctrl+C.
+score; 2 for wrong options, settings or metadata, a bundle that cannot be served, or an output that cannot be
+written; 130 if stopped by Ctrl+C.
 """
 
 
@@ -51,6 +51,13 @@ def add(commands: Any) -> None:
         help="write an overlay of each image into DIR, for the label, or for the most probable malignant "
         "class if the flag is malignant and the label is benign",
     )
+    parser.add_argument(
+        "--metadata",
+        type=Path,
+        metavar="CSV",
+        help="age, sex and body site of the files: the columns path (or file: a file name), age, sex, site; "
+        "an empty cell is not known",
+    )
     parser.set_defaults(command=_predict)
 
 
@@ -67,6 +74,7 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     from tqdm import tqdm
 
     from service.bulk.files import ENDINGS, find_files, path_text
+    from service.bulk.metadata import read_metadata
     from service.bulk.output import open_output
     from service.bulk.rows import FORMATS, Failure, Scored
     from service.bulk.scoring import score
@@ -85,12 +93,19 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     if not files.paths:
         print("error: there is nothing to score", file=sys.stderr)
         return 1
+    metadata = None if options.metadata is None else read_metadata(options.metadata, files.paths)
     loaded = open_model(settings)
     manifest = loaded.bundle.manifest
+    if metadata is not None:
+        print(f"{len(metadata)} of {len(files.paths)} files have metadata", file=sys.stderr)
+        if manifest.metadata is None:
+            print("the model reads only images: the metadata is not used", file=sys.stderr)
     if options.gradcam is not None:
         _make_folder(options.gradcam)
     named = "jsonl" if options.output and options.output.suffix == ".jsonl" else "csv"
-    format_ = FORMATS[options.format or named](manifest, overlays=options.gradcam is not None)
+    format_ = FORMATS[options.format or named](
+        manifest, overlays=options.gradcam is not None, metadata=metadata is not None
+    )
     output = open_output(
         options.output, format_, (manifest.name, manifest.version), overwrite=options.overwrite
     )
@@ -107,7 +122,7 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             bar.update()
 
         if paths:
-            asyncio.run(score(loaded, settings, paths, write, overlays=options.gradcam))
+            asyncio.run(score(loaded, settings, paths, write, metadata=metadata, overlays=options.gradcam))
     output.close()
     earlier = f", {len(finished)} of them in earlier runs" if finished else ""
     print(f"{len(files.paths)} files{earlier}: {failed} could not be scored", file=sys.stderr)

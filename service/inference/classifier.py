@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bundle import NO_METADATA, Metadata
 from models.preprocess import Decoded
 from models.quality import Quality
 from service.decoding.decoder import ImageDecoder
@@ -42,6 +43,19 @@ class ModelIdentity(NamedTuple):
         return f"{self.name}/{self.version}"
 
 
+class Item(NamedTuple):
+    """The graph's inputs for one image.
+
+    Attributes:
+        pixels: uint8 ``[height, width, channels]``.
+        metadata: float32 ``[columns]``, from ``MetadataInput.encode``; without columns if the graph has no
+            such input.
+    """
+
+    pixels: NDArray[np.uint8]
+    metadata: NDArray[np.float32]
+
+
 class Row(NamedTuple):
     """The graph's outputs for one image, see ``service.inference.onnx_session.Outputs``.
 
@@ -66,6 +80,7 @@ class Classification(NamedTuple):
 
     Attributes:
         pixels: uint8 ``[height, width, channels]``, the input of the model.
+        metadata_used: the metadata that the model used; None if it used the image alone.
         cams: float32 ``[classes, h, w]``, a class activation map for each class.
         decision: probabilities, label, prediction set and flag.
         uncertainty: entropy, disagreement and out-of-distribution score.
@@ -74,6 +89,7 @@ class Classification(NamedTuple):
     """
 
     pixels: NDArray[np.uint8]
+    metadata_used: Metadata | None
     cams: NDArray[np.float32]
     decision: Decision
     uncertainty: Uncertainty
@@ -124,7 +140,7 @@ class Classifier:
         self._workers = workers
         self._metrics = metrics
         self._decoder = decoder
-        self._batcher: Batcher[NDArray[np.uint8], Row] = Batcher(
+        self._batcher: Batcher[Item, Row] = Batcher(
             partial(_run, session),
             workers=loaded.inference_workers,
             max_batch_size=loaded.max_batch_size,
@@ -160,12 +176,19 @@ class Classifier:
             )
 
     async def classify(
-        self, image: Decoded, quality: Quality, *, rank: Rank = DEFAULT_RANK, deadline: float
+        self,
+        image: Decoded,
+        quality: Quality,
+        metadata: Metadata = NO_METADATA,
+        *,
+        rank: Rank = DEFAULT_RANK,
+        deadline: float,
     ) -> Classification:
         """Run the model on one image and apply the manifest's decision rule and limits.
 
         Args:
             image, quality: from ``decode``.
+            metadata: of the image. Values that the model does not know are ignored.
             rank: of its request.
             deadline: on the clock of ``time.monotonic``. Inference does not start after it.
 
@@ -175,9 +198,12 @@ class Classifier:
             DeadlinePassed: inference did not start in time.
             InferenceFailed: the model failed, or its outputs are not valid.
         """
+        spec = self.manifest.metadata
+        used = Metadata() if spec is None else spec.known(metadata)
+        item = Item(image.pixels, np.zeros(0, np.float32) if spec is None else spec.encode(used))
         with self._memory_errors():
-            row = await asyncio.wrap_future(self._batcher.submit(image.pixels, rank=rank, deadline=deadline))
-        decision = decide(self.manifest, row.probabilities)
+            row = await asyncio.wrap_future(self._batcher.submit(item, rank=rank, deadline=deadline))
+        decision = decide(self.manifest, row.probabilities, with_metadata=bool(used))
         uncertainty = measure_uncertainty(decision.probabilities.values(), row.disagreement, row.ood_score)
         warnings = warnings_of(self.manifest, image, quality, decision, uncertainty)
         self._metrics.predictions.labels(decision.label, decision.flag).inc()
@@ -186,7 +212,9 @@ class Classifier:
         self.drift.add(decision.label, confidence)
         for warning in warnings:
             self._metrics.warnings.labels(warning.code).inc()
-        return Classification(image.pixels, row.cams, decision, uncertainty, warnings, row.started, row.ended)
+        return Classification(
+            image.pixels, used or None, row.cams, decision, uncertainty, warnings, row.started, row.ended
+        )
 
     async def overlay(self, classification: Classification, code: str) -> Overlay:
         """Draw the overlay for the class ``code`` of the manifest, in a thread.
@@ -219,11 +247,13 @@ class Classifier:
             return draw_overlay(pixels, heatmap)
 
 
-def _run(session: "OnnxSession", images: Sequence[NDArray[np.uint8]]) -> list[Row]:
-    """Run the model on one batch of images, each uint8 ``[height, width, channels]``."""
+def _run(session: "OnnxSession", items: Sequence[Item]) -> list[Row]:
+    """Run the model on one batch."""
     started = time.monotonic()
     try:
-        outputs = session.run(np.stack(images))
+        outputs = session.run(
+            np.stack([item.pixels for item in items]), np.stack([item.metadata for item in items])
+        )
     except MemoryError:
         raise  # the batcher tries a smaller batch
     except Exception as error:

@@ -1,7 +1,7 @@
 """Applies the manifest's decision rule, prediction-set thresholds and operating point to probabilities."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,8 +19,10 @@ class Decision(NamedTuple):
         label: code of the class that the decision rule picks.
         prediction_set: codes of the classes that reach their thresholds, in descending order of probability.
             It always holds the label and the most probable class.
+        coverage: target coverage of the prediction set.
         malignancy: sum of the probabilities of the malignant classes.
-        flag: ``"malignant"`` if ``malignancy`` reaches the threshold of the operating point.
+        threshold: the threshold of ``malignancy``.
+        flag: ``"malignant"`` if ``malignancy`` reaches ``threshold``.
         gradcam_class: code of the class that an overlay explains by default: the label, or the most probable
             malignant class if the flag is malignant and the label is benign.
     """
@@ -28,17 +30,20 @@ class Decision(NamedTuple):
     probabilities: dict[str, float]
     label: str
     prediction_set: tuple[str, ...]
+    coverage: float
     malignancy: float
+    threshold: float
     flag: Literal["malignant", "benign"]
     gradcam_class: str
 
 
-def decide(manifest: Manifest, row: NDArray[np.float32]) -> Decision:
+def decide(manifest: Manifest, row: NDArray[np.float32], *, with_metadata: bool) -> Decision:
     """Decide on one image.
 
     Args:
         manifest: of the bundle.
         row: float32 ``[classes]``, the probabilities that the graph gave.
+        with_metadata: whether the graph used metadata. The manifest has thresholds for each case.
 
     Raises:
         InferenceFailed: ``row`` does not hold probabilities.
@@ -53,18 +58,30 @@ def decide(manifest: Manifest, row: NDArray[np.float32]) -> Decision:
     rule = manifest.decision_rule
     label = max(manifest.codes, key=lambda code: probabilities[code] / rule.prior[code] ** rule.tau)
     malignancy = min(1.0, sum(probabilities[code] for code in manifest.malignant))
-    reached = malignancy >= manifest.operating_point.threshold
+    adjusted = manifest.metadata if with_metadata else None
+    threshold = (adjusted or manifest.operating_point).threshold
+    reached = malignancy >= threshold
     flag: Literal["malignant", "benign"] = "malignant" if reached else "benign"
     gradcam_class = label
     if reached and label not in manifest.malignant:
         gradcam_class = max(manifest.malignant, key=probabilities.__getitem__)
-    prediction_set = _prediction_set(manifest, probabilities, label)
-    return Decision(probabilities, label, prediction_set, malignancy, flag, gradcam_class)
+    sets = (adjusted or manifest).prediction_sets
+    return Decision(
+        probabilities=probabilities,
+        label=label,
+        prediction_set=_prediction_set(sets.thresholds, probabilities, label),
+        coverage=sets.coverage,
+        malignancy=malignancy,
+        threshold=threshold,
+        flag=flag,
+        gradcam_class=gradcam_class,
+    )
 
 
-def _prediction_set(manifest: Manifest, probabilities: dict[str, float], label: str) -> tuple[str, ...]:
+def _prediction_set(
+    thresholds: Mapping[str, float], probabilities: Mapping[str, float], label: str
+) -> tuple[str, ...]:
     """Every class that reaches its threshold, plus the label and the most probable class."""
-    thresholds = manifest.prediction_sets.thresholds
     always = {label, max(probabilities, key=probabilities.__getitem__)}
     members = [code for code, p in probabilities.items() if p >= thresholds[code] or code in always]
     return tuple(sorted(members, key=probabilities.__getitem__, reverse=True))

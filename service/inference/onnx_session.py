@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from models.bundle import Bundle
+from models.bundle import Bundle, Metadata
 from models.errors import BundleError
 from service.errors import DeviceError
 
@@ -81,21 +81,34 @@ class OnnxSession:
         for size in _buckets(max_batch_size) if self.on_gpu else [1]:
             self.run(np.zeros((size, spec.height, spec.width, spec.channels), np.uint8))
 
-    def run(self, batch: NDArray[np.uint8]) -> Outputs:
-        """Run the graph on ``batch``, uint8 ``[n, height, width, channels]``.
+    def run(self, batch: NDArray[np.uint8], metadata: NDArray[np.float32] | None = None) -> Outputs:
+        """Run the graph on a batch of n images.
 
         On a GPU the batch is padded to a power of two, so that only a few shapes occur.
+
+        Args:
+            batch: uint8 ``[n, height, width, channels]``.
+            metadata: float32 ``[n, columns]``, rows of ``MetadataInput.encode``. Not used if the graph has
+                no such input. None means that nothing is known.
 
         Raises:
             MemoryError: there is not enough memory for this batch. A smaller one may succeed.
         """
         count = len(batch)
+        manifest = self._bundle.manifest
+        inputs: dict[str, NDArray[Any]] = {manifest.input.name: batch}
+        if manifest.metadata is not None:
+            columns = manifest.metadata.columns
+            rows = np.zeros((count, columns), np.float32) if metadata is None else metadata
+            inputs[manifest.metadata.name] = rows
         if self.on_gpu:
             padding = _buckets(count)[-1] - count
-            batch = np.pad(batch, [(0, padding), (0, 0), (0, 0), (0, 0)])
-        name = self._bundle.manifest.input.name
+            inputs = {
+                name: np.pad(values, [(0, padding), *[(0, 0)] * (values.ndim - 1)])
+                for name, values in inputs.items()
+            }
         try:
-            outputs = self._session.run(list(Outputs._fields), {name: batch})
+            outputs = self._session.run(list(Outputs._fields), inputs)
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
             if _OUT_OF_MEMORY.search(str(error)):
                 raise MemoryError("ONNX Runtime has no memory for this batch") from error
@@ -107,8 +120,11 @@ class OnnxSession:
         spec, classes = manifest.input, len(manifest.classes)
         where = self._bundle.model_path.name
         inputs = {node.name: node for node in self._session.get_inputs()}
-        if set(inputs) != {spec.name}:
-            raise BundleError(f"{where}: input: expected {spec.name}, found {', '.join(sorted(inputs))}")
+        names = [spec.name, *([] if manifest.metadata is None else [manifest.metadata.name])]
+        if set(inputs) != set(names):
+            raise BundleError(
+                f"{where}: input: expected {', '.join(names)}, found {', '.join(sorted(inputs))}"
+            )
         outputs = {node.name: node for node in self._session.get_outputs()}
         missing = set(manifest.outputs) - set(outputs)
         if missing:
@@ -120,6 +136,9 @@ class OnnxSession:
             "ood_score": [None],
         }
         expected = [(inputs[spec.name], "tensor(uint8)", [None, spec.height, spec.width, spec.channels])]
+        if manifest.metadata is not None:
+            columns = manifest.metadata.columns
+            expected.append((inputs[manifest.metadata.name], "tensor(float)", [None, columns]))
         expected += [(outputs[name], "tensor(float)", shape) for name, shape in shapes.items()]
         for node, dtype, shape in expected:
             if node.type != dtype:
@@ -127,10 +146,12 @@ class OnnxSession:
             if not _fits(node.shape, shape):
                 wanted = ["any" if size is None else size for size in shape]
                 raise BundleError(f"{where}: {node.name}: expected shape {wanted}, found {node.shape}")
-        if isinstance(inputs[spec.name].shape[0], int):
-            raise BundleError(f"{where}: {spec.name}: the batch size must be free")
+        for name in names:
+            if isinstance(inputs[name].shape[0], int):
+                raise BundleError(f"{where}: {name}: the batch size must be free")
         # Declared shapes may be symbolic: check the shapes and values of real outputs.
-        measured = self.run(np.zeros((2, spec.height, spec.width, spec.channels), np.uint8))
+        images = np.zeros((2, spec.height, spec.width, spec.channels), np.uint8)
+        measured = self.run(images, self._sample_metadata())
         for name, output in measured._asdict().items():
             if not _fits(list(output.shape), [2, *shapes[name][1:]]):
                 raise BundleError(f"{where}: {name}: a batch of 2 gave {output.shape}")
@@ -140,6 +161,14 @@ class OnnxSession:
             raise BundleError(f"{where}: probabilities: do not sum to 1")
         if measured.disagreement.min() < -1e-3 or measured.disagreement.max() > 1 + 1e-3:
             raise BundleError(f"{where}: disagreement: not between 0 and 1")
+
+    def _sample_metadata(self) -> NDArray[np.float32] | None:
+        """Two rows of metadata: nothing is known, and everything is known."""
+        spec = self._bundle.manifest.metadata
+        if spec is None:
+            return None
+        everything = Metadata(age=spec.ages[-1], sex=spec.sexes[0], site=spec.sites[0])
+        return np.stack([spec.encode(Metadata()), spec.encode(everything)])
 
 
 def _open(bundle: Bundle, device: Device, intra_op_threads: int) -> Any:

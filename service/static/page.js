@@ -2,12 +2,14 @@
 
 import { ask, Problem } from "./api.js";
 import { onImage } from "./inputs.js";
+import { addMetadata, offerMetadata, onMetadata } from "./known.js";
 import { readable, wireStrength } from "./pictures.js";
 import { showExplanation, showModel, showResult } from "./result.js";
 import { hideTrouble, showTrouble } from "./trouble.js";
 
 const get = (id) => document.getElementById(id);
 let model = null; // the facts of GET /model
+let chosen = null; // the last file that the visitor gave
 let shown = null; // the file whose result is shown
 let running = new AbortController();
 
@@ -19,12 +21,14 @@ const FAILED = new Problem({
 async function loadModel(signal) {
   model = await ask("model", { signal });
   showModel(model);
+  offerMetadata(model.metadata);
 }
 
 /** Classify `file`. Also load the facts of the model, if another one gave the result. */
 async function predict(file, code, signal) {
   const body = new FormData();
   body.append("file", file, "image"); // file names may hold patients' names
+  addMetadata(body);
   say("Sending the image …");
   const answer = await ask(`predict?gradcam=true${code && `&gradcam_class=${encodeURIComponent(code)}`}`, {
     body,
@@ -42,14 +46,16 @@ async function predict(file, code, signal) {
   return answer;
 }
 
-function classify(file) {
+function classify(file, { focus = true } = {}) {
   get("result").hidden = true; // so that the old result is not taken for one of the new image
+  chosen = file;
   attempt(async (signal) => {
     const answer = await predict(file, "", signal);
     const bitmap = await readable(file);
     signal.throwIfAborted();
     shown = file;
     showResult(answer, bitmap, model);
+    if (focus) get("result-title").focus();
   }, file);
 }
 
@@ -100,6 +106,9 @@ get("class").addEventListener("change", (event) => explain(event.target.value));
 onImage(classify, (why) => {
   say(why);
   get("status").scrollIntoView({ block: "nearest" });
+});
+onMetadata(() => {
+  if (chosen) classify(chosen, { focus: false }); // the visitor is at the fields
 });
 wireStrength();
 attempt(loadModel);

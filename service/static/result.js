@@ -1,7 +1,9 @@
 // Shows the result for an image, and the facts of the model.
 
 import { showOriginal, showOverlay } from "./pictures.js";
-import { factWords, flagWords, percent, pickWords, setWords, shownWords, warningTitle } from "./words.js";
+import {
+  factWords, flagWords, percent, pickWords, setWords, shownWords, usedWords, warningTitle,
+} from "./words.js";
 
 const get = (id) => document.getElementById(id);
 const NOTHING_MARKED = "empty_heatmap"; // shown at the overlay
@@ -13,6 +15,8 @@ export function showResult(answer, bitmap, model) {
   const probability = ({ code }) => answer.probabilities[code];
   const sorted = [...model.classes].sort((a, b) => probability(b) - probability(a));
   showWarnings(answer.warnings.filter(({ code }) => ![NOTHING_MARKED, DISAGREE].includes(code)));
+  get("used").hidden = !model.metadata;
+  get("used").textContent = usedWords(answer.metadata_used);
   showFlag(answer, model);
   get("pick").textContent = pickWords(answer.prediction, sorted[0].code === answer.prediction.label);
   get("bars").replaceChildren(...sorted.map((entry) => bar(entry, answer)));
@@ -32,7 +36,6 @@ export function showResult(answer, bitmap, model) {
   showOriginal(bitmap, model.input);
   showExplanation(answer, model);
   get("result").hidden = false;
-  get("result-title").focus();
 }
 
 /** Show only the overlay of `answer`. */
@@ -67,8 +70,8 @@ function isForTheFlag({ gradcam, malignancy, prediction, probabilities }, model)
     && malignant.includes(gradcam.label) && probabilities[gradcam.label] === likeliest;
 }
 
-function showFlag({ malignancy, warnings }, model) {
-  const { title, figures, meaning, worth } = flagWords(malignancy, model);
+function showFlag({ malignancy, warnings, metadata_used: used }, model) {
+  const { title, figures, meaning, worth } = flagWords(malignancy, model, used ? model.metadata : model.operating_point);
   get("flag-disagree").textContent = warnings.find(({ code }) => code === DISAGREE)?.detail ?? "";
   get("flag").dataset.flag = malignancy.flag;
   get("flag-title").textContent = title;

@@ -24,15 +24,18 @@ function distinguished(one, other) {
 }
 
 /**
- * The title, figures, meaning and worth of a flag. `model` is the response of `GET /model`.
+ * The title, figures, meaning and worth of a flag. `model` is the response of `GET /model`, `point` its member
+ * with the threshold: `metadata` if metadata was used, else `operating_point`.
  *
  * Sensitivity and specificity are those of the test part, if the bundle has them. Those of the operating
  * point are too good, because the threshold was chosen on the same images.
  */
-export function flagWords({ flag, probability, threshold }, model) {
-  const { malignancy_sensitivity, malignancy_specificity } = model.metrics;
-  const sensitivity = malignancy_sensitivity ?? model.operating_point.sensitivity;
-  const specificity = malignancy_specificity ?? model.operating_point.specificity;
+export function flagWords({ flag, probability, threshold }, model, point) {
+  const { malignancy_sensitivity, malignancy_specificity } = point.metrics ?? model.metrics;
+  const sensitivity = malignancy_sensitivity ?? point.sensitivity;
+  const specificity = malignancy_specificity ?? point.specificity;
+  const worths = model.predictive_values.map(({ prevalence }) => (
+    predictiveValues(prevalence, sensitivity.value, specificity.value)));
   const [chance, limit] = distinguished(probability, threshold);
   if (flag === "malignant") {
     return {
@@ -41,7 +44,7 @@ export function flagWords({ flag, probability, threshold }, model) {
       meaning: "This is not a diagnosis of cancer. It means that a specialist should look at the lesion. The "
         + "threshold is low on purpose, so that few malignant lesions are missed: when the model was tested, "
         + `${ofHundred(1 - specificity.value)} benign lesions were flagged as well.`,
-      worth: worthWords(model, "flagged lesions", ({ positive }) => positive),
+      worth: worthWords(model, worths, "flagged lesions", ({ positive }) => positive),
     };
   }
   return {
@@ -51,18 +54,36 @@ export function flagWords({ flag, probability, threshold }, model) {
       + `${ofHundred(1 - sensitivity.value)} malignant lesions were missed like this. The model knows only `
       + `${model.classes.length} classes, and assigns every image to one of them. If a lesion is new, `
       + "changes, bleeds or worries anyone, a specialist should look at it, whatever this page says.",
-    worth: worthWords(model, "lesions that are not flagged", ({ negative }) => negative === null ? null : 1 - negative),
+    worth: worthWords(model, worths, "lesions that are not flagged", ({ missed }) => missed),
+  };
+}
+
+/** Share of malignant lesions among the flagged (`positive`) and the others (`missed`), by Bayes' theorem. */
+function predictiveValues(prevalence, sensitivity, specificity) {
+  const flagged = sensitivity * prevalence;
+  const missed = (1 - sensitivity) * prevalence;
+  return {
+    prevalence,
+    positive: flagged / (flagged + (1 - specificity) * (1 - prevalence)),
+    missed: missed / (missed + specificity * (1 - prevalence)),
   };
 }
 
 /** How many lesions with this flag are malignant, at each prevalence in `GET /model`. */
-function worthWords(model, lesions, malignant) {
+function worthWords(model, worths, lesions, malignant) {
   const tested = model.metrics.malignancy_prevalence?.value;
-  const known = model.predictive_values.filter((at) => malignant(at) !== null);
+  const known = worths.filter((at) => Number.isFinite(malignant(at)));
   if (known.length === 0) return "";
   const shares = known.map((at) => `${ofHundred(malignant(at))} where ${ofHundred(at.prevalence)} lesions are `
     + `malignant${at.prevalence === tested ? ", as when the model was tested" : ""}`);
   return `Malignant among ${lesions}: ${shares.join("; ")}.`;
+}
+
+/** Which facts the model used besides the image. `used` is null or has some of age, sex and site. */
+export function usedWords(used) {
+  const { age, sex, site } = used ?? {};
+  const facts = [age !== undefined && `age ${age}`, sex && `sex ${sex}`, site && `site ${site}`].filter(Boolean);
+  return `Metadata used: ${facts.join(", ") || "none"}.`;
 }
 
 /** Which class the overlay explains. `picked` is the benign label, if it explains the flag instead. */

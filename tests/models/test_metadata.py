@@ -24,7 +24,9 @@ def spec(**changes: object) -> MetadataInput:
         "prediction_sets": PredictionSets(
             coverage=0.9, thresholds={"mel": 0.1, "nv": 0.1}, measured=measured, mean_size=HALF
         ),
+        "images": 7,
         "metrics": {},
+        "image_only": {},
     }
     return MetadataInput.model_validate(facts | changes)
 
@@ -39,7 +41,7 @@ def spec(**changes: object) -> MetadataInput:
         (Metadata(age=120), [2]),
         (Metadata(sex="male"), [4]),
         (Metadata(site="back"), [5]),
-        (Metadata(70, "female", "face"), [2, 3, 6]),
+        (Metadata(age=70, sex="female", site="face"), [2, 3, 6]),
         (Metadata(sex="male", site="ear"), [4]),
     ],
 )
@@ -51,7 +53,7 @@ def test_known_values_set_their_columns(metadata: Metadata, ones: list[int]) -> 
 
 
 def test_a_value_without_a_column_is_not_known() -> None:
-    assert spec().known(Metadata(50, "male", "ear")) == Metadata(50, "male", None)
+    assert spec().known(Metadata(age=50, sex="male", site="ear")) == Metadata(age=50, sex="male")
 
 
 @pytest.mark.parametrize(
@@ -66,3 +68,20 @@ def test_sets_of_other_classes_are_refused() -> None:
     spec().check(("mel", "nv"))
     with pytest.raises(ValueError, match=r"metadata\.prediction_sets"):
         spec().check(("mel", "bcc"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"age": -1}, {"age": 121}, {"age": float("nan")}, {"sex": "m"}, {"site": "leg"}]
+)
+def test_values_outside_the_contract_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Metadata.model_validate(wrong)
+
+
+def test_metadata_is_true_if_anything_is_known() -> None:
+    assert not Metadata()
+    assert Metadata(age=0)
+
+
+def test_unknown_members_are_left_out_of_the_json() -> None:
+    assert Metadata(age=55).model_dump_json() == '{"age":55.0}'

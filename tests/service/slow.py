@@ -1,6 +1,7 @@
 """Inference that waits until it is told to go on."""
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,13 +22,13 @@ class Slow:
         self.error: Exception = RuntimeError("/secret/path: a library's words")
         real = OnnxSession.run
 
-        def run(predictor: OnnxSession, batch: NDArray[np.uint8]) -> Outputs:
+        def run(predictor: OnnxSession, batch: NDArray[np.uint8], *metadata: Any) -> Outputs:
             self.sizes.append(len(batch))
             self.started.set()
             assert self.go.wait(20)
             if len(batch) in self.fail_on:
                 raise self.error
-            return real(predictor, batch)
+            return real(predictor, batch, *metadata)
 
         self._run = run
         self._monkeypatch = monkeypatch

@@ -17,8 +17,10 @@ from models.preprocess import decode
 from tests.service.app_client import running
 from tests.synthetic_dataset import write_dataset
 from training.calibration.fit import decide
-from training.data.dataset import CODES
+from training.calibration.metadata import encode
+from training.data.dataset import CODES, Row
 from training.evaluation.evaluate import load_networks, read_fitted
+from training.export.rescore import rescore
 from training.fit.loop import predict_logits
 from training.run import Run
 
@@ -32,7 +34,7 @@ def _training(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("dataset") / "HAM", lesions=8)
+    return write_dataset(tmp_path_factory.mktemp("dataset") / "HAM", lesions=8, telling_age=True)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +140,49 @@ def test_a_bundle_evaluated_again_has_the_metrics_of_its_run(run: Path, dataset:
         assert line in again.stdout
 
 
+def test_a_run_fits_and_measures_age_sex_and_site(run: Path, dataset: Path) -> None:
+    measured = json.loads((run / "evaluation" / "metrics.json").read_text())["metadata"]
+    manifest = load_bundle(run / "bundle").manifest
+    spec = manifest.metadata
+    assert spec is not None
+    assert (spec.sexes, spec.sites) == (("male",), ("back",)), "only values that occur have columns"
+    assert spec.weight > 0
+    assert spec.metrics["log_loss"].value < spec.image_only["log_loss"].value
+    assert spec.metrics["balanced_accuracy"].value == measured["metrics"]["balanced_accuracy"]["value"]
+    assert spec.sensitivity.value >= 0.97
+    for text in ("evaluation/report.md", "bundle/MODEL_CARD.md"):
+        assert "## With age, sex and site" in (run / text).read_text()
+
+
+def test_a_bundle_scores_again_with_metadata_as_its_run_did(run: Path, dataset: Path) -> None:
+    found = rescore(run / "bundle", dataset, resamples=20)["metadata"]
+    spec = load_bundle(run / "bundle").manifest.metadata
+    assert spec is not None
+    assert found["images"] == spec.images
+    for name in ("balanced_accuracy", "log_loss"):
+        assert found["metrics"][name]["value"] == pytest.approx(spec.metrics[name].value, abs=1e-3)
+        assert found["image_only"][name]["value"] == pytest.approx(spec.image_only[name].value, abs=1e-3)
+
+
+def test_the_service_uses_metadata_as_the_run_fitted_it(run: Path, dataset: Path) -> None:
+    opened = Run.open(run)
+    networks, fitted = load_networks(opened), read_fitted(opened)
+    assert fitted.metadata is not None
+    image = sorted(dataset.rglob("*.jpg"))[3]
+    logits = [
+        predict_logits(network, decode(image.read_bytes(), height=64, width=64).pixels[None], 1)
+        for network in networks
+    ]
+    row = Row("", "", "nv", "", 25, "male", "back", image)
+    expected = fitted.metadata.factors.apply(fitted.calibration.probabilities(logits), encode([row]))[0]
+    with running(run / "bundle") as client:
+        data = {"age": "25", "sex": "male", "site": "back"}
+        body = client.post("/predict", files={"file": image.read_bytes()}, data=data).json()
+    assert body["metadata_used"] == {"age": 25.0, "sex": "male", "site": "back"}
+    assert np.abs([body["probabilities"][code] for code in CODES] - expected).max() < 1e-4
+    assert body["malignancy"]["threshold"] == fitted.metadata.threshold
+
+
 def test_a_renewed_bundle_equals_that_of_its_run(run: Path, dataset: Path, tmp_path: Path) -> None:
     """Renewing needs no training and no run folder."""
     folder = tmp_path / "bundle"
@@ -153,6 +198,11 @@ def test_a_renewed_bundle_equals_that_of_its_run(run: Path, dataset: Path, tmp_p
     assert again.thresholds == pytest.approx(fitted.thresholds, abs=1e-3)
     assert again.measured["overall"].value == pytest.approx(fitted.measured["overall"].value, abs=0.05)
     assert after.metrics == before.metrics
+    assert before.metadata is not None
+    assert after.metadata is not None
+    again = after.metadata.prediction_sets
+    assert again.thresholds == pytest.approx(before.metadata.prediction_sets.thresholds, abs=1e-3)
+    assert after.metadata.metrics == before.metadata.metrics
     card, old_card = ((bundle / "MODEL_CARD.md").read_text() for bundle in (folder, run / "bundle"))
     assert card.startswith(f"# {after.name} 9.8.7\n")
     agreement = next(line for line in old_card.splitlines() if "agrees with Keras" in line)

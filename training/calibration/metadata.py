@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.metadata import SEXES, SITES, Metadata
+from models.metadata import SEXES, SITES, Metadata, Sex, Site
 from training.calibration.combination import TINY
 from training.data.dataset import Row
 
@@ -37,6 +37,21 @@ class MetadataFactors:
     log_factors: np.ndarray
     weight: float
 
+    @property
+    def columns(self) -> np.ndarray:
+        """Columns of ``encode`` that the graph gets: all ages, and the other values seen in training."""
+        return np.flatnonzero(self.log_factors.any(axis=1) | (np.arange(len(self.log_factors)) < len(AGES)))
+
+    @property
+    def sexes(self) -> tuple[Sex, ...]:
+        """The values of the columns."""
+        return tuple(sex for at, sex in enumerate(SEXES, len(AGES)) if at in self.columns)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The values of the columns."""
+        return tuple(site for at, site in enumerate(SITES, len(AGES) + len(SEXES)) if at in self.columns)
+
     def apply(self, probabilities: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return the probabilities ``[N, K]`` adjusted by the rows ``[N, columns]`` of ``encode``.
 
@@ -57,8 +72,8 @@ def metadata_of(row: Row) -> Metadata:
     """Return the metadata of an image; a sex or site that the contract does not list counts as unknown."""
     return Metadata(
         age=row.age,
-        sex=row.sex if row.sex in SEXES else None,
-        site=row.localization if row.localization in SITES else None,
+        sex=next((sex for sex in SEXES if sex == row.sex), None),
+        site=next((site for site in SITES if site == row.localization), None),
     )
 
 

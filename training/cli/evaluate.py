@@ -77,6 +77,7 @@ def evaluate_run(options: argparse.Namespace) -> None:
 
     metrics = evaluate(run, load_networks(run), resamples=options.resamples)
     print_metrics(metrics["test"], metrics["prediction_sets"]["measured"])
+    _print_metadata(metrics)
     print(f"report: {run.folder / 'evaluation' / 'report.md'}")
 
 
@@ -95,6 +96,7 @@ def _evaluate_bundle(options: argparse.Namespace) -> None:
         renew(options.bundle, options.data, options.renew, resamples=options.resamples)
     metrics = rescore(options.bundle, options.data, resamples=options.resamples)
     print_metrics(metrics["test"], metrics["prediction_sets"]["measured"])
+    _print_metadata(metrics)
 
 
 def _evaluate_external(options: argparse.Namespace) -> None:
@@ -116,6 +118,13 @@ def _evaluate_external(options: argparse.Namespace) -> None:
     if options.data is None:
         print("near-duplicates of training images were not searched for; this requires --data")
     print(f"report: {options.report / 'report.md'}")
+
+
+def _print_metadata(metrics: dict[str, Any]) -> None:
+    """Print the metrics with age, sex and site, if the predictions use them."""
+    if found := metrics.get("metadata"):
+        print(f"with age, sex and site ({found['images']} images):")
+        print_metrics(found["metrics"], found["prediction_sets"]["measured"])
 
 
 def print_metrics(test: dict[str, dict[str, float]], coverage: dict[str, dict[str, float]]) -> None:

@@ -13,6 +13,8 @@ from training.calibration.combination import Combination, initial_combination
 from training.calibration.fit import Calibration, fit_calibration, member_temperatures
 from training.calibration.member_outputs import MemberOutputs, predict
 from training.calibration.safeguards import Safeguards, fit_safeguards, measure_safeguards
+from training.evaluation.metadata import FittedMetadata, Rule, adjust, measure, with_known
+from training.evaluation.metadata import fit as fit_metadata
 from training.evaluation.report import write_report
 from training.fit.batches import Subset, log_prior_shift
 from training.fit.loop import NETWORK
@@ -41,10 +43,14 @@ def load_networks(run: Run) -> list[keras.Model]:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Everything that is fitted after training, on training and validation images."""
+    """Everything that is fitted after training, on training and validation images.
+
+    ``metadata`` is None if the predictions do not use age, sex and site.
+    """
 
     calibration: Calibration
     safeguards: Safeguards
+    metadata: FittedMetadata | None = None
 
 
 def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) -> dict[str, Any]:
@@ -81,6 +87,9 @@ def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) ->
             resamples=resamples,
         ),
     }
+    if fitted.metadata is not None:
+        rule = _rule(fitted.calibration)
+        metrics["metadata"] = _measure_metadata(run, fitted.metadata, rule, validation, test, resamples)
     write_json(folder / "metrics.json", metrics)
     write_report(folder, run, fitted.calibration, metrics, test)
     return metrics
@@ -105,22 +114,65 @@ def calibrate(run: Run, networks: list[keras.Model]) -> Fitted:
         target_sensitivity=run.recipe.target_sensitivity,
     )
     write_json(run.folder / "calibration.json", asdict(calibration))
-    members = calibration.member_probabilities(outputs.logits)
+    validation = _predictions(run, calibration, calibration.probabilities(outputs.logits), "validation")
     safeguards = fit_safeguards(
-        _predictions(run, calibration, calibration.combination(members), "validation"),
+        validation,
         disagreement=calibration.disagreement(outputs.logits),
         training_outputs=_member_outputs(run, networks, "train", _OOD_IMAGES),
         validation_outputs=outputs,
         pixels=run.pixels("train", run.recipe.size),
     )
     safeguards.save(run.folder)
-    return Fitted(calibration, safeguards)
+    return Fitted(calibration, safeguards, _fit_metadata(run, calibration, validation))
+
+
+def _fit_metadata(run: Run, calibration: Calibration, validation: Predictions) -> FittedMetadata | None:
+    (run.folder / "metadata.json").unlink(missing_ok=True)
+    if run.recipe.task != "diagnosis":
+        return None
+    fitted = fit_metadata(
+        run.part("train"),
+        run.labels("train"),
+        validation,
+        run.part("validation"),
+        rule=_rule(calibration),
+        target_sensitivity=run.recipe.target_sensitivity,
+    )
+    if fitted is not None:
+        fitted.save(run.folder)
+    return fitted
+
+
+def _measure_metadata(
+    run: Run,
+    fitted: FittedMetadata,
+    rule: Rule,
+    validation: Predictions,
+    test: Predictions,
+    resamples: int,
+) -> dict[str, Any]:
+    """Return ``metadata`` of ``metrics.json``: metrics with and without metadata on the same images."""
+    found, rows = with_known(validation, run.part("validation"))
+    on_validation = bootstrap(adjust(fitted, found, rows, rule), resamples=resamples)
+    image_only, rows = with_known(test, run.part("test"))
+    measured = measure(
+        image_only,
+        adjust(fitted, image_only, rows, rule),
+        rows,
+        set_thresholds=fitted.set_thresholds,
+        resamples=resamples,
+    )
+    return {"weight": fitted.factors.weight, "validation": on_validation, **measured}
+
+
+def _rule(calibration: Calibration) -> Rule:
+    return Rule(np.array(calibration.prior), calibration.tau)
 
 
 def read_fitted(run: Run) -> Fitted:
     """Read what ``calibrate`` wrote to the run folder."""
     calibration = _CALIBRATION.validate_python(read_json(run.folder / "calibration.json"))
-    return Fitted(calibration, Safeguards.load(run.folder))
+    return Fitted(calibration, Safeguards.load(run.folder), FittedMetadata.load(run.folder))
 
 
 def _members_alone(run: Run, networks: list[keras.Model], calibration: Calibration) -> dict[int, Calibration]:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.bundle import Subgroup
+from models.bundle import Interval, Subgroup
+from models.metadata import Comparison
 from training.calibration.fit import Calibration
 from training.calibration.safeguards import COVERAGE
 from training.data.split import BY_IMAGE_WARNING, PARTS, image_counts
+from training.evaluation.metadata import UNDER_40_METRICS
 from training.evaluation.plots import plot_confusion, plot_f1, plot_reliability, plot_roc
 from training.markdown import NONE, format_metric, table
 from training.metrics.scores import FORMER_ACCURACY_ARGMAX, Predictions
@@ -82,6 +84,7 @@ def write_report(
         "",
         *prediction_set_section(metrics["prediction_sets"], test.codes),
         *subgroup_section([Subgroup(**group) for group in metrics["subgroups"]]),
+        *(_metadata(metrics["metadata"]) if "metadata" in metrics else []),
         "## Plots",
         "",
         "![Confusion matrix](confusion_matrix.png)",
@@ -259,6 +262,56 @@ def subgroup_section(groups: Sequence[Subgroup]) -> list[str]:
             ],
         ),
     ]
+
+
+def metadata_section(
+    weight: float, everyone: Comparison, under_40: Comparison | None, coverage: Mapping[str, Interval]
+) -> list[str]:
+    """Return the section about age, sex and site for the report and the model card.
+
+    Args:
+        weight: exponent of the factors.
+        everyone: metrics of all test images with metadata.
+        under_40: those of patients under 40.
+        coverage: of the prediction sets with metadata, ``"overall"`` and by class code.
+    """
+    groups = [("", everyone), *([] if under_40 is None else [("under 40: ", under_40)])]
+    return [
+        "## With age, sex and site",
+        "",
+        "The probability of each class is multiplied by (p(value | class) / p(value)) to the power of "
+        f"{weight:g}, for each known value of age, sex and body site, and normalised. The factors are counts "
+        "of training lesions; the exponent, the malignancy threshold and the prediction sets for images with "
+        "metadata were fitted on the validation part. Metrics of the "
+        f"{everyone.images} test images of which a value is known"
+        + ("" if under_40 is None else f", {under_40.images} of them of patients under 40")
+        + ". Metrics under 40 leave out classes without images.",
+        "",
+        *table(
+            ("metric", "with metadata", "image alone"),
+            [
+                (group + title, format_metric(found.metrics[name]), format_metric(found.image_only[name]))
+                for group, found in groups
+                for name, title in _HEADLINES.items()
+                if name in UNDER_40_METRICS and name in found.metrics and name in found.image_only
+            ],
+        ),
+        *table(
+            ("diagnosis", "coverage of the prediction sets with metadata"),
+            [
+                ("all" if code == "overall" else code, format_metric(found))
+                for code, found in coverage.items()
+            ],
+        ),
+    ]
+
+
+def _metadata(metrics: Mapping[str, Any]) -> list[str]:
+    everyone = Comparison(**{name: metrics[name] for name in Comparison.model_fields})
+    under_40 = None if metrics["under_40"] is None else Comparison(**metrics["under_40"])
+    measured = metrics["prediction_sets"]["measured"]
+    coverage = {code: Interval(**found) for code, found in measured.items()}
+    return metadata_section(metrics["weight"], everyone, under_40, coverage)
 
 
 def _value(found: Mapping[str, float] | None) -> str:

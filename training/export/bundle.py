@@ -28,7 +28,9 @@ from training.calibration.safeguards import safeguard_fields
 from training.data.prepare import SPLIT_NAME
 from training.data.split import PARTS, image_counts, write_split
 from training.evaluation.evaluate import Fitted
+from training.evaluation.metadata import metadata_field
 from training.export.graph import check_parity, export_onnx
+from training.export.metadata import add_checked_metadata_input
 from training.export.model_card import CITATION, INTENDED_USE, LICENCE, LICENCE_TEXT, LIMITS, write_model_card
 from training.export.runtime import OUTPUTS
 from training.export.simplification import simplify
@@ -77,6 +79,8 @@ def write_bundle(
     pixels = run.pixels("validation", recipe.size)
     chosen = np.linspace(0, len(pixels) - 1, min(_PARITY_IMAGES, len(pixels))).astype(int)
     parity = check_parity(graph, networks, calibration, ood, np.asarray(pixels[chosen]))
+    if fitted.metadata is not None:
+        add_checked_metadata_input(graph, fitted.metadata.factors, np.asarray(pixels[chosen]))
     shutil.copytree(evaluation, staging / "report", ignore=shutil.ignore_patterns("*.part", "*.npz"))
     _write_used_split(run, staging / SPLIT_NAME)
     for member in recipe.members:
@@ -120,6 +124,11 @@ def _manifest(
         recipe=recipe.name,
         classes=tuple(ClassInfo(code=c, name=n, malignant=m) for c, n, m in run.classes.labels),
         input=InputSpec(height=height, width=width, color=recipe.color),
+        metadata=None
+        if fitted.metadata is None
+        else metadata_field(
+            fitted.metadata, metrics["metadata"], run.classes.codes, recipe.target_sensitivity
+        ),
         outputs=OUTPUTS,
         combination=recipe.combination,
         members=tuple(

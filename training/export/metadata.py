@@ -6,9 +6,40 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from training.calibration.metadata import MetadataFactors
+from training.calibration.metadata import MetadataFactors, apply_factors
+from training.export.graph import ExportError
+from training.export.runtime import run_graph
 
+_TOLERANCE = 1e-5  # of float32 in the graph
 _IMAGE_ONLY = "probabilities/image"
+
+
+def add_checked_metadata_input(path: Path, factors: MetadataFactors, images: np.ndarray) -> None:
+    """Rewrite the graph in ``path`` as ``add_metadata_input`` does, for the columns of ``factors``.
+
+    Args:
+        path: a graph without the input.
+        factors: the fitted factors.
+        images: uint8 ``[N, H, W, C]``, for the check.
+
+    Raises:
+        ExportError: without metadata an output differs from that of the original graph in any bit, or with
+            metadata the probabilities differ from those of ``factors``.
+    """
+    table = factors.log_factors[factors.columns]
+    before = run_graph(path, images, batch_size=8)
+    add_metadata_input(path, MetadataFactors(table, factors.weight))
+    without = run_graph(path, images, batch_size=8)
+    for name, expected in before.items():
+        if not np.array_equal(expected, without[name]):
+            raise ExportError(
+                f"{path.name}: {name} differs without metadata from the graph of the image alone"
+            )
+    rows = np.eye(len(table), dtype=np.float32)[np.arange(len(images)) % len(table)]
+    found = run_graph(path, images, batch_size=8, metadata=rows)["probabilities"]
+    adjusted = apply_factors(before["probabilities"].astype(np.float64), rows, factors.weight * table)
+    if (difference := np.abs(found - adjusted).max()) > _TOLERANCE:
+        raise ExportError(f"{path.name}: probabilities with metadata differ by {difference:.1e}")
 
 
 def add_metadata_input(path: Path, factors: MetadataFactors, *, name: str = "metadata") -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from models.bundle import Manifest
 from models.predictive import predictive_values_of
-from training.evaluation.report import LABELS, explain_intervals, subgroup_section
+from training.evaluation.report import LABELS, explain_intervals, metadata_section, subgroup_section
 from training.export.graph import Parity
 from training.markdown import NONE, format_metric, table
 from training.metrics.scores import FORMER_ACCURACY_ARGMAX
@@ -90,6 +90,7 @@ def write_model_card(path: Path, manifest: Manifest, parity: Parity | None) -> N
         _metrics(manifest),
         subgroup_section(manifest.subgroups),
         _prediction_sets(manifest),
+        _metadata(manifest),
         _warnings(manifest),
         ["## Limits", "", *(f"- {limit}" for limit in manifest.limits), ""],
         ["## Licence and citation", "", f"- Licence: {manifest.licence} (see LICENSE)."],
@@ -216,6 +217,19 @@ def _prediction_sets(manifest: Manifest) -> list[str]:
                 ),
             ],
         ),
+    ]
+
+
+def _metadata(manifest: Manifest) -> list[str]:
+    spec = manifest.metadata
+    if spec is None:
+        return []
+    return [
+        *metadata_section(spec.weight, spec, spec.under_40, spec.prediction_sets.measured),
+        f"With metadata, an image is flagged from {spec.threshold:.4f}, chosen on validation data for a "
+        f"sensitivity of {spec.target_sensitivity:.2f}. There: sensitivity "
+        f"{format_metric(spec.sensitivity)}, specificity {format_metric(spec.specificity)}.",
+        "",
     ]
 
 

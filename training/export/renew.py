@@ -2,17 +2,18 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from models.bundle import MANIFEST_NAME, Bundle, Interval, load_bundle, save_bundle
+from models.bundle import MANIFEST_NAME, Bundle, Interval, MetadataInput, load_bundle, save_bundle
 from models.errors import BundleError
 from models.predictive import PREVALENCE
 from models.safeguards import PredictionSets
 from training.calibration.conformal import fit_prediction_sets, measure_prediction_sets
-from training.evaluation.report import prediction_set_section
+from training.evaluation.report import metadata_section, prediction_set_section
 from training.export.model_card import write_model_card
-from training.export.rescore import predictions_of
+from training.export.rescore import predictions_of, predictions_with_metadata
 from training.markdown import replace_section
-from training.metrics.scores import bootstrap
+from training.metrics.scores import Predictions, bootstrap
 from training.run import read_json, write_json
 
 _CARD, _METRICS, _REPORT = "MODEL_CARD.md", "report/metrics.json", "report/report.md"
@@ -43,25 +44,18 @@ def renew(folder: Path, data: Path, version: str, *, resamples: int = 1000) -> B
     if missing := {_CARD, _METRICS, _REPORT} - set(old.files):
         raise BundleError(f"{folder}: {', '.join(sorted(missing))} missing")
     validation, test = (predictions_of(bundle, data, part) for part in ("validation", "test"))
-    coverage = old.prediction_sets.coverage
-    thresholds = fit_prediction_sets(
-        validation.probabilities, validation.labels, validation.decided, coverage
-    )
-    sets = measure_prediction_sets(test, thresholds, resamples=resamples)
+    fitted, sets = _refit(old.prediction_sets.coverage, validation, test, resamples)
     prevalence = {
         part: bootstrap(found, resamples=resamples)[PREVALENCE]
         for part, found in (("validation", validation), ("test", test))
     }
+    adjusted = None if old.metadata is None else _metadata(bundle, old.metadata, data, resamples)
     new = old.model_copy(
         update={
+            "metadata": None if adjusted is None else adjusted[0],
             "version": version,
             "citation": old.citation.replace(f"{old.name} {old.version}", f"{old.name} {version}"),
-            "prediction_sets": PredictionSets(
-                coverage=coverage,
-                thresholds={code: float(t) for code, t in zip(old.codes, thresholds, strict=True)},
-                measured={name: Interval(**found) for name, found in sets["measured"].items()},
-                mean_size=Interval(**sets["size"]["overall"]),
-            ),
+            "prediction_sets": fitted,
             "metrics": old.metrics | {PREVALENCE: Interval(**prevalence["test"])},
         }
     )
@@ -72,12 +66,44 @@ def renew(folder: Path, data: Path, version: str, *, resamples: int = 1000) -> B
     metrics["prediction_sets"] = sets
     for part, found in prevalence.items():
         metrics[part][PREVALENCE] = found
+    sections = [prediction_set_section(sets, old.codes)]
+    if adjusted is not None:
+        spec, metrics["metadata"]["prediction_sets"] = adjusted
+        sections.append(metadata_section(spec.weight, spec, spec.under_40, spec.prediction_sets.measured))
     write_json(staging / _METRICS, metrics)
     report = staging / _REPORT
-    section = prediction_set_section(sets, old.codes)
-    report.write_text(replace_section(report.read_text(encoding="utf-8"), section), encoding="utf-8")
+    text = report.read_text(encoding="utf-8")
+    for section in sections:
+        text = replace_section(text, section)
+    report.write_text(text, encoding="utf-8")
     write_model_card(staging / _CARD, new, None)
     save_bundle(staging, new)
     shutil.rmtree(folder)
     staging.replace(folder)
     return load_bundle(folder)
+
+
+def _refit(
+    coverage: float, validation: Predictions, test: Predictions, resamples: int
+) -> tuple[PredictionSets, dict[str, Any]]:
+    """Return the manifest's field and the result of ``measure_prediction_sets``."""
+    thresholds = fit_prediction_sets(
+        validation.probabilities, validation.labels, validation.decided, coverage
+    )
+    sets = measure_prediction_sets(test, thresholds, resamples=resamples)
+    field = PredictionSets(
+        coverage=coverage,
+        thresholds={code: float(t) for code, t in zip(test.codes, thresholds, strict=True)},
+        measured={name: Interval(**found) for name, found in sets["measured"].items()},
+        mean_size=Interval(**sets["size"]["overall"]),
+    )
+    return field, sets
+
+
+def _metadata(
+    bundle: Bundle, spec: MetadataInput, data: Path, resamples: int
+) -> tuple[MetadataInput, dict[str, Any]]:
+    """Refit the prediction sets of images with metadata; see ``_refit``."""
+    validation, test = (predictions_with_metadata(bundle, data, part) for part in ("validation", "test"))
+    field, sets = _refit(spec.prediction_sets.coverage, validation, test, resamples)
+    return spec.model_copy(update={"prediction_sets": field}), sets

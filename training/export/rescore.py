@@ -12,10 +12,13 @@ import numpy as np
 from models.bundle import Bundle, load_bundle
 from models.errors import BundleError
 from models.preprocess import decode
+from models.safeguards import PredictionSets
 from training.calibration.conformal import measure_prediction_sets
 from training.calibration.fit import decide
+from training.calibration.metadata import encode, metadata_of
 from training.data.dataset import TASKS, DataError, Row, classes_of, read_dataset
 from training.data.prepare import SPLIT_NAME
+from training.evaluation.metadata import measure, with_known
 from training.export.runtime import run_graph
 from training.metrics.scores import Predictions, bootstrap
 
@@ -30,20 +33,36 @@ def rescore(folder: Path, data: Path, *, resamples: int = 1000) -> dict[str, Any
     of the manifest unless something has changed.
 
     Returns:
-        ``test`` and ``prediction_sets``, as in a run's ``metrics.json``.
+        ``test``, ``prediction_sets`` and, if the bundle reads metadata, ``metadata``, as in a run's
+        ``metrics.json``.
 
     Raises:
         BundleError: the bundle cannot be verified, or has no split.
         DataError: the data set lacks test images of the split.
     """
     bundle = load_bundle(folder)
-    predictions = predictions_of(bundle, data, "test")
-    sets = bundle.manifest.prediction_sets
-    thresholds = np.array([sets.thresholds[code] for code in predictions.codes])
-    return {
+    rows = _rows(bundle, data, "test")
+    predictions = predict_rows(bundle, rows)
+    found: dict[str, Any] = {
         "test": bootstrap(predictions, resamples=resamples),
-        "prediction_sets": measure_prediction_sets(predictions, thresholds, resamples=resamples),
+        "prediction_sets": measure_prediction_sets(
+            predictions, _thresholds(bundle.manifest.prediction_sets, predictions.codes), resamples=resamples
+        ),
     }
+    if bundle.manifest.metadata is not None:
+        image_only, known = with_known(predictions, rows)
+        found["metadata"] = measure(
+            image_only,
+            predict_rows(bundle, known, metadata=True),
+            known,
+            set_thresholds=_thresholds(bundle.manifest.metadata.prediction_sets, predictions.codes),
+            resamples=resamples,
+        )
+    return found
+
+
+def _thresholds(sets: PredictionSets, codes: Sequence[str]) -> np.ndarray:
+    return np.array([sets.thresholds[code] for code in codes])
 
 
 def predictions_of(bundle: Bundle, data: Path, part: str) -> Predictions:
@@ -56,8 +75,20 @@ def predictions_of(bundle: Bundle, data: Path, part: str) -> Predictions:
     return predict_rows(bundle, _rows(bundle, data, part))
 
 
-def predict_rows(bundle: Bundle, rows: Sequence[Row]) -> Predictions:
+def predictions_with_metadata(bundle: Bundle, data: Path, part: str) -> Predictions:
+    """Return ``predictions_of`` with metadata, for the images of which any value is known."""
+    rows = _rows(bundle, data, part)
+    known = np.flatnonzero(encode(rows).any(axis=1)).tolist()
+    return predict_rows(bundle, [rows[index] for index in known], metadata=True)
+
+
+def predict_rows(bundle: Bundle, rows: Sequence[Row], *, metadata: bool = False) -> Predictions:
     """Return the bundle's predictions on the images of ``rows``, decoded as in the service.
+
+    Args:
+        bundle: the bundle.
+        rows: the images.
+        metadata: whether to use their age, sex and site. The bundle must read them.
 
     Raises:
         BundleError: the bundle's classes belong to no known task.
@@ -68,8 +99,15 @@ def predict_rows(bundle: Bundle, rows: Sequence[Row]) -> Predictions:
     if task is None:
         raise BundleError(f"{bundle.path}: its classes {', '.join(manifest.codes)} belong to no known task")
     classes = classes_of(task)
+    spec = manifest.metadata if metadata else None
+    known = None if spec is None else np.stack([spec.encode(metadata_of(row)) for row in rows])
     chunks = [
-        run_graph(bundle.model_path, _decode(bundle, rows[start : start + _CHUNK]), batch_size=8)
+        run_graph(
+            bundle.model_path,
+            _decode(bundle, rows[start : start + _CHUNK]),
+            batch_size=8,
+            metadata=None if known is None else known[start : start + _CHUNK],
+        )
         for start in range(0, len(rows), _CHUNK)
     ]
     probabilities = np.concatenate([chunk["probabilities"] for chunk in chunks]).astype(np.float64)
@@ -82,7 +120,7 @@ def predict_rows(bundle: Bundle, rows: Sequence[Row]) -> Predictions:
         lesions=np.array([row.lesion_id for row in rows]),
         codes=manifest.codes,
         malignant=np.array([c.malignant for c in manifest.classes]),
-        threshold=manifest.operating_point.threshold,
+        threshold=(spec or manifest.operating_point).threshold,
     )
 
 

@@ -11,20 +11,28 @@ import onnxruntime
 OUTPUTS = ("probabilities", "cams", "disagreement", "ood_score")
 
 
-def run_graph(path: Path, images: np.ndarray, *, batch_size: int) -> dict[str, np.ndarray]:
+def run_graph(
+    path: Path, images: np.ndarray, *, batch_size: int, metadata: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Run the graph in ``path`` on the CPU.
 
     Args:
         path: the ONNX file.
         images: uint8 ``[N, H, W, C]``.
         batch_size: number of images per run.
+        metadata: float32 ``[N, columns]`` for a second input. None means that nothing is known.
 
     Returns:
         The outputs by name; ``models.manifest.Manifest`` states their shapes.
     """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    inputs = {"image": images}
+    for node in session.get_inputs():
+        if node.name != "image":
+            zeros = np.zeros((len(images), node.shape[1]), np.float32)
+            inputs[node.name] = zeros if metadata is None else metadata
     runs = [
-        session.run(OUTPUTS, {"image": images[start : start + batch_size]})
+        session.run(OUTPUTS, {name: values[start : start + batch_size] for name, values in inputs.items()})
         for start in range(0, len(images), batch_size)
     ]
     return {name: np.concatenate([outputs[index] for outputs in runs]) for index, name in enumerate(OUTPUTS)}

@@ -30,6 +30,7 @@ def test_a_prediction_has_the_documented_members(client: Client, jpeg: bytes) ->
         "prediction_set",
         "uncertainty",
         "warnings",
+        "metadata_used",
         "gradcam",
     ]
     assert body["request_id"] == response.headers["x-request-id"]
@@ -49,6 +50,7 @@ def test_a_prediction_has_the_documented_members(client: Client, jpeg: bytes) ->
     assert body["malignancy"]["flag"] == ("malignant" if malignant >= 0.5 else "benign")
     assert body["warnings"] == []
     assert body["gradcam"] is None
+    assert body["metadata_used"] is None
 
 
 def test_raw_body_and_multipart_give_the_same_numbers(client: Client, jpeg: bytes) -> None:

@@ -217,11 +217,11 @@ def test_few_files_are_in_memory_at_a_time(
     begun = held = most = 0
     score = scoring._Scorer.score
 
-    async def counted(self: Any, path: str) -> Any:
+    async def counted(self: Any, path: str, metadata: Any) -> Any:
         nonlocal begun, held, most
         begun, held = begun + 1, held + 1
         most = max(most, held)
-        return await score(self, path)
+        return await score(self, path, metadata)
 
     def written(self: Csv, scored: Any) -> bytes:
         nonlocal held

@@ -16,7 +16,7 @@ from models.labels import HAM10000_LABELS
 from service.inference.onnx_session import OnnxSession
 from tests.service.app_client import running
 from tests.service.conftest import JPEG, assert_problem
-from tests.tiny_bundle import tiny_graph, tiny_manifest, write_tiny_bundle
+from tests.tiny_bundle import tiny_graph, tiny_manifest, tiny_metadata_input, write_tiny_bundle
 
 
 def refused_graph(folder: Path, graph: onnx.ModelProto) -> str:
@@ -103,6 +103,43 @@ def test_a_graph_that_differs_from_the_manifest_is_refused_naming_the_field(
     tmp_path: Path, build: Callable[[], onnx.ModelProto], field: str
 ) -> None:
     assert field in refused_graph(tmp_path, build())
+
+
+def test_a_second_input_that_differs_from_the_manifest_is_refused(tmp_path: Path) -> None:
+    with_input = write_tiny_bundle(tmp_path, metadata=True).manifest.metadata
+    assert with_input is not None
+    wider = with_input.model_copy(update={"ages": (0, 20, 40, 60)})
+    renamed = with_input.model_copy(update={"name": "patient"})
+    for spec, message in (
+        (None, "input: expected image, found image, metadata"),
+        (wider, "metadata: expected shape ['any', 8], found ['N', 7]"),
+        (renamed, "input: expected image, patient, found image, metadata"),
+    ):
+        manifest = tiny_manifest("rgb", 224, 224, HAM10000_LABELS, metadata=spec)
+        with pytest.raises(BundleError) as caught:
+            OnnxSession(save_bundle(tmp_path, manifest), device="cpu", intra_op_threads=1)
+        assert message in str(caught.value)
+
+
+def test_a_manifest_with_a_second_input_needs_a_graph_that_has_it(tmp_path: Path) -> None:
+    write_tiny_bundle(tmp_path)
+    manifest = tiny_manifest("rgb", 224, 224, HAM10000_LABELS, metadata=tiny_metadata_input())
+    with pytest.raises(BundleError, match="input: expected image, metadata, found image"):
+        OnnxSession(save_bundle(tmp_path, manifest), device="cpu", intra_op_threads=1)
+
+
+def test_padding_and_batches_keep_each_row_of_metadata_with_its_image(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path, metadata=True)
+    predictor = OnnxSession(bundle, device="cpu", intra_op_threads=1)
+    images = np.random.default_rng(0).integers(0, 255, (3, 224, 224, 3), dtype=np.uint8)
+    rows = np.eye(3, 7, dtype=np.float32)
+    rows[1] = 0
+    plain = predictor.run(images)
+    predictor.on_gpu = True
+    padded = predictor.run(images, rows)
+    assert np.array_equal(padded.probabilities[1], plain.probabilities[1])
+    alone = [predictor.run(images[[at]], rows[[at]]).probabilities[0] for at in range(3)]
+    np.testing.assert_allclose(padded.probabilities, alone, atol=1e-6)
 
 
 def test_a_file_that_is_not_a_graph_is_refused(tmp_path: Path) -> None:

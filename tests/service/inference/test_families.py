@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -93,9 +93,9 @@ def test_the_input_of_the_graph_is_the_output_of_the_shared_decoder(
     seen: list[NDArray[np.uint8]] = []
     real = OnnxSession.run
 
-    def run(predictor: OnnxSession, batch: NDArray[np.uint8]) -> Outputs:
+    def run(predictor: OnnxSession, batch: NDArray[np.uint8], *metadata: Any) -> Outputs:
         seen.append(batch)
-        return real(predictor, batch)
+        return real(predictor, batch, *metadata)
 
     with running(bundle) as client:
         monkeypatch.setattr(OnnxSession, "run", run)

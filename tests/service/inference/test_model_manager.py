@@ -93,11 +93,11 @@ def test_requests_finish_with_their_model_and_then_it_is_freed(
     running_old, go_on = threading.Event(), threading.Event()
     run = OnnxSession.run
 
-    def held(self: OnnxSession, batch: Any) -> Any:
+    def held(self: OnnxSession, *inputs: Any) -> Any:
         if self is predictor():
             running_old.set()
             assert go_on.wait(20)
-        return run(self, batch)
+        return run(self, *inputs)
 
     monkeypatch.setattr(OnnxSession, "run", held)
     waiting = door.begin("POST", "/predict", content=jpeg, headers=JPEG | KEY)

@@ -7,10 +7,13 @@ import pytest
 
 from models.bundle import Interval, Manifest, Member, Subgroup
 from models.labels import HAM10000_LABELS
-from tests.tiny_bundle import tiny_manifest
+from models.metadata import Comparison
+from tests.tiny_bundle import tiny_manifest, tiny_metadata_input
 from training.data.dataset import classes_of
 from training.export.graph import Parity
 from training.export.model_card import write_model_card
+
+HALF = Interval(value=0.5, low=0.4, high=0.6)
 
 PARITY = Parity({1: 2.5e-6, 7: 1e-6}, 4e-5)
 
@@ -116,3 +119,16 @@ def test_a_card_states_the_combination(tmp_path: Path, combination: str, words: 
         members[1] = members[1].model_copy(update={"classes": ("mel", "nv")})
     card = _card(tmp_path, _manifest(combination=combination, members=tuple(members)))
     assert words in _sections(card)["Model"]
+
+
+def test_a_card_compares_metrics_with_and_without_metadata(tmp_path: Path) -> None:
+    young = Comparison(images=31, metrics={"ece": HALF}, image_only={"ece": HALF})
+    spec = tiny_metadata_input().model_copy(update={"under_40": young})
+    section = _sections(_card(tmp_path, _manifest(metadata=spec)))["With age, sex and site"]
+    assert "70 test images" in section
+    assert "31 of them of patients under 40" in section
+    assert "| balanced accuracy | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |" in section
+    assert "| under 40: expected calibration error |" in section
+    assert "| mel | 0.500" in section
+    assert "flagged from 0.2500" in section
+    assert "With age, sex and site" not in _sections(_card(tmp_path, _manifest()))
