@@ -78,13 +78,6 @@ _CLASSES = (
 )
 _CODES = tuple(code for code, _, _ in _CLASSES)
 
-_PREDICTION_SETS = {
-    "coverage": 0.9,
-    "thresholds": dict(zip(_CODES, (0.009, 0.097, 0.201, 0.009, 0.073, 1.0, 0.001), strict=True)),
-    "measured": {"overall": _interval(0.926, 0.909, 0.943), "mel": _interval(0.880, 0.805, 0.943)},
-    "mean_size": _interval(1.71, 1.67, 1.76),
-}
-
 MODEL_CARD: dict[str, Any] = {
     **_MODEL,
     "created": "2026-11-21",
@@ -93,25 +86,6 @@ MODEL_CARD: dict[str, Any] = {
     "classes": [_class(*line) for line in _CLASSES],
     "malignant": [code for code, _, malignant in _CLASSES if malignant],
     "input": {"name": "image", "height": 224, "width": 224, "color": "rgb", "crop": "centre"},
-    "metadata": {
-        "name": "metadata",
-        "ages": [0, 10, 20, 30, 40, 50, 60, 70, 80],
-        "sexes": ["female", "male"],
-        "sites": ["abdomen", "back", "face", "lower extremity", "trunk", "upper extremity"],
-        "weight": 0.5,
-        "threshold": 0.0512,
-        "target_sensitivity": 0.97,
-        "sensitivity": _interval(0.972, 0.946, 0.993),
-        "specificity": _interval(0.628, 0.595, 0.661),
-        "prediction_sets": _PREDICTION_SETS,
-        "images": 1498,
-        "image_only": {"balanced_accuracy": _interval(0.741, 0.696, 0.786)},
-        "metrics": {
-            "balanced_accuracy": _interval(0.764, 0.720, 0.806),
-            "malignancy_sensitivity": _interval(0.966, 0.937, 0.990),
-            "malignancy_specificity": _interval(0.605, 0.572, 0.638),
-        },
-    },
     "members": [
         {"name": "mobilenet_v2", "weight": 0.6, "temperature": 1.02, "parameters": 2266951, "classes": []},
         {"name": "efficientnet_b1", "weight": 0.4, "temperature": 1.20, "parameters": 6584206, "classes": []},
@@ -131,7 +105,12 @@ MODEL_CARD: dict[str, Any] = {
         {"prevalence": 0.195, "positive": 0.353, "negative": 0.987},
         {"prevalence": 0.05, "positive": 0.106, "negative": 0.997},
     ],
-    "prediction_sets": _PREDICTION_SETS,
+    "prediction_sets": {
+        "coverage": 0.9,
+        "thresholds": dict(zip(_CODES, (0.009, 0.097, 0.201, 0.009, 0.073, 1.0, 0.001), strict=True)),
+        "measured": {"overall": _interval(0.926, 0.909, 0.943), "mel": _interval(0.880, 0.805, 0.943)},
+        "mean_size": _interval(1.71, 1.67, 1.76),
+    },
     "out_of_distribution": {
         "method": "PCA residual of pooled features",
         "threshold": 0.088,

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from models.bundle import (
     ClassInfo,
@@ -197,9 +198,11 @@ class ModelCard(BaseModel):
     classes: list[ClassInfo]
     malignant: list[str] = Field(description="Codes of the malignant classes.")
     input: InputSpec
-    metadata: MetadataInput | None = Field(
+    metadata: MetadataInput | SkipJsonSchema[None] = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
         description="How the model uses age, sex and site, with the operating point and prediction sets that "
-        "apply then. Null if it reads only images."
+        "apply then. Absent if it reads only images.",
     )
     members: list[Member]
     combination: Combination = Field(
