@@ -252,7 +252,7 @@ def test_jax_trains_on_two_devices_and_tensorflow_evaluates(dataset: Path, tmp_p
     train += ["--split", str(tmp_path / "split.csv")]
     refused = subprocess.run(train, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert refused.returncode == 2
-    assert "--devices 2: there are 1" in refused.stderr
+    assert "--devices 2: found only 1" in refused.stderr
 
 
 def test_a_finished_run_is_not_trained_again(run: Path, dataset: Path) -> None:
