@@ -13,7 +13,8 @@ from training.data.dataset import COLUMNS, METADATA_NAME
 def write_dataset(folder: Path, *, lesions: int = 8, seed: int = 0, telling_age: bool = False) -> Path:
     """``lesions`` lesions of each class, every third photographed twice, over two image folders.
 
-    With ``telling_age``, each class has an age of its own; otherwise metadata says nothing of the class.
+    With ``telling_age``, each class has an age of its own, and sexes and sites vary. Otherwise metadata says
+    nothing of the class.
     """
     rng = np.random.default_rng(seed)
     folders = [folder / f"HAM10000_images_part_{n}" for n in (1, 2)]
@@ -30,9 +31,11 @@ def write_dataset(folder: Path, *, lesions: int = 8, seed: int = 0, telling_age:
                     picture = draw_lesion(rng, code=label.code, width=120, height=90)
                     picture.save(folders[number % 2] / f"{image_id}.jpg", quality=90)
                     age = ("", "0", "55.0")[number % 3]
+                    sex, site = "male", "back"
                     if telling_age:
                         age = str(10 * index + 5)
-                    row = (f"LES_{label.code}_{lesion}", image_id, label.code, "histo", age, "male", "back")
+                        sex, site = ("male", "female")[lesion % 2], ("back", "face", "hand")[lesion % 3]
+                    row = (f"LES_{label.code}_{lesion}", image_id, label.code, "histo", age, sex, site)
                     writer.writerow(row)
                     number += 1
     return folder

@@ -50,7 +50,7 @@ def _text(name: str) -> WithJsonSchema:
     return WithJsonSchema({key: value for key, value in _SCHEMAS[name].items() if key not in hidden})
 
 
-def _read_query(
+async def _read_query(
     age: Annotated[Annotated[str, _text("age")] | SkipJsonSchema[None], _parameter("age")] = None,
     sex: Annotated[Annotated[str, _text("sex")] | SkipJsonSchema[None], _parameter("sex")] = None,
     site: Annotated[Annotated[str, _text("site")] | SkipJsonSchema[None], _parameter("site")] = None,

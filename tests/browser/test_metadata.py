@@ -100,7 +100,7 @@ def test_an_impossible_age_is_not_sent(visitor: Visitor, reader: Process, lesion
 def test_a_model_that_reads_only_images_has_no_fields(
     visitor: Visitor, server: Process, lesion: Path
 ) -> None:
-    if httpx.get(f"{server.url}/model").json()["metadata"] is not None:
+    if httpx.get(f"{server.url}/model").json().get("metadata") is not None:
         pytest.skip("the shipped model reads metadata")
     visitor.visit(server.url)
     visitor.choose(lesion)
