@@ -104,7 +104,8 @@ def fit(
         target_sensitivity: share of malignant images that the threshold must flag.
 
     Returns:
-        None if the data lacks age, sex or site, or metadata does not improve the log loss.
+        None if age, sex or site does not vary in the training part, or if metadata does not improve the log
+        loss.
     """
     log_factors = count_factors(training, training_labels, len(validation.codes))
     known = encode(validation_rows)
