@@ -27,6 +27,11 @@ export function addMetadata(body) {
   }
 }
 
+/** Empty the fields: the next image may be of another patient. Calls nothing. */
+export function forgetMetadata() {
+  for (const field of form.querySelectorAll("input, select")) field.value = "";
+}
+
 /** Call `changed()` after each change of a value. */
 export function onMetadata(changed) {
   form.addEventListener("change", changed);

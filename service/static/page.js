@@ -2,7 +2,7 @@
 
 import { ask, Problem } from "./api.js";
 import { onImage } from "./inputs.js";
-import { addMetadata, offerMetadata, onMetadata } from "./known.js";
+import { addMetadata, forgetMetadata, offerMetadata, onMetadata } from "./known.js";
 import { readable, wireStrength } from "./pictures.js";
 import { showExplanation, showModel, showResult } from "./result.js";
 import { hideTrouble, showTrouble } from "./trouble.js";
@@ -103,7 +103,10 @@ get("cancel").addEventListener("click", () => {
   get("file").focus();
 });
 get("class").addEventListener("change", (event) => explain(event.target.value));
-onImage(classify, (why) => {
+onImage((file) => {
+  if (chosen) forgetMetadata();
+  classify(file);
+}, (why) => {
   say(why);
   get("status").scrollIntoView({ block: "nearest" });
 });

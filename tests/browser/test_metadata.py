@@ -69,6 +69,20 @@ def test_a_change_classifies_again_and_leaves_the_visitor_at_the_fields(
     assert shown(visitor) == figures(reader, lesion)
 
 
+def test_another_image_begins_without_the_values_of_the_one_before(
+    visitor: Visitor, reader: Process, lesion: Path
+) -> None:
+    visitor.visit(reader.url)
+    visitor.wait_for(lambda: visitor.sees("#known"))
+    visitor.find("#age").send_keys("55")
+    visitor.choose(lesion)
+    visitor.wait_for_result()
+    assert visitor.reads("#used") == "Metadata used: age 55."
+    visitor.choose(lesion)
+    visitor.wait_for(lambda: visitor.sees("#used") and "none" in visitor.reads("#used"))
+    assert shown(visitor) == figures(reader, lesion)
+
+
 def test_another_class_is_explained_with_the_same_metadata(
     visitor: Visitor, reader: Process, lesion: Path
 ) -> None:
