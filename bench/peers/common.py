@@ -19,7 +19,7 @@ class Classifier:
     """An ONNX Runtime session: ``threads`` intra-op threads, every other option at its default."""
 
     def __init__(self, options: Options) -> None:
-        import onnxruntime  # the environment of the peer that runs Keras has none
+        import onnxruntime  # absent from the environment of the peer that runs Keras
 
         session_options = onnxruntime.SessionOptions()
         session_options.intra_op_num_threads = options.threads

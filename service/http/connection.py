@@ -74,7 +74,7 @@ class Connection(RequestReader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._answering: Cycle | None = None  # the same, or one before it
+        self._answering: Cycle | None = None  # of the request being answered: the newest, or one before it
         self._began = float("-inf")  # to wait for a turn, the latest request
         self._client: str | None = None
         self._refusal: DermaserveError | None = None  # the answer to what cannot be read, the last one
