@@ -1,15 +1,14 @@
-// The ways to give the page an image: choose, photograph, drop or paste it.
+// The ways to give the page images: choose, photograph, drop or paste them.
 
-/** Call `take(file)` for each file, and `refuse(sentence)` for anything else. */
-export function onImage(take, refuse) {
-  const first = (files, without) => {
-    if (files.length > 1) refuse(`You gave ${files.length} files. This page takes one at a time.`);
-    else if (files.length === 1) take(files[0]);
+/** Call `take(files)` with an array of files, and `refuse(sentence)` for anything else. */
+export function onImages(take, refuse) {
+  const some = (files, without) => {
+    if (files.length > 0) take([...files]);
     else refuse(without);
   };
   for (const id of ["file", "camera"]) {
     document.getElementById(id).addEventListener("change", (event) => {
-      if (event.target.files.length) take(event.target.files[0]);
+      if (event.target.files.length) take([...event.target.files]);
       event.target.value = ""; // so that the same file can be chosen again
     });
   }
@@ -21,12 +20,12 @@ export function onImage(take, refuse) {
       drop.classList.toggle("over", type === "dragover");
     });
   }
-  window.addEventListener("drop", (event) => first(
+  window.addEventListener("drop", (event) => some(
     event.dataTransfer.files,
     "You dropped something that is not a file. Save the image first, and drop the file.",
   ));
   window.addEventListener("paste", (event) => {
     if (event.target instanceof HTMLInputElement) return; // a key is pasted into its field
-    first(event.clipboardData.files, "The clipboard holds no image.");
+    some(event.clipboardData.files, "The clipboard holds no image.");
   });
 }

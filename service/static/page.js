@@ -1,10 +1,11 @@
 // Sends an image and shows its result. A new action cancels the one in progress.
 
 import { ask, Problem } from "./api.js";
-import { onImage } from "./inputs.js";
+import { onImages } from "./inputs.js";
 import { addMetadata, forgetMetadata, offerMetadata, onMetadata } from "./known.js";
+import { addResult, wireList } from "./list.js";
 import { readable, wireStrength } from "./pictures.js";
-import { showExplanation, showModel, showResult } from "./result.js";
+import { resultCard, showExplanation, showModel, showResult } from "./result.js";
 import { hideTrouble, showTrouble } from "./trouble.js";
 
 const get = (id) => document.getElementById(id);
@@ -12,6 +13,8 @@ let model = null; // the facts of GET /model
 let chosen = null; // the last file that the visitor gave
 let shown = null; // the file whose result is shown
 let running = new AbortController();
+let prefix = () => ""; // what comes before each status
+const IMAGE_PROBLEMS = [413, 415, 422]; // statuses that concern only the image
 
 const FAILED = new Problem({
   title: "This page failed",
@@ -24,13 +27,23 @@ async function loadModel(signal) {
   offerMetadata(model.metadata);
 }
 
-/** Classify `file`. Also load the facts of the model, if another one gave the result. */
-async function predict(file, code, signal) {
+/** Classify `file`, with the facts that the visitor entered. `code` is the class to explain, or empty. */
+function predict(file, code, signal) {
+  const body = bodyOf(file);
+  addMetadata(body);
+  return send(`predict?gradcam=true${code && `&gradcam_class=${encodeURIComponent(code)}`}`, body, signal);
+}
+
+function bodyOf(file) {
   const body = new FormData();
   body.append("file", file, "image"); // file names may hold patients' names
-  addMetadata(body);
+  return body;
+}
+
+/** Resolve to the result. Also load the facts of the model, if another one gave it. */
+async function send(path, body, signal) {
   say("Sending the image …");
-  const answer = await ask(`predict?gradcam=true${code && `&gradcam_class=${encodeURIComponent(code)}`}`, {
+  const answer = await ask(path, {
     body,
     signal,
     onSent: (share) => {
@@ -46,17 +59,76 @@ async function predict(file, code, signal) {
   return answer;
 }
 
-function classify(file, { focus = true } = {}) {
-  get("result").hidden = true; // so that the old result is not taken for one of the new image
+function classify(file, { focus = true, collect = get("keep").checked } = {}) {
+  hideResults(); // so that the old result is not taken for one of the new image
   chosen = file;
   attempt(async (signal) => {
     const answer = await predict(file, "", signal);
     const bitmap = await readable(file);
+    const small = collect ? await readable(file) : null;
     signal.throwIfAborted();
     shown = file;
-    showResult(answer, bitmap, model);
+    showResult(answer, nameOf(file), bitmap, model);
+    document.body.classList.add("answered");
+    if (collect) addResult(file, small, { answer }, open);
     if (focus) get("result-title").focus();
   }, file);
+}
+
+/** Classify each of `files` without age, sex and site, and show a table. */
+function classifyAll(files) {
+  hideResults();
+  chosen = null;
+  const left = [...files]; // where the service fails, another attempt goes on
+  attempt(async (signal) => {
+    for (let file = left[0]; file; file = left[0]) {
+      const outcome = await send("predict", bodyOf(file), signal).then(
+        (answer) => ({ answer }),
+        (problem) => {
+          if (!IMAGE_PROBLEMS.includes(problem.status)) throw problem;
+          return { problem };
+        },
+      );
+      const bitmap = await readable(file);
+      signal.throwIfAborted();
+      addResult(file, bitmap, outcome, open);
+      document.body.classList.add("answered");
+      left.shift();
+    }
+    get("list-title").focus();
+  }, files[0], () => `Image ${files.length - left.length + 1} of ${files.length}. `);
+}
+
+/** Show the whole result for a file in the table. */
+function open(file) {
+  forgetMetadata();
+  classify(file, { collect: false });
+}
+
+function compare(entries) {
+  attempt(async (signal) => {
+    const cards = [];
+    for (const { file } of entries) {
+      const answer = await send("predict?gradcam=true", bodyOf(file), signal);
+      const bitmap = await readable(file);
+      cards.push(resultCard(answer, nameOf(file), bitmap, model));
+      bitmap?.close();
+    }
+    signal.throwIfAborted();
+    hideResults();
+    get("pair").replaceChildren(...cards);
+    get("comparison").hidden = false;
+    get("comparison-title").focus();
+  }, entries[0].file);
+}
+
+function hideResults() {
+  get("result").hidden = get("comparison").hidden = true;
+}
+
+/** Pasted images have no name of their own. */
+function nameOf(file) {
+  return file.name || "pasted image";
 }
 
 function explain(code) {
@@ -74,9 +146,10 @@ function explain(code) {
 }
 
 /** Run `action(signal)` and show its progress. Show a Problem with a button that repeats the action. */
-async function attempt(action, file = null) {
+async function attempt(action, file = null, before = () => "") {
   running.abort();
   const mine = running = new AbortController();
+  prefix = before;
   hideTrouble();
   get("progress").value = 0;
   get("work").hidden = !file;
@@ -86,7 +159,7 @@ async function attempt(action, file = null) {
   } catch (error) {
     if (mine.signal.aborted) return; // the abort has been reported
     say("");
-    showTrouble(error instanceof Problem ? error : FAILED, () => attempt(action, file), file);
+    showTrouble(error instanceof Problem ? error : FAILED, () => attempt(action, file, before), file);
     if (!(error instanceof Problem)) throw error; // for the console
   } finally {
     if (mine === running) get("work").hidden = true;
@@ -94,7 +167,7 @@ async function attempt(action, file = null) {
 }
 
 function say(text) {
-  get("status").textContent = text;
+  get("status").textContent = text && prefix() + text;
 }
 
 get("cancel").addEventListener("click", () => {
@@ -103,15 +176,18 @@ get("cancel").addEventListener("click", () => {
   get("file").focus();
 });
 get("class").addEventListener("change", (event) => explain(event.target.value));
-onImage((file) => {
-  if (chosen) forgetMetadata();
-  classify(file);
+onImages((files) => {
+  if (chosen || files.length > 1) forgetMetadata();
+  if (files.length > 1) classifyAll(files);
+  else classify(files[0]);
 }, (why) => {
+  prefix = () => "";
   say(why);
   get("status").scrollIntoView({ block: "nearest" });
 });
 onMetadata(() => {
-  if (chosen) classify(chosen, { focus: false }); // the visitor is at the fields
+  if (chosen) classify(chosen, { focus: false, collect: false }); // the visitor is at the fields
 });
 wireStrength();
+wireList(compare);
 attempt(loadModel);

@@ -2,6 +2,7 @@
 
 const get = (id) => document.getElementById(id);
 const SIDE = 640; // px, longest side of the drawn original: sharp on screens with two pixels per px
+const SMALL = 192; // px, longest side of a small picture
 const COARSE = 100; // px; a smaller model input is shown with square pixels
 
 /** Resolve to a bitmap of `file`, or null if the browser cannot read the format, such as TIFF or DICOM. */
@@ -15,9 +16,13 @@ export function showOriginal(bitmap, input) {
   get("result").classList.toggle("unseen", !bitmap);
   get("stack").classList.toggle("coarse", Math.max(input.width, input.height) < COARSE);
   get("seen").classList.toggle("grey", input.color === "grey");
+  drawSmall(get("subject-picture"), bitmap);
   if (!bitmap) return;
   const cut = centre(bitmap, input);
   paint(get("seen"), bitmap, cut, input.width, input.height);
+  // Both pictures have one scale. The overlay is as wide as its part of the original.
+  get("pictures").style.setProperty("--columns", `1fr ${cut.width / bitmap.width}fr`);
+  get("pictures").style.setProperty("--share", cut.width / bitmap.width);
   const scale = Math.min(1, SIDE / Math.max(bitmap.width, bitmap.height));
   const whole = { left: 0, top: 0, width: bitmap.width, height: bitmap.height };
   paint(get("original"), bitmap, whole, bitmap.width * scale, bitmap.height * scale);
@@ -26,6 +31,15 @@ export function showOriginal(bitmap, input) {
   get("original-caption").textContent = all
     ? "Your image." : "Your image. The model reads only the part inside the frame.";
   bitmap.close();
+}
+
+/** Draw the whole `bitmap` on a small `canvas`, which is hidden if it is null. */
+export function drawSmall(canvas, bitmap) {
+  canvas.hidden = !bitmap;
+  if (!bitmap) return;
+  const scale = Math.min(1, SMALL / Math.max(bitmap.width, bitmap.height));
+  const whole = { left: 0, top: 0, width: bitmap.width, height: bitmap.height };
+  paint(canvas, bitmap, whole, bitmap.width * scale, bitmap.height * scale);
 }
 
 /** Show the overlay of a result. `name` is the name of the class. */
@@ -42,8 +56,9 @@ export function wireStrength() {
   const slider = get("strength");
   const set = () => {
     get("overlay").style.opacity = slider.value / 100;
-    get("strength-value").textContent = `${slider.value} %`;
-    slider.setAttribute("aria-valuetext", `${slider.value} %`);
+    document.documentElement.style.setProperty("--strength", slider.value / 100);
+    get("strength-value").textContent = `${slider.value}\u00a0%`;
+    slider.setAttribute("aria-valuetext", `${slider.value}\u00a0%`);
   };
   slider.addEventListener("input", set);
   set();

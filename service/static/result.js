@@ -1,16 +1,19 @@
 // Shows the result for an image, and the facts of the model.
 
-import { showOriginal, showOverlay } from "./pictures.js";
+import { drawSmall, showOriginal, showOverlay } from "./pictures.js";
 import {
-  factWords, flagWords, percent, pickWords, setWords, shownWords, usedWords, warningTitle,
+  factWords, flagWords, modelWords, percent, pickWords, printWords, setWords, shownWords, usedWords, warningTitle,
 } from "./words.js";
 
 const get = (id) => document.getElementById(id);
 const NOTHING_MARKED = "empty_heatmap"; // shown at the overlay
 const DISAGREE = "flag_label_disagree"; // shown at the flag
 
-/** Show the response `answer`. `bitmap` is from `readable`, `model` is the response of `GET /model`. */
-export function showResult(answer, bitmap, model) {
+/**
+ * Show the response `answer` for the file with `name`. `bitmap` is from `readable`, `model` is the response of
+ * `GET /model`.
+ */
+export function showResult(answer, name, bitmap, model) {
   const byCode = new Map(model.classes.map((entry) => [entry.code, entry]));
   const probability = ({ code }) => answer.probabilities[code];
   const sorted = [...model.classes].sort((a, b) => probability(b) - probability(a));
@@ -30,9 +33,12 @@ export function showResult(answer, bitmap, model) {
   );
   get("set-meaning").textContent = meaning;
   get("class").replaceChildren(...sorted.map(({ name, code }) => new Option(name, code)));
-  get("facts").replaceChildren(
-    ...factWords(answer, model.provider).flatMap(([term, value]) => [make("dt", term), make("dd", value)]),
-  );
+  showTerms(get("facts"), factWords(answer, model.provider));
+  get("subject-name").textContent = name;
+  get("print").onclick = () => {
+    showTerms(get("printed"), printWords(answer, name, new Date()));
+    window.print();
+  };
   showOriginal(bitmap, model.input);
   showExplanation(answer, model);
   get("result").hidden = false;
@@ -53,7 +59,12 @@ export function showModel(model) {
   get("model").textContent = `Model: ${model.name} ${model.version}`;
   get("intended-use").textContent = model.intended_use;
   get("limits").replaceChildren(...model.limits.map((limit) => make("li", limit)));
+  showTerms(get("model-facts"), modelWords(model));
   get("about").hidden = false;
+}
+
+function showTerms(list, terms) {
+  list.replaceChildren(...terms.flatMap(([term, value]) => [make("dt", term), make("dd", value)]));
 }
 
 function showWarnings(warnings) {
@@ -70,8 +81,42 @@ function isForTheFlag({ gradcam, malignancy, prediction, probabilities }, model)
     && malignant.includes(gradcam.label) && probabilities[gradcam.label] === likeliest;
 }
 
-function showFlag({ malignancy, warnings, metadata_used: used }, model) {
-  const { title, figures, meaning, worth } = flagWords(malignancy, model, used ? model.metadata : model.operating_point);
+/** A card with the result `answer` for the file with `name`, to stand beside another. */
+export function resultCard(answer, name, bitmap, model) {
+  const card = make("article", "", "box");
+  const picture = document.createElement("canvas");
+  drawSmall(picture, bitmap);
+  picture.setAttribute("role", "img");
+  picture.setAttribute("aria-label", name);
+  const overlay = document.createElement("img");
+  overlay.src = `data:${answer.gradcam.media_type};base64,${answer.gradcam.data}`;
+  const shown = model.classes.find(({ code }) => code === answer.gradcam.label).name;
+  overlay.alt = `Evidence for ${shown}`;
+  const pictures = make("div", "", "pair-pictures");
+  pictures.append(picture, overlay);
+  const { title, figures } = flagWords(answer.malignancy, model, pointOf(answer, model));
+  card.dataset.flag = answer.malignancy.flag;
+  const bars = make("table", "", "bars");
+  bars.append(make("caption", "Probability of each class"), make("tbody"));
+  const sorted = [...model.classes].sort((a, b) => answer.probabilities[b.code] - answer.probabilities[a.code]);
+  bars.lastChild.append(...sorted.map((entry) => bar(entry, answer)));
+  const warnings = make("ul");
+  warnings.append(...answer.warnings.map(({ detail }) => make("li", detail)));
+  card.append(
+    make("h3", name), pictures, make("p", `${overlay.alt}.`, "quiet"), make("p", title, "flag-word"),
+    make("p", figures), bars, warnings,
+  );
+  return card;
+}
+
+/** What holds the threshold and metrics that apply to `answer`. */
+function pointOf({ metadata_used: used }, model) {
+  return used ? model.metadata : model.operating_point;
+}
+
+function showFlag(answer, model) {
+  const { malignancy, warnings } = answer;
+  const { title, figures, meaning, worth } = flagWords(malignancy, model, pointOf(answer, model));
   get("flag-disagree").textContent = warnings.find(({ code }) => code === DISAGREE)?.detail ?? "";
   get("flag").dataset.flag = malignancy.flag;
   get("flag-title").textContent = title;
@@ -109,7 +154,7 @@ function named(node, { name, malignant }) {
   return node;
 }
 
-function make(tag, text = "", className = "") {
+export function make(tag, text = "", className = "") {
   const node = document.createElement(tag);
   node.textContent = text;
   node.className = className;

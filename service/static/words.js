@@ -1,11 +1,18 @@
 // The sentences of the page, for readers who know lesions but not statistics.
 
-/** Format a share 0..1 in percent. Only 0 gives "0 %", and only 1 gives "100 %". */
+/**
+ * Format a share 0..1 in percent. Only 0 gives "0 %", and only 1 gives "100 %". Its spaces do not break a line.
+ */
 export function percent(share, digits = 1) {
   const least = 10 ** -digits;
-  if (share > 0 && 100 * share < least / 2) return `< ${least} %`;
-  if (share < 1 && 100 * share > 100 - least / 2) return `> ${100 - least} %`;
-  return `${(100 * share).toFixed(digits)} %`;
+  if (share > 0 && 100 * share < least / 2) return `<\u00a0${least}\u00a0%`;
+  if (share < 1 && 100 * share > 100 - least / 2) return `>\u00a0${100 - least}\u00a0%`;
+  return `${(100 * share).toFixed(digits)}\u00a0%`;
+}
+
+/** The flag in words, with a mark that does not need colour. */
+export function flagTitle(flag) {
+  return flag === "malignant" ? "▲ Flagged as malignant" : "○ Not flagged";
 }
 
 /** Format a share 0..1 as a natural frequency: "3 of 100". */
@@ -39,7 +46,7 @@ export function flagWords({ flag, probability, threshold }, model, point) {
   const [chance, limit] = distinguished(probability, threshold);
   if (flag === "malignant") {
     return {
-      title: "▲ Flagged as malignant",
+      title: flagTitle(flag),
       figures: `Probability of a malignant class: ${chance}. The threshold of the flag is ${limit}.`,
       meaning: "This is not a diagnosis of cancer. It means that a specialist should look at the lesion. The "
         + "threshold is low on purpose, so that few malignant lesions are missed: when the model was tested, "
@@ -48,7 +55,7 @@ export function flagWords({ flag, probability, threshold }, model, point) {
     };
   }
   return {
-    title: "○ Not flagged",
+    title: flagTitle(flag),
     figures: `Probability of a malignant class: ${chance}, below the threshold of ${limit}.`,
     meaning: "The service calls this “benign”, which does not mean harmless. When the model was tested, "
       + `${ofHundred(1 - sensitivity.value)} malignant lesions were missed like this. The model knows only `
@@ -110,6 +117,32 @@ export function setWords({ coverage, labels }, longer) {
     meaning: `For ${ofHundred(coverage)} images like those that the model was tested with, the set should `
       + `contain the right class. For ${ofHundred(1 - coverage)}, it does not.${despite}`,
   };
+}
+
+/** Names and values of what a printed result needs: whose it is, and which model gave it when. */
+export function printWords(answer, name, time) {
+  return [
+    ["File", name],
+    ["Printed", time.toLocaleString()],
+    ["Model", `${answer.model.name} ${answer.model.version}`],
+    ["Metadata used", usedWords(answer.metadata_used).replace("Metadata used: ", "")],
+    ["Request id", answer.request_id],
+    ["Intended use", "Research use only. Not a medical device, not for diagnosis."],
+  ];
+}
+
+/** Names and values of the metrics of a model that a reader asks for first, with their 95 % intervals. */
+export function modelWords({ metrics, prediction_sets: sets }) {
+  const known = [
+    ["Label: accuracy", metrics.accuracy_rule],
+    ["Label: balanced accuracy, the mean recall of the classes", metrics.balanced_accuracy],
+    ["Label: melanomas found", metrics.recall_mel],
+    ["Flag: malignant lesions found (sensitivity)", metrics.malignancy_sensitivity],
+    ["Flag: benign lesions not flagged (specificity)", metrics.malignancy_specificity],
+    ["Prediction set: contains the right class", sets.measured?.overall],
+  ];
+  return known.filter(([, figure]) => figure).map(([term, { value, low, high }]) => [
+    term, `${percent(value)} (between ${percent(low)} and ${percent(high)})`]);
 }
 
 export function warningTitle(count) {

@@ -62,6 +62,25 @@ def test_the_page_has_names_roles_structure_and_contrast_in_every_state(
     assert_accessible(visitor)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_table_and_a_comparison_are_accessible_and_fit(
+    visitor: Visitor, server: Process, lesion: Path, blurred: Path, scheme: str, width: int
+) -> None:
+    visitor.look(scheme=scheme, width=width)
+    visitor.visit(server.url)
+    visitor.choose(lesion, blurred)
+    visitor.wait_for(lambda: len(visitor.find_all("#rows tr")) == 2 and visitor.focused() == "list-title")
+    assert_accessible(visitor)
+    assert visitor.js("return document.documentElement.scrollWidth") <= width
+    for box in visitor.find_all("#rows input"):
+        box.click()
+    visitor.find("#compare").click()
+    visitor.wait_for(lambda: visitor.focused() == "comparison-title")
+    assert_accessible(visitor)
+    assert visitor.js("return document.documentElement.scrollWidth") <= width
+
+
 @pytest.mark.parametrize("width", [320, 360, 600, 1200])
 def test_the_page_fits_a_phone_and_200_percent_zoom(
     visitor: Visitor, server: Process, blurred: Path, width: int
@@ -100,6 +119,8 @@ def test_everything_works_by_keyboard_in_reading_order(
     assert visitor.focused() == "strength"
     visitor.press(LEFT)
     assert visitor.find("#overlay").value_of_css_property("opacity") == "0.95"
+    visitor.press(TAB)
+    assert visitor.focused() == "print"
     for details in ("#facts", "#limits"):
         visitor.press(TAB)
         assert visitor.focused() == "summary"
@@ -124,7 +145,7 @@ def test_a_screen_reader_finds_names_roles_and_headings(
         for element in visitor.find_all("main input, main select, main canvas, main img, main table")
         if visitor.js("return arguments[0].checkVisibility() && !arguments[0].ariaHidden", element)
     }
-    assert named["file"][1] == "Choose an image …"
+    assert named["file"][1] == "Choose images …"
     assert named["class"] == ("combobox", "Show the evidence for")
     assert named["strength"] == ("slider", "Strength of the colours")
     assert named["overlay"][0] in ("image", "img")
@@ -134,7 +155,7 @@ def test_a_screen_reader_finds_names_roles_and_headings(
     regions = {
         element.accessible_name for element in visitor.find_all("main section") if element.is_displayed()
     }
-    assert {"1. Choose an image", "2. Result", "Probability of each class"} <= regions
+    assert {"1. Choose images", "2. Result", "Probability of each class"} <= regions
     levels = visitor.js(
         "return [...document.querySelectorAll('h1, h2, h3, h4')].filter((e) => e.checkVisibility())"
         ".map((e) => Number(e.tagName[1]))"

@@ -264,6 +264,7 @@ def test_a_grey_bundle_with_two_classes_is_shown(visitor: Visitor, lesion: Path,
 
 def test_the_page_stores_nothing(visitor: Visitor, server: Process, lesion: Path) -> None:
     visitor.visit(server.url)
+    assert "not stored anywhere" in visitor.reads("#drop")
     visitor.choose(lesion)
     visitor.wait_for_result()
     kept = visitor.driver.execute_async_script(
@@ -275,4 +276,3 @@ def test_the_page_stores_nothing(visitor: Visitor, server: Process, lesion: Path
     )
     assert kept == [0, 0, "", [], []]
     assert "Jane" not in server.output()
-    assert "not stored anywhere" in visitor.reads("#drop")

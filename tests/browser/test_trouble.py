@@ -146,18 +146,14 @@ def test_an_upload_can_be_cancelled_or_replaced(
     assert not visitor.sees("#trouble"), "nobody waits for the answer about the first file"
 
 
-def test_anything_but_a_single_file_is_refused_with_a_message(visitor: Visitor, server: Process) -> None:
+def test_anything_but_files_is_refused_with_a_message(visitor: Visitor, server: Process) -> None:
     visitor.visit(server.url)
     visitor.wait_for(lambda: visitor.reads("#model"))
-    for script, words in (
-        ("data.setData('text/plain', 'a lesion')", "not a file"),
-        ("for (const n of 'ab') data.items.add(new File([n], n))", "one at a time"),
-    ):
-        visitor.js(
-            f"const data = new DataTransfer(); {script};"
-            "document.body.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true}))"
-        )
-        assert words in visitor.reads("#status")
+    visitor.js(
+        "const data = new DataTransfer(); data.setData('text/plain', 'a lesion');"
+        "document.body.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true}))"
+    )
+    assert "not a file" in visitor.reads("#status")
     visitor.js("document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: new DataTransfer(),"
                " bubbles: true}))")  # fmt: skip
     assert "clipboard" in visitor.reads("#status")

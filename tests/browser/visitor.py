@@ -71,8 +71,8 @@ class Visitor:
             assert time.monotonic() < until, self.reads("body")
             time.sleep(0.03)
 
-    def choose(self, path: Path) -> None:
-        self.find("#file").send_keys(str(path))
+    def choose(self, *paths: Path) -> None:
+        self.find("#file").send_keys("\n".join(map(str, paths)))
 
     def drop(self, path: Path) -> None:
         """Drag a file from outside the browser and drop it on the page."""

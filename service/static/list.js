@@ -1,0 +1,95 @@
+// A table of results. It lives in the memory of this page only.
+
+import { drawSmall } from "./pictures.js";
+import { make } from "./result.js";
+import { flagTitle, percent } from "./words.js";
+
+const get = (id) => document.getElementById(id);
+const PAIR = 2; // results that can be compared
+let rows = []; // { file, answer, problem, row, box }; the answer or the problem is null
+
+/** Add the result for `file`: an `answer`, or the `problem` of an image that has none. `bitmap` may be null. */
+export function addResult(file, bitmap, { answer = null, problem = null }, open) {
+  const row = make("tr");
+  const box = document.createElement("input");
+  box.type = "checkbox";
+  box.disabled = !answer;
+  box.setAttribute("aria-label", `Compare ${file.name}`);
+  box.addEventListener("change", updateCompare);
+  const picture = document.createElement("canvas");
+  drawSmall(picture, bitmap);
+  bitmap?.close();
+  picture.setAttribute("aria-hidden", "true"); // the next cell names the file
+  const name = make("button", file.name, "link");
+  name.type = "button";
+  name.disabled = !answer;
+  name.addEventListener("click", () => open(file));
+  const cells = answer ? [
+    flagTitle(answer.malignancy.flag), percent(answer.malignancy.probability), answer.prediction.name,
+    answer.warnings.map(({ code }) => code.replaceAll("_", " ")).join(", "),
+  ] : [problem.title, "", "", problem.detail];
+  row.dataset.flag = answer?.malignancy.flag ?? "none";
+  const head = make("th");
+  head.scope = "row";
+  head.append(name);
+  row.append(cell(box), cell(picture), head, ...cells.map((text) => make("td", text)));
+  rows.push({ file, answer, problem, row, box });
+  rows.sort((one, other) => malignancy(other) - malignancy(one));
+  get("rows").replaceChildren(...rows.map((entry) => entry.row));
+  get("list").hidden = false;
+}
+
+/** Let the buttons compare two entries with `compare(entries)`, save the table, and clear it. */
+export function wireList(compare) {
+  get("compare").addEventListener("click", () => compare(rows.filter(({ box }) => box.checked)));
+  get("save").addEventListener("click", () => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([csvOf(rows)], { type: "text/csv" }));
+    link.download = "dermaserve-results.csv";
+    link.click();
+    URL.revokeObjectURL(link.href);
+  });
+  get("clear").addEventListener("click", () => {
+    rows = [];
+    get("rows").replaceChildren();
+    get("list").hidden = get("comparison").hidden = true;
+    updateCompare();
+    get("file").focus();
+  });
+}
+
+/** The table as CSV (RFC 4180), with one column for each class. */
+export function csvOf(entries) {
+  const codes = Object.keys(entries.find(({ answer }) => answer)?.answer.probabilities ?? {});
+  const head = ["file", "flag", "malignancy", "threshold", "label", ...codes, "warnings", "problem", "model",
+    "request_id"];
+  const lines = entries.map(({ file, answer, problem }) => (answer ? [
+    file.name, answer.malignancy.flag, answer.malignancy.probability, answer.malignancy.threshold,
+    answer.prediction.label, ...codes.map((code) => answer.probabilities[code]),
+    answer.warnings.map(({ code }) => code).join(" "), "", `${answer.model.name} ${answer.model.version}`,
+    answer.request_id,
+  ] : [file.name, "", "", "", "", ...codes.map(() => ""), "", problem.title, "", problem.requestId]));
+  return [head, ...lines].map((line) => `${line.map(field).join(",")}\r\n`).join("");
+}
+
+/** A field in quotes. A spreadsheet would run a text that begins with one of these as a formula. */
+function field(value) {
+  const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+  return `"${text.replaceAll('"', '""')}"`;
+}
+
+function updateCompare() {
+  const chosen = rows.filter(({ box }) => box.checked).length;
+  get("compare").disabled = chosen !== PAIR;
+  for (const { box, answer } of rows) box.disabled = !answer || (chosen === PAIR && !box.checked);
+}
+
+function malignancy({ answer }) {
+  return answer?.malignancy.probability ?? -1;
+}
+
+function cell(node) {
+  const made = make("td");
+  made.append(node);
+  return made;
+}
