@@ -32,6 +32,10 @@ def wait_for_rows(visitor: Visitor, number: int) -> None:
     )
 
 
+def wait_for_result_of(visitor: Visitor, name: str) -> None:
+    visitor.wait_for(lambda: visitor.sees("#result") and visitor.reads("#subject-name") == name)
+
+
 def cells(visitor: Visitor) -> list[list[str]]:
     """File, flag, malignancy, label and warnings of each row."""
     rows = visitor.find_all("#rows tr")
@@ -165,8 +169,7 @@ def test_results_are_collected_only_if_the_visitor_wants_it(
     visitor.find("#keep").click()
     for path in (lesions[1], formula):
         visitor.choose(path)
-        visitor.wait_for(lambda path=path: visitor.reads("#subject-name") == path.name)
-        visitor.wait_for_result()
+        wait_for_result_of(visitor, path.name)
     assert {row[0] for row in cells(visitor)} == {lesions[1].name, "=1+1.jpg"}
     assert "'=1+1.jpg" in {row["file"] for row in download(visitor)}, "a spreadsheet must not run it"
     visitor.find("#clear").click()
