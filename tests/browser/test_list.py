@@ -100,9 +100,7 @@ def test_a_row_opens_the_whole_result_under_its_file_name(
         button = row.find_element("css selector", "button")
         name = button.text
         button.click()
-        visitor.wait_for(
-            lambda name=name: visitor.sees("#subject") and visitor.reads("#subject-name") == name
-        )
+        wait_for_result_of(visitor, name)
         (path,) = (path for path in lesions if path.name == name)
         figure = percent(answered(server, path)["malignancy"]["probability"])
         assert figure in visitor.reads("#flag-figures")
