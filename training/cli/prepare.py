@@ -14,9 +14,17 @@ def add(commands: Any) -> None:
         help="check the data set, find near-duplicates, and split it by lesion, once or into folds",
     )
     parser.add_argument(
-        "--validation", type=float, default=0.15, help="share of the validation images (default 0.15)"
+        "--validation",
+        type=float,
+        default=0.15,
+        help="share of the validation images, or from 1 their number (default 0.15)",
     )
-    parser.add_argument("--test", type=float, default=0.15, help="share of the test images (default 0.15)")
+    parser.add_argument(
+        "--test",
+        type=float,
+        default=0.15,
+        help="share of the test images, or from 1 their number (default 0.15)",
+    )
     parser.add_argument(
         "--split-by",
         choices=("lesion", "image"),

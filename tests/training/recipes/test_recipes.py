@@ -30,6 +30,7 @@ from training.export.bundle import write_bundle
 from training.fit.loop import train_member
 from training.network.backbones import build_pretrained
 from training.recipe import Block, MemberRecipe, Recipe, RecipeError, ScratchCNN, VisionTransformer
+from training.recipes.entry import Measured
 from training.run import Run
 from training.search.recipe_source import recipe_source
 
@@ -92,6 +93,28 @@ def test_published_metrics_are_data() -> None:
         "accuracy 0.7645, macro F1 0.639, macro recall 0.66, weighted F1 0.778; F1 by class: akiec 0.46, "
         "bcc 0.71, bkl 0.57, df 0.56, mel 0.48, nv 0.88, vasc 0.80"
     )
+
+
+def test_the_page_puts_what_was_measured_beside_what_was_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Measured(
+        command="python -m training run --recipe transfer_learning/cnn1 --data DIR --out RUN",
+        schedule="cnn: 6 of 50 epochs",
+        split_by="image",
+        images=1503,
+        accuracy=(0.5, 0.4, 0.6),
+        f1_by_class=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
+    )
+    entry = replace(find_entry("transfer_learning/cnn1"), measured=(run,))
+    monkeypatch.setattr("training.recipes.transfer_learning.RECIPES", (entry,))
+    section = catalogue_page().partition("## The repository ")[2].partition("\n## ")[0]
+    assert "| published | measured here |" in section
+    assert (
+        "| accuracy 0.75, test loss 1.06, validation accuracy 0.76, minutes 58 "
+        "| by image, 1,503 test images: accuracy 0.500 [0.400, 0.600]; F1 by class: akiec 0.10, bcc 0.20, "
+        "bkl 0.30, df 0.40, mel 0.50, nv 0.60, vasc 0.70; cnn: 6 of 50 epochs |"
+    ) in section
+    assert f"Measured with:\n\n- `transfer_learning/cnn1`, by image: `{run.command}`" in section
+    assert eval(run.source()) == run
 
 
 @pytest.mark.parametrize("name", ["deck/ensemble", "report/mix_model", "transfer/cnn1", "keras_cnn/base"])
