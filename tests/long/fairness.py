@@ -93,7 +93,7 @@ ATTACKS: dict[str, Callable[[], Attack]] = {
         post("/predict", image(8, 8, "PNG"), "image/png"), answered=False, kept=False
     ),
     "overlays": lambda: Attack(post("/gradcam", image(8, 8, "PNG"), "image/png")),
-    "damaged": lambda: Attack(post("/predict", image(8, 8, "PNG")[:60], "image/png")),
+    "damaged": lambda: Attack(post("/predict", image(8, 8, "PNG")[:56], "image/png")),
     "batches": lambda: Attack(batch(image(8, 8, "PNG"))),
     "large": lambda: Attack(post("/predict", image(3000, 3000, "PNG", "L"), "image/png")),
     "flat WebP": lambda: Attack(post("/predict", flat_webp(), "image/webp")),
@@ -244,7 +244,7 @@ HEAD = ["attack", "p50 ms", "p99 ms", "attacked p50", "p99", "ratio p50", "p99",
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.long.fairness", description=__doc__)
-    parser.add_argument("--attacks", default="", help="comma separated; default all")
+    parser.add_argument("--attacks", default="", help="separated by semicolons; default all")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--pause", type=float, default=0.005, help="of the good client between requests")
@@ -266,7 +266,7 @@ def main() -> int:
         server.wait_ready()
         good = Good(server.port, buffer.getvalue(), "127.0.0.1", options.pause)
         good.ask(2)
-        for name in options.attacks.split(",") if options.attacks else ATTACKS:
+        for name in options.attacks.split(";") if options.attacks else ATTACKS:
             made = ATTACKS[name]()
             row = measure(server.port, good, made, options.address, options.rounds, options.seconds)
             rows.append([name, *row])
