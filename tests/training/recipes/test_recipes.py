@@ -235,6 +235,9 @@ def test_a_recipe_works_from_images_to_the_response_of_the_service(
         train_member(run, member)
     networks = load_networks(run)
     evaluate(run, networks, resamples=10)
+    specialists = [member.name for member in recipe.members if member.classes]
+    for specialist in specialists:
+        assert (run.folder / "evaluation" / f"confusion_matrix_{specialist}.png").is_file()
     bundle = tmp_path / "bundle"
     write_bundle(run, networks, read_fitted(run), name="reduced", version="0.0.1", folder=bundle)
     keras.backend.clear_session()
