@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
         choices=("lesion", "image"),
         default="lesion",
         help="image allows images of one lesion in several parts, so that all metrics are too high; use it "
-        "only to measure this leakage (default %(default)s)",
+        "only to measure this leakage, or to compare with systems that split so (default %(default)s)",
     )
     parser.add_argument(
         "--folds",

@@ -2,8 +2,8 @@
 
 All images of a lesion must be in one part: on this data, a split by image raises balanced accuracy by about
 0.10. Lesions that share near-duplicate images form one group for the same reason. A split by image exists
-only to measure this leakage, and its file is marked as such. A file without the mark is rejected if a
-lesion has images in two parts.
+only to measure this leakage and for comparisons with systems that split so. Its file is marked as such. A
+file without the mark is rejected if a lesion has images in two parts.
 """
 
 import csv
@@ -23,7 +23,7 @@ PARTS = ("train", "validation", "test")
 SplitBy = Literal["lesion", "image"]
 BY_IMAGE_WARNING = (
     "split by image: images of one lesion are in several parts, so all metrics are too high; use this split "
-    "only to measure the leakage, never to evaluate a model"
+    "only to measure the leakage, or beside systems that split so, never to evaluate a model"
 )
 _COLUMNS = ("image_id", "lesion_id", "dx", "part")
 

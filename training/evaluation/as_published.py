@@ -40,7 +40,7 @@ _AVERAGES = {"f1": "macro_f1", "precision": "macro_precision", "recall": "macro_
 """Published metrics of seven classes whose kind of average is not stated are taken as macro averages."""
 
 _SPLIT_BY: dict[SplitBy, str] = {
-    "lesion": "The published systems split by image, so their metrics are too high; those here are not.",
+    "lesion": "The published systems split by image, so their metrics are too high.",
     "image": "**The split is by image, as theirs are: images of one lesion are in several parts, so all "
     "metrics are too high.**",
 }
