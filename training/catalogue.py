@@ -49,7 +49,10 @@ _HEAD = """\
 
 trains, calibrates, evaluates and exports a recipe; the service loads `runs/FOLDER/bundle`. The published
 metrics come from splits by image, where images of one lesion are in both training and test data. They are too
-high to be compared with metrics measured here on a split by lesion."""
+high to be compared with metrics measured here on a split by lesion. What was measured here is of the most
+probable class, and states its split, its schedule and its command; intervals are 95 %."""
+
+_OWN = "[The training log](training-log.md) has the metrics of these recipes."
 
 
 def load_recipe(name: str) -> Recipe:
@@ -83,7 +86,7 @@ def find_entry(name: str) -> Entry:
 
 def catalogue_page() -> str:
     """Return ``docs/recipes.md``: a section for each prior system, a row for each recipe."""
-    parts = [_HEAD, "## This project", *_rows(*OWN)]
+    parts = [_HEAD, "## This project", _OWN, *_rows(*OWN)]
     for module in PRIOR_SYSTEMS:
         title, _, text = inspect.cleandoc(module.__doc__ or "").partition("\n\n")
         parts += [f"## {title.rstrip('.')}", text, *_rows(module)]
@@ -91,7 +94,7 @@ def catalogue_page() -> str:
 
 
 def _rows(*modules: ModuleType) -> list[str]:
-    """Return the table of all recipes in ``modules``, without empty columns."""
+    """Return the table of all recipes in ``modules``, without empty columns, and the commands of runs."""
     titles = ("recipe", "description", "chosen here", "published", "measured here")
     rows = [
         (
@@ -99,11 +102,18 @@ def _rows(*modules: ModuleType) -> list[str]:
             entry.summary,
             entry.choices,
             entry.published.text() if entry.published else "",
-            entry.measured,
+            "; ".join(run.text() for run in entry.measured),
         )
         for module in modules
         for entry in module.RECIPES
     ]
     used = [column for column in range(len(titles)) if any(row[column] for row in rows)]
     cells = [[row[column] or NONE for column in used] for row in rows]
-    return ["\n".join(table([titles[column] for column in used], cells)).strip()]
+    blocks = ["\n".join(table([titles[column] for column in used], cells)).strip()]
+    commands = [
+        f"- `{entry.recipe.name}`, by {run.split_by}: `{run.command}`"
+        for module in modules
+        for entry in module.RECIPES
+        for run in entry.measured
+    ]
+    return [*blocks, "Measured with:", "\n".join(commands)] if commands else blocks

@@ -54,13 +54,14 @@ class Phase:
     image_size: int | None = None  # pixels; None: the member's. Smaller images are faster
     plateau_patience: int = 3  # epochs without improvement before the rate is multiplied by plateau_factor
     plateau_factor: float = 0.3
+    min_learning_rate: float = 0.0  # a plateau reduces the rate no further
     stop_patience: int = 10  # epochs without improvement before the phase ends; not with "cosine"
     warmup: float = 0.1  # share of the steps with an increasing rate ("cosine" only)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Convolutions with equal numbers of filters, then 2 × 2 pooling, then dropout."""
+    """Convolutions with equal numbers of filters, then pooling, then dropout."""
 
     filters: int
     convolutions: int = 1
@@ -74,6 +75,7 @@ class ScratchCNN:
     blocks: tuple[Block, ...]
     kernel: int = 3
     pooling: Literal["max", "average"] = "max"
+    pool_size: int = 2  # side and stride of the pooling, in pixels
     initializer: Literal["glorot_uniform", "he_normal", "random_uniform"] = "glorot_uniform"
 
 
@@ -104,6 +106,7 @@ Pretrained = Literal[
     "mobilenet",
     "mobilenet_v2",
     "resnet50",
+    "vgg16",
     "vgg19",
     "xception",
 ]
@@ -117,7 +120,7 @@ class Head:
     pooling: Literal["average", "flatten"] = "average"
     batch_norm: bool = False  # after pooling
     hidden: tuple[int, ...] = ()  # numbers of units of dense ReLU layers
-    dropout: float = 0.3  # after each hidden layer; without hidden layers, after pooling
+    dropout: float = 0.3  # before the last dense layer
     l2: float = 0.0  # penalty on the kernels of the head's dense layers
 
 
@@ -131,7 +134,7 @@ class MemberRecipe:
     weight: float = 1.0  # share in the mean of probabilities, with the weighting "fixed"
     head: Head = field(default_factory=Head)
     # "backbone": as the backbone's ImageNet weights expect, /255 for other backbones; "unit": /255;
-    # "z_score": by mean and standard deviation of the training pixels, per channel.
+    # "z_score": by mean and standard deviation of all values of the training pixels.
     scaling: Literal["backbone", "unit", "z_score"] = "backbone"
     starting_weights: str = "imagenet"  # or "none", or the path of a .weights.h5 file of the backbone
     feature_scale: float = 1.0  # factor on the backbone's features, for weights with an unusual scale
@@ -148,14 +151,15 @@ class Recipe:
 
     name: str
     members: tuple[MemberRecipe, ...]
-    # "mean" of probabilities, majority "vote", or "specialists", which decide if the first member's two most
-    # probable classes are theirs.
+    # "mean" of probabilities, majority "vote", or "specialists", which decide again between two classes that
+    # the first member may have confused; see training.calibration.combination.
     combination: Literal["mean", "vote", "specialists"] = "mean"
     # Weights of the mean: the members' own, proportional to accuracy, or from a coarse grid. The last two are
     # fitted on validation data.
     weighting: Literal["fixed", "accuracy", "grid"] = "fixed"
     task: Task = "diagnosis"
     sites: tuple[str, ...] = ()  # use only images of these localizations; empty: all
+    known_metadata: bool = False  # use only images of which age, sex and localization are known
     image_size: int | tuple[int, int] = 224  # pixels; side, or height and width
     # Height and width of the pictures from which crops are cut. None: crops are cut from the model's input,
     # which is the scaled centre of each picture.
@@ -176,8 +180,9 @@ class Recipe:
     # average.
     ema: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
-    # Validation metric that selects the best epoch; see training.fit.validation.
-    monitor: Literal["loss", "macro_loss", "balanced_accuracy"] = "loss"
+    # Validation metric that selects the best epoch, and that plateaus are seen in; see
+    # training.fit.validation.
+    monitor: Literal["loss", "macro_loss", "accuracy", "balanced_accuracy"] = "loss"
     # Sensitivity that the malignancy threshold must reach on validation data.
     target_sensitivity: float = 0.97
 

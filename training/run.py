@@ -155,7 +155,7 @@ class Run:
         return classes_of(self.recipe.task)
 
     def part(self, part: str) -> list[Row]:
-        """Return the rows of one part of the split, restricted to the recipe's sites.
+        """Return the rows of one part of the split that the recipe uses.
 
         Raises:
             DataError: a class of the task has no image there.
@@ -163,6 +163,8 @@ class Run:
         sites = self.recipe.sites
         rows = rows_of(self.rows, read_split(self.folder / "split.csv", self.rows), part)
         rows = [row for row in rows if not sites or row.localization in sites]
+        if self.recipe.known_metadata:
+            rows = [row for row in rows if row.age and "unknown" not in (row.sex, row.localization)]
         found = self.classes.indices([row.dx for row in rows])
         missing = [code for index, code in enumerate(self.classes.codes) if index not in found]
         if missing:

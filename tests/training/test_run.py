@@ -22,6 +22,7 @@ from training.data.dataset import CODES, Row
 from training.evaluation.evaluate import load_networks, read_fitted
 from training.export.rescore import rescore
 from training.fit.loop import predict_logits
+from training.markdown import format_metric
 from training.run import Run
 
 RECIPE = Path(__file__).with_name("small_recipe.py")
@@ -140,6 +141,10 @@ def test_a_bundle_evaluated_again_has_the_metrics_of_its_run(run: Path, dataset:
     for name in ("balanced_accuracy", "accuracy_rule", "malignancy_sensitivity", "ece"):
         figure = manifest.metrics[name]
         line = f"{name:26} {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+        assert line in again.stdout
+    metrics = json.loads((run / "evaluation" / "metrics.json").read_text())["as_published"]
+    for task, name in (("diagnosis", "weighted_f1"), ("malignancy", "recall")):
+        line = f"{task + ' ' + name:26} {format_metric(metrics[task][name])}"
         assert line in again.stdout
 
 

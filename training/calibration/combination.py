@@ -19,8 +19,10 @@ class Combination:
     - ``"vote"``: each member votes for its most probable class; on a tie the first class wins. The winner
       gets the probability 1 − ``smoothing``, and ``smoothing`` is distributed over the classes in
       proportion to the mean. Without it, all probabilities would be 0 or 1.
-    - ``"specialists"``: the first member's probabilities. If its two most probable classes are those of a
-      specialist, the specialist distributes the sum of their probabilities between them.
+    - ``"specialists"``: the first member's probabilities, of which a specialist distributes the sum of its
+      two classes between them. It does so if they are the first member's two most probable classes, and
+      whenever the first member's label is the first of them. Of several such specialists, the one with the
+      largest sum decides.
 
     Attributes:
         kind: one of the above.
@@ -43,12 +45,15 @@ class Combination:
             one_hot = np.eye(mean.shape[1])
             votes = np.sum([one_hot[p.argmax(axis=1)] for p in members], axis=0)
             return np.asarray((1 - self.smoothing) * one_hot[votes.argmax(axis=1)] + self.smoothing * mean)
-        combined = members[0].copy()
-        top = np.sort(np.argsort(members[0], axis=1)[:, -2:], axis=1)
-        for pair, specialist in zip(self.specialties[1:], members[1:], strict=True):
-            rows = (top == np.sort(pair)).all(axis=1)
-            mass = members[0][np.ix_(rows, pair)].sum(axis=1, keepdims=True)
-            combined[np.ix_(rows, pair)] = mass * specialist[rows]
+        base, pairs = members[0], self.specialties[1:]
+        combined = base.copy()
+        second, label = np.argsort(base, axis=1)[:, -2:].T
+        mass = np.stack([base[:, pair].sum(axis=1) for pair in pairs], axis=1)
+        asked = np.stack([(label == a) | ((label == b) & (second == a)) for a, b in pairs], axis=1)
+        chosen = np.where(asked, mass, -1.0).argmax(axis=1)
+        for index, (pair, specialist) in enumerate(zip(pairs, members[1:], strict=True)):
+            rows = asked[:, index] & (chosen == index)
+            combined[np.ix_(rows, pair)] = mass[rows, index, None] * specialist[rows]
         return combined
 
     def disagreement(self, members: Sequence[np.ndarray]) -> np.ndarray:

@@ -73,11 +73,15 @@ def evaluate(options: argparse.Namespace) -> None:
 def evaluate_run(options: argparse.Namespace) -> None:
     """Evaluate the run in ``--out``."""
     run = open_run(options)
+    from training.data.split import BY_IMAGE_WARNING
     from training.evaluation.evaluate import evaluate, load_networks
 
     metrics = evaluate(run, load_networks(run), resamples=options.resamples)
     print_metrics(metrics["test"], metrics["prediction_sets"]["measured"])
     _print_metadata(metrics)
+    _print_as_published(metrics["as_published"])
+    if metrics["split_by"] == "image":
+        print(f"WARNING: {BY_IMAGE_WARNING}")
     print(f"report: {run.folder / 'evaluation' / 'report.md'}")
 
 
@@ -97,6 +101,7 @@ def _evaluate_bundle(options: argparse.Namespace) -> None:
     metrics = rescore(options.bundle, options.data, resamples=options.resamples)
     print_metrics(metrics["test"], metrics["prediction_sets"]["measured"])
     _print_metadata(metrics)
+    _print_as_published(metrics["as_published"])
 
 
 def _evaluate_external(options: argparse.Namespace) -> None:
@@ -114,6 +119,7 @@ def _evaluate_external(options: argparse.Namespace) -> None:
         resamples=options.resamples,
     )
     print_metrics(found.metrics["test"], found.metrics["prediction_sets"]["measured"])
+    _print_as_published(found.metrics["as_published"])
     print(f"{found.metrics['images']} images scored, {len(found.excluded)} left out")
     if options.data is None:
         print("near-duplicates of training images were not searched for; this requires --data")
@@ -125,6 +131,14 @@ def _print_metadata(metrics: dict[str, Any]) -> None:
     if found := metrics.get("metadata"):
         print(f"with age, sex and site ({found['images']} images):")
         print_metrics(found["metrics"], found["prediction_sets"]["measured"])
+
+
+def _print_as_published(found: dict[str, Any]) -> None:
+    """Print the metrics of the most probable class that the published systems state."""
+    print("as the published systems score (most probable class; malignant from 0.5):")
+    for task, metrics in found.items():
+        for name, metric in metrics.items():
+            print(f"{task + ' ' + name:26} {format_metric(metric)}")
 
 
 def print_metrics(test: dict[str, dict[str, float]], coverage: dict[str, dict[str, float]]) -> None:

@@ -14,15 +14,23 @@ def add(commands: Any) -> None:
         help="check the data set, find near-duplicates, and split it by lesion, once or into folds",
     )
     parser.add_argument(
-        "--validation", type=float, default=0.15, help="share of the validation images (default 0.15)"
+        "--validation",
+        type=float,
+        default=0.15,
+        help="share of the validation images, or from 1 their number (default 0.15)",
     )
-    parser.add_argument("--test", type=float, default=0.15, help="share of the test images (default 0.15)")
+    parser.add_argument(
+        "--test",
+        type=float,
+        default=0.15,
+        help="share of the test images, or from 1 their number (default 0.15)",
+    )
     parser.add_argument(
         "--split-by",
         choices=("lesion", "image"),
         default="lesion",
         help="image allows images of one lesion in several parts, so that all metrics are too high; use it "
-        "only to measure this leakage (default %(default)s)",
+        "only to measure this leakage, or to compare with systems that split so (default %(default)s)",
     )
     parser.add_argument(
         "--folds",

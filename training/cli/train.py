@@ -66,7 +66,7 @@ def _copy_member(run: Any, name: str, other: Any) -> None:
             "scaling": member.scaling,
             "classes": member.classes,
             "task": recipe.task,
-            "sites": recipe.sites,
+            "images": (recipe.sites, recipe.known_metadata),
             "image size": (recipe.size, member.image_size),
             "color": recipe.color,
             "loss and sampling": (recipe.focal_gamma, recipe.class_weight_power, recipe.sampling_power),

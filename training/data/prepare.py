@@ -64,7 +64,7 @@ def prepare(
         data: folder of the data set in its published layout.
         out: folder for the files: ``split.csv``, or ``fold-1.csv``, ``fold-2.csv`` … with ``folds``.
         seed: seed of the split.
-        validation, test: shares of the images; ignored with ``folds``, where each part is one fold.
+        validation, test: as in ``make_split``; ignored with ``folds``, where each part is one fold.
         by: ``"image"`` lets images of one lesion lie in several parts, to measure the leakage.
         folds: number of folds for cross-validation; None makes a single split.
 

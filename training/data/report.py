@@ -60,6 +60,7 @@ def describe(
         *_counts("Sex", Counter(row.sex for row in rows)),
         *_counts("Site", Counter(row.localization for row in rows)),
         *_counts("Diagnosis confirmed by", Counter(row.dx_type for row in rows)),
+        *_melanoma(rows),
         f"Byte-identical files: {len(equal_files)} groups"
         + (": " if equal_files else "")
         + "; ".join(
@@ -98,6 +99,32 @@ def _parts(file: str, rows: Sequence[Row], split: Split) -> list[tuple[object, .
 
 def _counts(title: str, counts: Counter[str]) -> list[str]:
     return [f"{title}: " + ", ".join(f"{name} {count}" for name, count in counts.most_common()) + ".", ""]
+
+
+def _melanoma(rows: Sequence[Row]) -> list[str]:
+    """Return the numbers of melanomas by age and by site, and their shares of the images there."""
+    by_age = {row.image_id: "unknown" if row.age is None else _decade(row.age) for row in rows}
+    by_site = {row.image_id: row.localization for row in rows}
+    lines = ["## Melanoma by age and site", ""]
+    for title, group_of in (("age", by_age), ("site", by_site)):
+        images = Counter(group_of.values())
+        melanomas = Counter(group_of[row.image_id] for row in rows if row.dx == "mel")
+        groups = [name for name, _ in images.most_common()]
+        if title == "age":
+            groups.sort(key=lambda name: (len(name), name))  # "100–109" after "90–99", "unknown" last
+        lines += table(
+            (title, "images", "melanomas", "share"),
+            [
+                (name, images[name], melanomas[name], f"{melanomas[name] / images[name]:.3f}")
+                for name in groups
+            ],
+        )
+    return lines
+
+
+def _decade(age: float) -> str:
+    start = int(age) // 10 * 10
+    return f"{start}–{start + 9}"
 
 
 def _near_duplicates(splits: Mapping[str, Split], pairs: Sequence[NearDuplicate]) -> list[str]:

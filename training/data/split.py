@@ -2,8 +2,8 @@
 
 All images of a lesion must be in one part: on this data, a split by image raises balanced accuracy by about
 0.10. Lesions that share near-duplicate images form one group for the same reason. A split by image exists
-only to measure this leakage, and its file is marked as such. A file without the mark is rejected if a
-lesion has images in two parts.
+only to measure this leakage and for comparisons with systems that split so. Its file is marked as such. A
+file without the mark is rejected if a lesion has images in two parts.
 """
 
 import csv
@@ -23,7 +23,7 @@ PARTS = ("train", "validation", "test")
 SplitBy = Literal["lesion", "image"]
 BY_IMAGE_WARNING = (
     "split by image: images of one lesion are in several parts, so all metrics are too high; use this split "
-    "only to measure the leakage, never to evaluate a model"
+    "only to measure the leakage, or beside systems that split so, never to evaluate a model"
 )
 _COLUMNS = ("image_id", "lesion_id", "dx", "part")
 
@@ -67,13 +67,15 @@ def make_split(
     Args:
         rows: the data set.
         seed: seed of the shuffle; the same seed and rows give the same split.
-        validation, test: shares of the images.
+        validation, test: shares of the images; from 1, numbers of images. A split by image has exactly these
+            numbers, a split by lesion about these.
         duplicates: groups of rows that show the same picture; their lesions stay in one part.
         by: ``"image"`` assigns single images instead and ignores ``duplicates``.
 
     Raises:
         DataError: the shares leave no training images, or a class has fewer than three lesions.
     """
+    validation, test = (share if share < 1 else share / len(rows) for share in (validation, test))
     if not (validation > 0 and test > 0 and validation + test < 1):
         raise DataError(
             f"validation and test shares must be positive and sum to less than 1, got {validation} and {test}"
@@ -81,14 +83,18 @@ def make_split(
     groups = lesion_groups(rows, duplicates) if by == "lesion" else [[row] for row in rows]
     rng = np.random.default_rng(seed)
     parts: dict[str, str] = {}
-    for code, of_class in groups_by_class(groups).items():
+    by_class = groups_by_class(groups)
+    images = {code: sum(len(group) for group in of_class) for code, of_class in by_class.items()}
+    wanted = {
+        part: _per_class(images, share, by) for part, share in (("test", test), ("validation", validation))
+    }
+    for code, of_class in by_class.items():
         if len(of_class) < 3:
             raise DataError(f"class {code}: {len(of_class)} {by}s, at least 3 are needed to split")
-        total = sum(len(group) for group in of_class)
         order = [of_class[i] for i in rng.permutation(len(of_class))]
-        for part, share in (("test", test), ("validation", validation)):
+        for part, numbers in wanted.items():
             assigned = 0
-            while order and (assigned == 0 or assigned + len(order[-1]) / 2 <= share * total):
+            while order and (assigned == 0 or assigned + len(order[-1]) / 2 <= numbers[code]):
                 if len(order) == 1:  # the last group is for training
                     break
                 group = order.pop()
@@ -98,6 +104,22 @@ def make_split(
     split = Split(parts, by)
     check_split(rows, split)
     return split
+
+
+def _per_class(images: Mapping[str, int], share: float, by: SplitBy) -> dict[str, float]:
+    """Return how many images of each class a part shall have.
+
+    A part of single images can have an exact size: the numbers are then whole, by the largest remainders, as
+    in scikit-learn's stratified split.
+    """
+    numbers = {code: share * count for code, count in images.items()}
+    if by == "lesion":
+        return numbers
+    whole = {code: int(number) for code, number in numbers.items()}
+    missing = round(sum(numbers.values())) - sum(whole.values())
+    for code in sorted(numbers, key=lambda code: whole[code] - numbers[code])[:missing]:
+        whole[code] += 1
+    return {code: float(number) for code, number in whole.items()}
 
 
 def check_split(rows: Sequence[Row], split: Split) -> None:

@@ -13,9 +13,11 @@ from training.calibration.combination import Combination, initial_combination
 from training.calibration.fit import Calibration, fit_calibration, member_temperatures
 from training.calibration.member_outputs import MemberOutputs, predict
 from training.calibration.safeguards import Safeguards, fit_safeguards, measure_safeguards
+from training.evaluation.as_published import score_as_published
 from training.evaluation.metadata import FittedMetadata, Rule, adjust, measure, with_known
 from training.evaluation.metadata import fit as fit_metadata
 from training.evaluation.report import write_report
+from training.evaluation.specialists import plot_specialists, specialist_predictions
 from training.fit.batches import Subset, log_prior_shift
 from training.fit.loop import NETWORK
 from training.metrics.predictions import save_predictions
@@ -75,9 +77,11 @@ def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) ->
     test, members = _score(run, networks, fitted.calibration, alone, "test")
     validation, _ = _score(run, networks, fitted.calibration, alone, "validation")
     metrics: dict[str, Any] = {
+        "split_by": run.split_by,
         "test": bootstrap(test, resamples=resamples),
         "validation": bootstrap(validation, resamples=resamples),
         "members": {name: scores(predictions) for name, predictions in members.items()},
+        "as_published": score_as_published(test, resamples=resamples),
         **measure_safeguards(
             fitted.safeguards,
             test,
@@ -91,7 +95,9 @@ def evaluate(run: Run, networks: list[keras.Model], *, resamples: int = 1000) ->
         rule = _rule(fitted.calibration)
         metrics["metadata"] = _measure_metadata(run, fitted.metadata, rule, validation, test, resamples)
     write_json(folder / "metrics.json", metrics)
-    write_report(folder, run, fitted.calibration, metrics, test)
+    specialists = specialist_predictions(run, fitted.calibration, outputs.logits, "test")
+    plot_specialists(folder, specialists)
+    write_report(folder, run, fitted.calibration, metrics, test, specialists)
     return metrics
 
 

@@ -37,7 +37,7 @@ def draw_confusion(predictions: Predictions, *, shares: bool = False) -> Figure:
         yticks=range(len(codes)),
         xticklabels=codes,
         yticklabels=codes,
-        xlabel="label by the decision rule",
+        xlabel="label",
         ylabel="diagnosis",
     )
     return figure

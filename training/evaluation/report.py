@@ -9,8 +9,10 @@ from models.metadata import Comparison
 from training.calibration.fit import Calibration
 from training.calibration.safeguards import COVERAGE
 from training.data.split import BY_IMAGE_WARNING, PARTS, image_counts
+from training.evaluation.as_published import as_published_section
 from training.evaluation.metadata import UNDER_40_METRICS
 from training.evaluation.plots import plot_confusion, plot_f1, plot_reliability, plot_roc
+from training.evaluation.specialists import specialist_section
 from training.markdown import NONE, format_metric, table
 from training.metrics.scores import FORMER_ACCURACY_ARGMAX, Predictions
 from training.metrics.subgroups import SUBGROUP_METRICS
@@ -53,7 +55,12 @@ _SPLIT_BY = {
 
 
 def write_report(
-    folder: Path, run: Run, calibration: Calibration, metrics: Mapping[str, Any], test: Predictions
+    folder: Path,
+    run: Run,
+    calibration: Calibration,
+    metrics: Mapping[str, Any],
+    test: Predictions,
+    specialists: Mapping[str, Predictions],
 ) -> None:
     """Write ``report.md`` and its plots to ``folder``.
 
@@ -63,6 +70,7 @@ def write_report(
         calibration: the calibration fitted on the validation part.
         metrics: the metrics that ``evaluate`` returns.
         test: the ensemble's predictions on the test part.
+        specialists: the predictions of each specialist on the test images of its classes.
     """
     _plot(folder, metrics, test)
     lines = [
@@ -82,6 +90,8 @@ def write_report(
         *_members(metrics),
         _fitted(run, calibration),
         "",
+        *specialist_section(specialists),
+        *as_published_section(metrics["as_published"], metrics["split_by"]),
         *prediction_set_section(metrics["prediction_sets"], test.codes),
         *subgroup_section([Subgroup(**group) for group in metrics["subgroups"]]),
         *(_metadata(metrics["metadata"]) if "metadata" in metrics else []),
@@ -130,6 +140,7 @@ def write_external_report(folder: Path, metrics: Mapping[str, Any], test: Predic
             [(t, format_metric(metrics["test"][n])) for n, t in _HEADLINES.items() if n in found],
         ),
         *_classes(metrics, test),
+        *as_published_section(metrics["as_published"], "lesion"),
         *prediction_set_section(metrics["prediction_sets"], test.codes),
         *(["## Not scored", ""] if excluded else []),
         *table(("image", "reason"), sorted(excluded.items())),

@@ -54,16 +54,20 @@ def _specialists(combination: Combination, members: Sequence[Any], maps: Sequenc
     # p_j / m with respect to log p_j of the first member, for j in {a, b}, and 1 with respect to log s_a.
     base, base_maps = members[0], maps[0]
     classes = base.shape[1]
-    top = tf.reduce_sum(tf.one_hot(tf.math.top_k(base, 2).indices, classes), axis=1)
+    pairs = combination.specialties[1:]
+    label, second = tf.unstack(tf.math.top_k(base, 2).indices, axis=1)
+    sums = [base[:, a] + base[:, b] for a, b in pairs]
+    asked = [(label == a) | ((label == b) & (second == a)) for a, b in pairs]
+    scored = [tf.where(is_asked, mass, -1.0) for is_asked, mass in zip(asked, sums, strict=True)]
+    chosen = tf.argmax(tf.stack(scored, axis=1), axis=1)
     probabilities, combined = base, base_maps
-    for pair, specialist, specialist_maps in zip(
-        combination.specialties[1:], members[1:], maps[1:], strict=True
+    for index, (pair, specialist, specialist_maps) in enumerate(
+        zip(pairs, members[1:], maps[1:], strict=True)
     ):
-        first, second = pair
         place = tf.one_hot(pair, classes)  # [2, K]
-        applies = top[:, first] * top[:, second]  # 1 if the two most probable classes are the pair
+        applies = tf.cast(asked[index] & (chosen == index), tf.float32)  # [N]
         in_pair = applies[:, None] * tf.reduce_sum(place, axis=0)  # [N, K]
-        mass = base[:, first] + base[:, second]
+        mass = sums[index]
         decided = mass[:, None] * tf.matmul(specialist, place)
         probabilities = (1 - in_pair) * probabilities + in_pair * decided
         shared = tf.add_n(

@@ -20,6 +20,7 @@ from training.data.dataset import METADATA_NAME, DataError, Row, read_dataset
 from training.data.near_duplicates import SIZE, near_duplicates
 from training.data.pixels import read_thumbnails
 from training.data.prepare import SPLIT_NAME
+from training.evaluation.as_published import score_as_published
 from training.evaluation.report import write_external_report
 from training.export.rescore import predict_rows
 from training.metrics.scores import Predictions, bootstrap
@@ -84,6 +85,7 @@ def score_external(
         "excluded": excluded,
         "near_duplicates_looked_for": data is not None,
         "test": bootstrap(predictions, resamples=resamples),
+        "as_published": score_as_published(predictions, resamples=resamples),
         "prediction_sets": measure_prediction_sets(
             predictions, _thresholds(sets, predictions), resamples=resamples
         ),

@@ -18,6 +18,7 @@ from training.calibration.fit import decide
 from training.calibration.metadata import encode, metadata_of
 from training.data.dataset import TASKS, DataError, Row, classes_of, read_dataset
 from training.data.prepare import SPLIT_NAME
+from training.evaluation.as_published import score_as_published
 from training.evaluation.metadata import measure, with_known
 from training.export.runtime import run_graph
 from training.metrics.scores import Predictions, bootstrap
@@ -33,8 +34,8 @@ def rescore(folder: Path, data: Path, *, resamples: int = 1000) -> dict[str, Any
     of the manifest unless something has changed.
 
     Returns:
-        ``test``, ``prediction_sets`` and, if the bundle reads metadata, ``metadata``, as in a run's
-        ``metrics.json``.
+        ``test``, ``as_published``, ``prediction_sets`` and, if the bundle reads metadata, ``metadata``, as in
+        a run's ``metrics.json``.
 
     Raises:
         BundleError: the bundle cannot be verified, or has no split.
@@ -45,6 +46,7 @@ def rescore(folder: Path, data: Path, *, resamples: int = 1000) -> dict[str, Any
     predictions = predict_rows(bundle, rows)
     found: dict[str, Any] = {
         "test": bootstrap(predictions, resamples=resamples),
+        "as_published": score_as_published(predictions, resamples=resamples),
         "prediction_sets": measure_prediction_sets(
             predictions, _thresholds(bundle.manifest.prediction_sets, predictions.codes), resamples=resamples
         ),

@@ -184,7 +184,8 @@ class _PhaseTraining:
         state, phase = self._state, self._phase
         started = time.monotonic()
         if phase.schedule != "cosine":
-            self._trainer.optimizer.learning_rate = phase.learning_rate * state.rate_factor
+            rate = phase.learning_rate * state.rate_factor
+            self._trainer.optimizer.learning_rate = max(rate, phase.min_learning_rate)
         epoch_id = self._epoch_id(state.epoch)
         reseed(self._trainer, self._run.seed, epoch_id)
         steps = steps_per_epoch(self._recipe, self._member.labels["train"])
@@ -308,16 +309,16 @@ def _train_batches(
     return total / count, waited
 
 
-def _pixel_statistics(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the variance of the training pixels, float64 ``[C]`` each."""
+def _pixel_statistics(run: Run) -> tuple[float, float]:
+    """Return the mean and the variance of all values of the training pixels."""
     pixels = run.pixels("train", run.recipe.size)
-    total, squares = np.zeros(run.recipe.channels), np.zeros(run.recipe.channels)
+    total = squares = 0.0
     for start in range(0, len(pixels), 256):
         chunk = pixels[start : start + 256].astype(np.float64)
-        total += chunk.mean(axis=(1, 2)).sum(axis=0)
-        squares += (chunk**2).mean(axis=(1, 2)).sum(axis=0)
-    mean = total / len(pixels)
-    return mean, squares / len(pixels) - mean**2
+        total += float(chunk.sum())
+        squares += float((chunk**2).sum())
+    mean = total / pixels.size
+    return mean, squares / pixels.size - mean**2
 
 
 def _check_sizes(recipe: Recipe, member: MemberRecipe) -> None:

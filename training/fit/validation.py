@@ -44,7 +44,7 @@ def validation_metrics(
 def monitored(recipe: Recipe, metrics: Mapping[str, float]) -> float:
     """Return the metric that selects the best epoch, negated if larger is better."""
     value = metrics[recipe.monitor]
-    return -value if recipe.monitor == "balanced_accuracy" else value
+    return -value if recipe.monitor in ("accuracy", "balanced_accuracy") else value
 
 
 def _best_cross_entropy(

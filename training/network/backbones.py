@@ -16,6 +16,7 @@ _BUILDERS = {
     "mobilenet": keras.applications.MobileNet,
     "mobilenet_v2": keras.applications.MobileNetV2,
     "resnet50": keras.applications.ResNet50,
+    "vgg16": keras.applications.VGG16,
     "vgg19": keras.applications.VGG19,
     "xception": keras.applications.Xception,
 }
@@ -32,7 +33,7 @@ def pretrained_scaling(kind: Pretrained, images: Any) -> Any:
     """Scale pixels in [0, 255] to the range that ``kind`` expects, as its ``preprocess_input`` does."""
     if kind.startswith("efficientnet"):  # contains its own scaling
         return images
-    if kind in ("resnet50", "vgg19"):  # Caffe's format: BGR, mean subtracted
+    if kind in ("resnet50", "vgg16", "vgg19"):  # Caffe's format: BGR, mean subtracted
         mean = list(_IMAGENET_MEAN_BGR)
         return layers.Normalization(mean=mean, variance=[1.0] * 3, name="scale")(ops.flip(images, axis=-1))
     if kind == "densenet121":
@@ -55,7 +56,7 @@ def build_scratch(kind: ScratchCNN, channels: int, *, name: str) -> keras.Model:
                 activation="relu",
                 kernel_initializer=kind.initializer,
             )(x)
-        x = pooling(2)(x)
+        x = pooling(kind.pool_size)(x)
         if block.dropout:
             x = layers.Dropout(block.dropout)(x)
     return keras.Model(inputs, x, name=name)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from training.network.backbones import build_pretrained, build_scratch, build_vit, pretrained_scaling
 from training.recipe import (
@@ -36,7 +35,7 @@ def build_network(
     *,
     size: tuple[int, int],
     channels: int = 3,
-    statistics: tuple[np.ndarray, np.ndarray] | None = None,
+    statistics: tuple[float, float] | None = None,
     resize: bool = False,
 ) -> keras.Model:
     """Build an untrained network for ``member``, from images to logits ``[N, classes]``.
@@ -49,8 +48,7 @@ def build_network(
         classes: number of classes.
         size: height and width of the images in pixels.
         channels: 3 for RGB, 1 for grey; pretrained backbones get a grey channel three times.
-        statistics: mean and variance of the training pixels, ``[channels]`` each, for
-            ``scaling="z_score"``.
+        statistics: mean and variance of the training pixels, for ``scaling="z_score"``.
         resize: whether the network scales images of any size to ``size``.
 
     Raises:
@@ -124,17 +122,13 @@ def _backbone(member: MemberRecipe, size: tuple[int, int], channels: int) -> ker
     return backbone
 
 
-def _scaled(x: Any, member: MemberRecipe, statistics: tuple[np.ndarray, np.ndarray] | None) -> Any:
+def _scaled(x: Any, member: MemberRecipe, statistics: tuple[float, float] | None) -> Any:
     if member.scaling == "backbone" and isinstance(member.backbone, str):
         return pretrained_scaling(member.backbone, x)
     if member.scaling == "z_score":
         # A plausible default, for networks whose saved weights will replace the statistics.
-        mean, variance = (
-            statistics if statistics else (np.full(x.shape[-1], 127.5), np.full(x.shape[-1], 64.0**2))
-        )
-        if len(mean) != x.shape[-1]:  # a grey channel that was repeated three times
-            mean, variance = np.repeat(mean, x.shape[-1]), np.repeat(variance, x.shape[-1])
-        return keras.layers.Normalization(mean=mean, variance=variance, name="scale")(x)
+        mean, variance = statistics or (127.5, 64.0**2)
+        return keras.layers.Normalization(axis=None, mean=mean, variance=variance, name="scale")(x)
     return keras.layers.Rescaling(1 / 255, name="scale")(x)
 
 
@@ -149,9 +143,7 @@ def _head(x: Any, head: Head, classes: int) -> Any:
     for index, units in enumerate(head.hidden):
         name = f"hidden_{index}"
         x = keras.layers.Dense(units, activation="relu", kernel_regularizer=penalty, name=name)(x)
-        x = keras.layers.Dropout(head.dropout, name=f"dropout_{index}")(x)
-    if not head.hidden:
-        x = keras.layers.Dropout(head.dropout, name="dropout")(x)
+    x = keras.layers.Dropout(head.dropout, name="dropout")(x)
     # Softmax and loss need the range of float32 even with mixed precision.
     return keras.layers.Dense(classes, kernel_regularizer=penalty, name=LOGITS, dtype="float32")(x)
 

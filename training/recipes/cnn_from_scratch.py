@@ -1,14 +1,14 @@
 """The report "Skin cancer classification using Keras": CNNs of growing depth from scratch.
 
 Images of 100 × 75 pixels (width × height), Adam at 1e-4, batches of 32, up to 200 epochs. The rate is reduced
-after 3 epochs without improvement, and training stops after 10. A block consists of two convolutions, max
-pooling and dropout, which increases from block to block; a hidden layer with dropout 0.5 follows. The report
-does not state these values, which are chosen here: the rate is multiplied by 0.3, and dropout increases by
-0.1 per block.
+after 3 epochs without a better validation accuracy, and training stops after 10; the epoch with the best
+accuracy is used. A block consists of two convolutions, max pooling and dropout, which increases from block to
+block; a hidden layer with dropout 0.5 follows. The report does not state these values, which are chosen here:
+the rate is multiplied by 0.3, and dropout increases by 0.1 per block. The report also tried SGD and RMSprop,
+which did not exceed an accuracy of 0.68, and rates of 1e-3 and 1e-5.
 
-Differences from the report: the split is by lesion, not by image; validation loss selects the best epoch, not
-accuracy; the effects of class weights and balanced sampling are removed from the probabilities, which then
-hold at the prevalence of the training data.
+Differences from the report: the split is by lesion, not by image; the effects of class weights and balanced
+sampling are removed from the probabilities, which then hold at the prevalence of the training data.
 """
 
 from dataclasses import replace
@@ -27,6 +27,7 @@ def _recipe(name: str, member: MemberRecipe) -> Recipe:
         batch_size=32,
         optimizer="adam",
         clip_norm=0.0,
+        monitor="accuracy",
     )
 
 

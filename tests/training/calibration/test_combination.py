@@ -15,6 +15,7 @@ from training.recipe import MemberRecipe, Recipe, RecipeError
 MEAN = Combination("mean", (0.6, 0.4), ((), ()))
 VOTE = Combination("vote", (1 / 3,) * 3, ((),) * 3, smoothing=0.1)
 SPECIALISTS = Combination("specialists", (1.0, 0.0), ((), (0, 2)))
+SEVERAL = Combination("specialists", (1.0, 0.0, 0.0), ((), (0, 2), (0, 3)))
 
 
 def _probabilities(*shapes: tuple[int, int]) -> list[np.ndarray]:
@@ -32,10 +33,20 @@ def test_a_majority_wins_and_a_tie_goes_to_the_first_label() -> None:
 
 
 def test_a_specialist_decides_where_its_pair_leads_and_nowhere_else() -> None:
-    base = np.array([[0.5, 0.1, 0.4], [0.5, 0.4, 0.1], [0.1, 0.6, 0.3]])
-    specialist = np.array([[0.2, 0.8]] * 3)
+    base = np.array([[0.5, 0.1, 0.4], [0.4, 0.1, 0.5], [0.1, 0.4, 0.5], [0.1, 0.6, 0.3]])
+    specialist = np.array([[0.2, 0.8]] * 4)
+    decided = [0.18, 0.1, 0.72]
+    np.testing.assert_allclose(SPECIALISTS([base, specialist]), [decided, decided, *base[2:]])
+
+
+def test_a_specialist_decides_again_whenever_the_label_is_its_first_class() -> None:
+    """Of several, the one whose other class is more probable: here that of classes 0 and 1, then 0 and 2."""
+    combination = Combination("specialists", (1.0, 0.0, 0.0), ((), (0, 1), (0, 2)))
+    base = np.array([[0.5, 0.1, 0.0, 0.4], [0.5, 0.05, 0.1, 0.35], [0.1, 0.3, 0.2, 0.4]])
+    specialists = [np.array([[0.2, 0.8]] * 3), np.array([[0.5, 0.5]] * 3)]
     np.testing.assert_allclose(
-        SPECIALISTS([base, specialist]), [[0.18, 0.1, 0.72], [0.5, 0.4, 0.1], [0.1, 0.6, 0.3]]
+        combination([base, *specialists]),
+        [[0.12, 0.48, 0.0, 0.4], [0.3, 0.05, 0.3, 0.35], [0.1, 0.3, 0.2, 0.4]],
     )
 
 
@@ -49,8 +60,13 @@ def test_disagreement_is_zero_for_equal_members_and_one_for_opposite_ones() -> N
 
 @pytest.mark.parametrize(
     ("combination", "shapes"),
-    [(MEAN, [(9, 4)] * 2), (VOTE, [(9, 4)] * 3), (SPECIALISTS, [(9, 4), (9, 2)])],
-    ids=["mean", "vote", "specialists"],
+    [
+        (MEAN, [(9, 4)] * 2),
+        (VOTE, [(9, 4)] * 3),
+        (SPECIALISTS, [(9, 4), (9, 2)]),
+        (SEVERAL, [(9, 4), (9, 2), (9, 2)]),
+    ],
+    ids=["mean", "vote", "specialists", "several"],
 )
 def test_the_graph_combines_as_the_calibration_does(
     combination: Combination, shapes: Sequence[tuple[int, int]]
@@ -66,8 +82,8 @@ def test_the_graph_combines_as_the_calibration_does(
 
 @pytest.mark.parametrize(
     ("combination", "shapes"),
-    [(MEAN, [(9, 4)] * 2), (SPECIALISTS, [(9, 4), (9, 2)])],
-    ids=["mean", "specialists"],
+    [(MEAN, [(9, 4)] * 2), (SPECIALISTS, [(9, 4), (9, 2)]), (SEVERAL, [(9, 4), (9, 2), (9, 2)])],
+    ids=["mean", "specialists", "several"],
 )
 def test_maps_are_joined_by_the_derivative_of_the_log_probability(
     combination: Combination, shapes: Sequence[tuple[int, int]]

@@ -44,6 +44,11 @@ def test_prepare_writes_split_description_and_plot(dataset: Path, tmp_path: Path
     assert "56 images of 42 lesions; 14 lesions have several images." in text
     assert "split.csv: 0 lesions in more than one part." in text
     assert "0 pairs of images of different lesions" in text
+    melanomas = text.partition("## Melanoma by age and site")[2]
+    of_age = sum(row.age is not None and row.dx == "mel" for row in rows)
+    images_of_age = sum(row.age is not None for row in rows)
+    assert f"| 50–59 | {images_of_age} | {of_age} | {of_age / images_of_age:.3f} |" in melanomas
+    assert f"| back | 56 | 8 | {8 / 56:.3f} |" in melanomas
     with Image.open(tmp_path / "out" / "data.png") as picture:
         assert min(picture.size) > 200
     assert prepared.summary == (

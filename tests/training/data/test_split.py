@@ -25,6 +25,31 @@ def _parts_by_lesion(rows: list[Row], split: Split) -> dict[str, set[str]]:
     return found
 
 
+# The numbers of images in the published data set.
+_PUBLISHED = {"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142}
+
+
+def test_a_split_by_image_has_the_sizes_of_the_deck() -> None:
+    """Its 1,503 test images are those of scikit-learn's stratified split at 15 %."""
+    rows = [
+        Row(f"{code}{n}", f"L{code}{n // 2}", code, "histo", 50.0, "male", "back", Path("unused"))
+        for code, count in _PUBLISHED.items()
+        for n in range(count)
+    ]
+    split = make_split(rows, seed=0, test=1503, by="image")
+    found = Counter(row.dx for row in rows_of(rows, split, "test"))
+    assert dict(found) == {"akiec": 49, "bcc": 77, "bkl": 165, "df": 17, "mel": 167, "nv": 1006, "vasc": 22}
+    assert len(rows_of(rows, split, "validation")) == round(0.15 * len(rows))
+
+
+def test_a_split_by_lesion_has_about_the_number_of_images() -> None:
+    rows = _rows()
+    split = make_split(rows, seed=0, validation=60, test=80)
+    assert abs(len(rows_of(rows, split, "validation")) - 60) <= 7
+    assert abs(len(rows_of(rows, split, "test")) - 80) <= 7
+    assert all(len(parts) == 1 for parts in _parts_by_lesion(rows, split).values())
+
+
 def test_no_lesion_lies_in_two_parts() -> None:
     rows = _rows()
     split = make_split(rows, seed=0)
@@ -156,7 +181,7 @@ def test_a_file_that_is_not_a_split_is_refused(tmp_path: Path) -> None:
         read_split(tmp_path / "split.csv", _rows())
 
 
-@pytest.mark.parametrize(("validation", "test"), [(0.0, 0.2), (0.6, 0.4), (-0.1, 0.1)])
+@pytest.mark.parametrize(("validation", "test"), [(0.0, 0.2), (0.6, 0.4), (-0.1, 0.1), (0.1, 10_000)])
 def test_shares_that_leave_no_training_images_are_refused(validation: float, test: float) -> None:
     with pytest.raises(DataError, match="shares must be positive"):
         make_split(_rows(), seed=0, validation=validation, test=test)

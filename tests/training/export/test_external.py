@@ -83,6 +83,7 @@ def test_the_report_names_the_bundle_and_its_plots_exist(report: Path, shipped_b
     manifest = load_bundle(shipped_bundle).manifest
     assert text.startswith(f"# {manifest.name} {manifest.version} on other images")
     assert "Near-duplicates of its training images were not searched for" in text
+    assert "## As the published systems score" in text
     for plot in ("confusion_matrix", "roc", "reliability"):
         assert f"({plot}.png)" in text
         assert (report / f"{plot}.png").stat().st_size > 1000

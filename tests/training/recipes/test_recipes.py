@@ -24,12 +24,13 @@ from tests.synthetic_dataset import write_dataset
 from training.catalogue import CATALOGUE, PRIOR_SYSTEMS, catalogue_page, find_entry, load_recipe
 from training.data.dataset import METADATA_NAME, read_dataset
 from training.data.prepare import SPLIT_NAME
-from training.data.split import make_split, write_split
+from training.data.split import PARTS, make_split, write_split
 from training.evaluation.evaluate import evaluate, load_networks, read_fitted
 from training.export.bundle import write_bundle
 from training.fit.loop import train_member
 from training.network.backbones import build_pretrained
 from training.recipe import Block, MemberRecipe, Recipe, RecipeError, ScratchCNN, VisionTransformer
+from training.recipes.entry import Measured
 from training.run import Run
 from training.search.recipe_source import recipe_source
 
@@ -40,16 +41,19 @@ SMALL_RECIPE = Path(__file__).parents[1] / "small_recipe.py"
 PUBLISHED = {
     "mobilenet_efficientnet": """baseline_cnn mobilenet_v2 mobilenet_v2_focal
         mobilenet_v2_60_epochs mobilenet_v2_fine_tuned
-        efficientnet_b0_frozen efficientnet_b0 efficientnet_b1 ensemble""",
+        efficientnet_b0_frozen efficientnet_b0 efficientnet_b1_first efficientnet_b1 ensemble""",
     "three_networks": """resnet50 resnet50_grey xception xception_grey
         inception_resnet_v2 inception_resnet_v2_grey
         vgg19 resnet50_no_augmentation resnet50_lower_extremity vit_b32 vit_b32_grey
-        ensemble_mean ensemble_vote mix_model""",
+        ensemble_mean ensemble_vote ensemble_mean_grey ensemble_vote_grey mix_model""",
     "transfer_learning": "basic_nn cnn1 cnn2 mobilenet resnet50 densenet121 mobilenet_enhanced",
     "cnn_from_scratch": """base model_2 model_3 proposed model_5 proposed_class_weights proposed_oversampling
         inception_v3""",
-    "benign_malignant": "vgg19 inception_v3 scratch_1 scratch_2 ensemble",
+    "benign_malignant": """vgg16 vgg19 inception_v3
+        inception_v3_nadam inception_v3_adam inception_v3_adamax inception_v3_sgd
+        scratch_1 scratch_2 ensemble""",
 }
+WITHOUT_METRICS = {"benign_malignant/baseline"}
 OUR_OWN = {
     "ham10000_ensemble",
     "quick",
@@ -59,6 +63,7 @@ OUR_OWN = {
 RECIPES = list(CATALOGUE)
 
 WHOLE = {
+    "benign_malignant/vgg16",
     "mobilenet_efficientnet/efficientnet_b0",
     "cnn_from_scratch/inception_v3",
     "three_networks/inception_resnet_v2",
@@ -76,7 +81,7 @@ SMALLEST = {"inception_resnet_v2": 75, "inception_v3": 75, "xception": 71}
 
 def test_every_published_model_has_a_recipe() -> None:
     published = {f"{system}/{name}" for system, names in PUBLISHED.items() for name in names.split()}
-    assert set(RECIPES) == published | OUR_OWN
+    assert set(RECIPES) == published | WITHOUT_METRICS | OUR_OWN
     assert {name for name, entry in CATALOGUE.items() if entry.published} == published
 
 
@@ -88,6 +93,28 @@ def test_published_metrics_are_data() -> None:
         "accuracy 0.7645, macro F1 0.639, macro recall 0.66, weighted F1 0.778; F1 by class: akiec 0.46, "
         "bcc 0.71, bkl 0.57, df 0.56, mel 0.48, nv 0.88, vasc 0.80"
     )
+
+
+def test_the_page_puts_what_was_measured_beside_what_was_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Measured(
+        command="python -m training run --recipe transfer_learning/cnn1 --data DIR --out RUN",
+        schedule="cnn: 6 of 50 epochs",
+        split_by="image",
+        images=1503,
+        accuracy=(0.5, 0.4, 0.6),
+        f1_by_class=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
+    )
+    entry = replace(find_entry("transfer_learning/cnn1"), measured=(run,))
+    monkeypatch.setattr("training.recipes.transfer_learning.RECIPES", (entry,))
+    section = catalogue_page().partition("## The repository ")[2].partition("\n## ")[0]
+    assert "| published | measured here |" in section
+    assert (
+        "| accuracy 0.75, test loss 1.06, validation accuracy 0.76, minutes 58 "
+        "| by image, 1,503 test images: accuracy 0.500 [0.400, 0.600]; F1 by class: akiec 0.10, bcc 0.20, "
+        "bkl 0.30, df 0.40, mel 0.50, nv 0.60, vasc 0.70; cnn: 6 of 50 epochs |"
+    ) in section
+    assert f"Measured with:\n\n- `transfer_learning/cnn1`, by image: `{run.command}`" in section
+    assert eval(run.source()) == run
 
 
 @pytest.mark.parametrize("name", ["deck/ensemble", "report/mix_model", "transfer/cnn1", "keras_cnn/base"])
@@ -148,12 +175,32 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         elsewhere = split[row.image_id] == "train" and row.dx in seen
         seen |= {row.dx} if split[row.image_id] == "train" else set()
         site = "back" if elsewhere else "lower extremity"
-        records.append((row.lesion_id, row.image_id, row.dx, row.dx_type, row.age or "", row.sex, site))
+        # Some recipes use only images of a known age.
+        records.append((row.lesion_id, row.image_id, row.dx, row.dx_type, row.age or 60, row.sex, site))
     with (data / METADATA_NAME).open(newline="", encoding="utf-8") as stream:
         header = next(csv.reader(stream))
     with (data / METADATA_NAME).open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([header, *records])
     return folder
+
+
+def test_a_recipe_of_known_metadata_leaves_out_the_other_images(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "HAM", lesions=9, telling_age=True)
+    header, *lines = (data / METADATA_NAME).read_text(encoding="utf-8").splitlines()
+    for column, value in (("age", "0.0"), ("sex", "unknown"), ("localization", "")):
+        index = header.split(",").index(column)
+        cells = lines[index].split(",")
+        cells[index] = value
+        lines[index] = ",".join(cells)
+    (data / METADATA_NAME).write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    rows = read_dataset(data)
+    unknown = {line.split(",")[1] for line in lines[4:7]}
+    write_split(tmp_path / SPLIT_NAME, rows, make_split(rows, seed=0, validation=0.3, test=0.3))
+    places: dict[str, Any] = {"data": data, "split": tmp_path / SPLIT_NAME, "cache": tmp_path}
+    run = Run.create(tmp_path / "run", load_recipe("transfer_learning/cnn1"), seed=0, **places)
+    used = {row.image_id for part in PARTS for row in run.part(part)}
+    assert used == {row.image_id for row in rows} - unknown
+    assert len(used) == len(rows) - 3
 
 
 def test_a_run_continues_under_the_new_name_of_its_recipe(dataset: Path, tmp_path: Path) -> None:
@@ -188,6 +235,9 @@ def test_a_recipe_works_from_images_to_the_response_of_the_service(
         train_member(run, member)
     networks = load_networks(run)
     evaluate(run, networks, resamples=10)
+    specialists = [member.name for member in recipe.members if member.classes]
+    for specialist in specialists:
+        assert (run.folder / "evaluation" / f"confusion_matrix_{specialist}.png").is_file()
     bundle = tmp_path / "bundle"
     write_bundle(run, networks, read_fitted(run), name="reduced", version="0.0.1", folder=bundle)
     keras.backend.clear_session()

@@ -73,6 +73,12 @@ class ComparedRun:
         """``"rgb"`` or ``"grey"``."""
         return "grey" if self.recipe.get("color") == "grey" else "rgb"
 
+    @property
+    def split_by_image(self) -> bool:
+        """Whether images of one lesion are in several parts, so that all metrics are too high."""
+        file = self.folder / "evaluation" / "metrics.json"
+        return file.is_file() and _json(file).get("split_by") == "image"
+
     @cached_property
     def bundle(self) -> Bundle | BundleError:
         """The verified bundle, or the error of its verification."""
@@ -148,7 +154,11 @@ def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
                 break
         else:
             groups.append([run])
-    titles = [f"{group[0].task.capitalize()}, {len(group[0].image_ids):,} test images" for group in groups]
+    titles = [
+        f"{group[0].task.capitalize()}, {len(group[0].image_ids):,} test images"
+        + (" (split by image: all metrics are too high)" if any(r.split_by_image for r in group) else "")
+        for group in groups
+    ]
     unique = [
         title if titles.count(title) == 1 else f"{title}, split of {group[0].name}"
         for title, group in zip(titles, groups, strict=True)

@@ -63,6 +63,14 @@ def test_folders_with_equal_names_get_different_names(tmp_path: Path) -> None:
     assert [run.name for run in open_runs(folders)] == ["x/run", "y/run"]
 
 
+def test_a_group_on_a_split_by_image_has_a_warning_in_its_title(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", ROWS, synthetic_predictions(ROWS, skill=0.7))
+    for kind, warned in (("lesion", False), ("image", True)):
+        (folder / "evaluation" / "metrics.json").write_text(f'{{"split_by": "{kind}"}}')
+        (group,) = group_runs(open_runs([folder]))
+        assert ("split by image: all metrics are too high" in group.title) == warned
+
+
 def test_the_order_of_the_images_makes_no_difference(tmp_path: Path) -> None:
     predictions = synthetic_predictions(ROWS, skill=0.7)
     first = write_run(tmp_path / "a", ROWS, predictions)
