@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.metadata import SEXES, SITES, Metadata, Sex, Site
+from models.manifest.metadata import SEXES, SITES, Metadata, Sex, Site
 from training.calibration.combination import TINY
 from training.data.dataset import Row
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from models.bundle import Bundle, load_bundle
-from models.safeguards import PredictionSets
+from models.manifest.safeguards import PredictionSets
 from training.calibration.conformal import measure_prediction_sets
 from training.data.dataset import METADATA_NAME, DataError, Row, read_dataset
 from training.data.near_duplicates import SIZE, near_duplicates

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from models.fields import Interval, Strict, Unit, check_keys
-from models.safeguards import PredictionSets
+from models.manifest.fields import Interval, Strict, Unit, check_keys
+from models.manifest.safeguards import PredictionSets
 
 Sex = Literal["female", "male"]
 
