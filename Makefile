@@ -52,7 +52,7 @@ hostile: $(DEV_ENV)/.installed ## 10,000 requests, a third of them hostile, with
 rolling: $(DEV_ENV)/.installed ## restarts, reloads, crashes and lack of memory under load: what clients see of them
 	$(DEV_ENV)/bin/python -m tests.long.rolling $(ARGS)
 	$(DEV_ENV)/bin/python -m tests.long.crash $(ARGS)
-	$(DEV_ENV)/bin/python -m tests.long.famine $(ARGS)
+	$(DEV_ENV)/bin/python -m tests.long.out_of_memory $(ARGS)
 
 # Seconds.
 DURATION = 1800

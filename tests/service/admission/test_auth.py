@@ -17,8 +17,8 @@ from service.admission.api_keys import line_of, new_token
 from service.admission.auth import Authenticator
 from tests.service.admission.test_api_keys import SECOND, Clock
 from tests.service.app_client import Client, running, wait_for
+from tests.service.blocked_inference import BlockedInference
 from tests.service.conftest import JPEG, assert_problem
-from tests.service.slow import Slow
 
 NORTH, SOUTH, ADMIN, STRANGER = (new_token() for _ in range(4))
 LINES = (line_of("north", NORTH), line_of("chief", ADMIN, admin=True))
@@ -357,9 +357,9 @@ def test_a_key_has_so_many_requests_in_the_house_at_once(
     tiny: Path, tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "keys", line_of("north", NORTH), line_of("south", SOUTH))
-    slow = Slow(monkeypatch)
+    blocked = BlockedInference(monkeypatch)
     with running(tiny, api_keys_file=path, max_concurrent_per_key=2) as door:
-        slow.patch()
+        blocked.patch()
         try:
             options: dict[str, Any] = {"content": jpeg, "headers": JPEG | sent(NORTH)}
             inside = [door.begin("POST", "/predict", **options) for _ in range(2)]
@@ -371,7 +371,7 @@ def test_a_key_has_so_many_requests_in_the_house_at_once(
             other = door.begin("POST", "/predict", content=jpeg, headers=JPEG | sent(SOUTH))
             wait_for(lambda: door.runtime.admission.requests == 3)
         finally:
-            slow.go.set()
+            blocked.released.set()
         assert [future.result(20).status_code for future in (*inside, other)] == [200] * 3
         # One after the other: the place is free before the answer is there.
         assert [door.post("/predict", **options).status_code for _ in range(3)] == [200] * 3

@@ -18,8 +18,8 @@ from uvicorn.server import ServerState
 from service.http.connection import Connection
 from service.http.request_head import MAX_HEAD_BYTES
 from tests.service.app_client import wait_for
+from tests.service.blocked_inference import BlockedInference
 from tests.service.listening import Listening, listening, read_to_end
-from tests.service.slow import Slow
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -307,31 +307,31 @@ def test_a_client_that_sends_no_more_gets_its_answers(server: Listening, jpeg: b
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 def test_the_work_of_a_client_that_closes_its_connection_is_cancelled(
-    tiny: Path, jpeg: bytes, slow: Slow, version: str
+    tiny: Path, jpeg: bytes, blocked: BlockedInference, version: str
 ) -> None:
     head = POST.replace(b"1.1", version.encode()) + b"Content-Length: %d\r\n\r\n" % len(jpeg)
     with listening(tiny, decode_workers=1) as server:
-        slow.patch()
+        blocked.patch()
         for _ in range(5):
             with server.connect() as connection:
                 connection.sendall(head + jpeg)
                 wait_for(lambda: server.runtime.admission.requests == 1)
             wait_for(lambda: server.runtime.admission.requests == 0)  # although nothing has been answered
-        assert not slow.go.is_set()
+        assert not blocked.released.is_set()
         assert server.sample("connections") == 0
-        slow.go.set()
+        blocked.released.set()
 
 
 def test_a_client_that_sends_no_more_and_waits_for_long_gets_its_answer(
-    tiny: Path, jpeg: bytes, slow: Slow
+    tiny: Path, jpeg: bytes, blocked: BlockedInference
 ) -> None:
     with listening(tiny) as server, server.connect() as connection:
-        slow.patch()
+        blocked.patch()
         connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(jpeg) + jpeg)
         connection.shutdown(socket.SHUT_WR)
-        assert slow.started.wait(20)
+        assert blocked.started.wait(20)
         time.sleep(0.5)
-        slow.go.set()
+        blocked.released.set()
         data = read_to_end(connection)
     found = [status for status, _, _ in answers(data)]
     assert set(found[:-1]) == {100}
