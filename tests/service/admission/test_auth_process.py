@@ -12,7 +12,7 @@ import pytest
 
 from service.admission.api_keys import line_of
 from service.settings import load_settings
-from tests.service.admission.test_auth import ADMIN, LINES, NORTH, SOUTH, sent, write
+from tests.service.admission.keyed import ADMIN, LINES, NORTH, SOUTH, sent, write
 from tests.service.app_client import running, wait_for
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.decoders import Decoders

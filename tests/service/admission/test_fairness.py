@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.service import costly_images
 from tests.service.conftest import JPEG
-from tests.service.http.test_connection import POST
+from tests.service.http.raw_requests import POST
 from tests.service.process import Process, process
 
 CONNECTIONS = 64

@@ -9,7 +9,7 @@ import pytest
 
 from tests.service.app_client import wait_for
 from tests.service.blocked_inference import BlockedInference
-from tests.service.http.test_connection import LARGE, LAST, LIVEZ, POST, answers, ask, assert_refused
+from tests.service.http.raw_requests import LARGE, LAST, LIVEZ, POST, answers, ask, assert_refused
 from tests.service.listening import Listening, listening, read_to_end
 
 
