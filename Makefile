@@ -16,7 +16,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast coverage test-integration lint fuzz hostile rolling soak bench bench-train bench-gpu train-env openapi pages docs lock bench-lock docker-test sbom audit clean
+.PHONY: help serve test test-fast coverage test-integration lint fuzz hostile fairness rolling soak bench bench-train bench-gpu train-env openapi pages docs lock bench-lock docker-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -56,6 +56,9 @@ rolling: $(DEV_ENV)/.installed ## restarts, reloads, crashes and lack of memory 
 	$(DEV_ENV)/bin/python -m tests.long.rolling $(ARGS)
 	$(DEV_ENV)/bin/python -m tests.long.crash $(ARGS)
 	$(DEV_ENV)/bin/python -m tests.long.out_of_memory $(ARGS)
+
+fairness: $(DEV_ENV)/.installed ## how long a client waits while another attacks; needs an idle machine
+	$(DEV_ENV)/bin/python -m tests.long.fairness $(ARGS)
 
 # Seconds.
 DURATION = 1800

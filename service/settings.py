@@ -108,7 +108,7 @@ class Settings(BaseSettings):
         ge=1,
         le=256,
         description="inferences that run at the same time; on a CPU, 1 gives the lowest latency for a single "
-        "image; default: usable cores + 1 on a CPU, 1 on a GPU",
+        "image; default: usable cores on a CPU, 1 on a GPU",
     )
     intra_op_threads: int | None = Field(
         default=None,
@@ -118,7 +118,7 @@ class Settings(BaseSettings):
         "set",
     )
     max_batch_size: int | None = Field(
-        default=None, ge=1, le=1024, description="images in one inference; default: 1 on a CPU, 32 on a GPU"
+        default=None, ge=1, le=1024, description="images in one inference; default: 2 on a CPU, 32 on a GPU"
     )
     batch_timeout: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = Field(
         default=None,

@@ -51,15 +51,14 @@ def load(bundle: Bundle, settings: Settings) -> LoadedModel:
     # `python -m service openapi` does not need it.
     from service.inference.onnx_session import OnnxSession
 
-    # On a CPU, one single-threaded inference per core gives the highest throughput: on two cores 54
-    # images/s, against 32 with one image on both cores and 42 with a batch of four. One more worker than
-    # cores keeps a core busy while a finished run waits for the GIL (2 % of the time). A GPU is fastest
-    # with few large batches.
+    # On a CPU, one single-threaded inference per core gives the highest throughput. Two images a batch add
+    # 6 % under a long queue. Four add 8 %, but an image of another client then waits too long (measured by
+    # tests.long.fairness). A GPU is fastest with few large batches.
     cores = usable_cpus()
     threads = settings.intra_op_threads or max(1, cores // (settings.inference_workers or cores))
     session = OnnxSession(bundle, device=settings.device, intra_op_threads=threads)
-    workers = settings.inference_workers or (1 if session.on_gpu else cores + 1)
-    max_batch_size = settings.max_batch_size or (32 if session.on_gpu else 1)
+    workers = settings.inference_workers or (1 if session.on_gpu else cores)
+    max_batch_size = settings.max_batch_size or (32 if session.on_gpu else 2)
     session.warm_up(max_batch_size)
     timeout = settings.batch_timeout
     if timeout is None:

@@ -1,7 +1,8 @@
 """One hostile and one good client: what 64 connections at 100 KB/s do to someone else's requests.
 
 ``python -m tests.long.fairness`` prints, for each attack, the good client's median and 99th percentile alone
-and attacked, in alternation, and the ratio of the latter.
+and attacked, in alternation, and their ratios. It fails where a request failed or a ratio is above ``LIMIT``.
+The machine should do nothing else meanwhile.
 """
 
 import argparse
@@ -32,6 +33,9 @@ CONNECTIONS = 64
 RATE = 100_000
 """Bytes per second of the hostile client, in all."""
 
+LIMIT = 5.0
+"""How many times as long as usual the good client may wait, in the median and at the 99th percentile."""
+
 _HANDSHAKE = 100  # bytes that a new connection costs
 
 
@@ -42,17 +46,24 @@ class Attack(NamedTuple):
         request: a whole request, or the beginning of one.
         answered: whether to wait for the answer, and then to go on.
         kept: whether the next request comes on the same connection.
+        more: what follows the request again and again, until the server closes the connection.
     """
 
     request: bytes
     answered: bool = True
     kept: bool = True
+    more: bytes = b""
 
 
 def post(path: str, body: bytes, media_type: str) -> bytes:
     """A request with an image."""
     headers = f"Host: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
     return f"POST {path} HTTP/1.1\r\n{headers}".encode() + body
+
+
+def begun(header: str) -> bytes:
+    """The beginning of a request with an image, up to its body."""
+    return f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n{header}\r\n\r\n".encode()
 
 
 def get(path: str) -> bytes:
@@ -84,6 +95,11 @@ def flat_webp() -> bytes:
 ATTACKS: dict[str, Callable[[], Attack]] = {
     "idle": lambda: Attack(b"", answered=False),
     "half requests": lambda: Attack(post("/predict", b"x" * 1000, "image/png")[:-900], answered=False),
+    "announced sizes": lambda: Attack(begun("Content-Length: 20000000"), answered=False, more=b"\xff" * 1000),
+    "drips of headers": lambda: Attack(b"POST /predict HTTP/1.1\r\n", answered=False, more=b"A: b\r\n"),
+    "drips of chunks": lambda: Attack(
+        begun("Transfer-Encoding: chunked"), answered=False, more=b"1\r\n\xff\r\n"
+    ),
     "pings": lambda: Attack(get("/livez")),
     "pings, new": lambda: Attack(get("/livez"), kept=False),
     "scrapes": lambda: Attack(get("/metrics")),
@@ -93,7 +109,7 @@ ATTACKS: dict[str, Callable[[], Attack]] = {
         post("/predict", image(8, 8, "PNG"), "image/png"), answered=False, kept=False
     ),
     "overlays": lambda: Attack(post("/gradcam", image(8, 8, "PNG"), "image/png")),
-    "damaged": lambda: Attack(post("/predict", image(8, 8, "PNG")[:60], "image/png")),
+    "damaged": lambda: Attack(post("/predict", image(8, 8, "PNG")[:56], "image/png")),
     "batches": lambda: Attack(batch(image(8, 8, "PNG"))),
     "large": lambda: Attack(post("/predict", image(3000, 3000, "PNG", "L"), "image/png")),
     "flat WebP": lambda: Attack(post("/predict", flat_webp(), "image/webp")),
@@ -134,6 +150,10 @@ async def _attack(port: int, made: Attack, address: str, told: Connection) -> No
                             await spend(len(piece))
                             writer.write(piece)
                         statuses["sent"] += 1
+                        while made.more and not reader.at_eof():
+                            await spend(len(made.more))
+                            writer.write(made.more)
+                            await writer.drain()
                         if not made.answered and made.kept:
                             await reader.read()
                             statuses["closed"] += 1
@@ -244,7 +264,7 @@ HEAD = ["attack", "p50 ms", "p99 ms", "attacked p50", "p99", "ratio p50", "p99",
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.long.fairness", description=__doc__)
-    parser.add_argument("--attacks", default="", help="comma separated; default all")
+    parser.add_argument("--attacks", default="", help="separated by semicolons; default all")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--pause", type=float, default=0.005, help="of the good client between requests")
@@ -266,13 +286,15 @@ def main() -> int:
         server.wait_ready()
         good = Good(server.port, buffer.getvalue(), "127.0.0.1", options.pause)
         good.ask(2)
-        for name in options.attacks.split(",") if options.attacks else ATTACKS:
+        for name in options.attacks.split(";") if options.attacks else ATTACKS:
             made = ATTACKS[name]()
             row = measure(server.port, good, made, options.address, options.rounds, options.seconds)
             rows.append([name, *row])
             print(rows[-1], flush=True)
     print(*table(HEAD, rows), sep="\n")
-    return 0
+    unfair = [row[0] for row in rows if row[8] or max(float(str(row[5])), float(str(row[6]))) > LIMIT]
+    print(f"unfair: {', '.join(map(str, unfair)) or 'none'}")
+    return 1 if unfair else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""One hostile and one good client: with 64 connections and 100 KB/s nobody shuts the other out.
+"""One hostile client with 64 connections and 100 KB/s cannot shut out a good one.
 
-The good client is measured beside the attack and without it, on the same machine and in the same minute.
+Each request of the good client must be answered during the attack. ``tests.long.fairness`` measures how
+long it takes.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from tests.service.process import Process, process
 
 CONNECTIONS = 64
 RATE = 100_000  # bytes per second of the hostile client, in all
-IMAGES = 200  # of the good client, in each measurement
+IMAGES = 60  # of the good client, during each attack
 LIMITS: dict[str, Any] = {"MAX_CONNECTIONS": 48, "MAX_QUEUE_SIZE": 24, "MAX_UPLOAD_MEMORY": 20_000_000}
 """So small that 64 connections could take all there is; by default there is more than twice as much."""
 
@@ -93,19 +94,15 @@ class Hostile:
         return alive
 
 
-def percentile_99(server: Process, jpeg: bytes) -> float:
-    """Seconds, at the 99th percentile, of requests one after the other, half of them on new connections."""
-    seconds = []
+def ask(server: Process, jpeg: bytes) -> None:
+    """Send requests one after the other, half of them on new connections. Each must be answered."""
     kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     for number in range(IMAGES):
-        begin = time.monotonic()
         new = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         assert post(new if number % 2 else kept, jpeg) == 200
-        seconds.append(time.monotonic() - begin)
         new.close()
         time.sleep(0.005)
     kept.close()
-    return sorted(seconds)[int(0.99 * len(seconds)) - 1]
 
 
 def post(connection: http.client.HTTPConnection, jpeg: bytes) -> int:
@@ -197,7 +194,7 @@ def batches() -> tuple[bytes, bytes]:
 def test_a_hostile_client_does_not_shut_out_a_good_one(
     server: Process, jpeg: bytes, attack: Callable[[], tuple[bytes, bytes]]
 ) -> None:
-    assert_fair(server, jpeg, attack)
+    assert_all_answered(server, jpeg, attack)
 
 
 @pytest.mark.parametrize("attack", [pings, scrapes, documents])
@@ -206,7 +203,7 @@ def test_floods_do_not_shut_out_a_good_client(
 ) -> None:
     with process(tmp_path, tiny) as server:
         server.wait_ready()
-        assert_fair(server, jpeg, attack)
+        assert_all_answered(server, jpeg, attack)
 
 
 @pytest.mark.parametrize("attack", [tiny_images, scan_bombs])
@@ -215,21 +212,13 @@ def test_floods_of_images_do_not_shut_out_a_good_client_at_another_address(
 ) -> None:
     with process(tmp_path, tiny) as server:
         server.wait_ready()
-        assert_fair(server, jpeg, attack, address="127.0.0.2")
+        assert_all_answered(server, jpeg, attack, address="127.0.0.2")
 
 
-def assert_fair(
+def assert_all_answered(
     server: Process, jpeg: bytes, attack: Callable[[], tuple[bytes, bytes]], *, address: str = "127.0.0.1"
 ) -> None:
-    percentile_99(server, jpeg)  # the first requests of a server take longer
-    usual = percentile_99(server, jpeg)
     with Hostile(server, *attack(), address=address) as hostile:
         time.sleep(1)
-        attacked = percentile_99(server, jpeg)
-    assert hostile.opened >= (1 if attack in (batches, scan_bombs) else CONNECTIONS)
-    usual = max(usual, percentile_99(server, jpeg))
-    # 50 ms: what a busy machine may take from either measurement.
-    assert attacked < 5 * usual + 0.05, f"{usual:.3f} s became {attacked:.3f} s"
-    print(
-        f"{attack.__name__}: p99 {usual * 1000:.0f} ms, attacked {attacked * 1000:.0f} ms, {hostile.opened}"
-    )
+        ask(server, jpeg)
+        assert hostile.opened >= (1 if attack in (batches, scan_bombs) else CONNECTIONS)

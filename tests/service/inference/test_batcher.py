@@ -274,6 +274,19 @@ def test_several_workers_still_fill_their_batches(work: Work) -> None:
     b.close()
 
 
+def test_without_a_wait_each_worker_takes_its_share_of_the_queue(work: Work) -> None:
+    b = batcher(work, workers=2, size=4, timeout=0)
+    running = [b.submit(i) for i in range(2)]
+    for _ in running:
+        assert work.started.acquire(timeout=20)
+    waiting = [b.submit(i) for i in range(2, 8)]
+    work.go.set()
+    assert [f.result(20) for f in running + waiting] == [2 * i for i in range(8)]
+    # Half of the six that wait, then half of what is left.
+    assert sorted(work.batches) == [[0], [1], [2, 3, 4], [5, 6], [7]]
+    b.close()
+
+
 def test_a_failing_batch_does_not_fail_a_concurrent_one(work: Work) -> None:
     b = batcher(work, workers=2, size=1)
     good, bad = b.submit(1), b.submit(-1)
