@@ -110,7 +110,7 @@ class RequestReader(HttpToolsProtocol):
         if self._newest is None:
             return
         if self._body_left is None:
-            self._framing -= len(body) + len(body) // 64  # allows any number of chunks of 400 bytes
+            self._framing -= len(body) + len(body) // 64  # allows any number of chunks of 450 bytes
         else:
             self._body_left -= len(body)
         if self._newest.take(body) > _BUFFERED:
