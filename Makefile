@@ -16,7 +16,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast test-integration lint fuzz hostile fairness rolling soak bench bench-train bench-gpu train-env openapi pages docs lock bench-lock docker-test sbom audit clean
+.PHONY: help serve test test-fast coverage test-integration lint fuzz hostile fairness rolling soak bench bench-train bench-gpu train-env openapi pages docs lock bench-lock docker-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,10 +29,13 @@ test: $(DEV_ENV)/.installed ## lint, types, OpenAPI drift and the whole suite
 	$(MAKE) --no-print-directory lint
 	$(DEV_ENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
+FAST = -q -n $(WORKERS) --dist loadfile -m "not bench and not browser and not deploy and not process and not training"
 test-fast: $(DEV_ENV)/.installed ## ruff, and the tests without training, browser and programs of their own: two minutes
 	$(DEV_ENV)/bin/ruff check .
-	$(DEV_ENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile \
-		-m "not bench and not browser and not deploy and not process and not training"
+	$(DEV_ENV)/bin/python -m pytest $(FAST)
+
+coverage: $(DEV_ENV)/.installed ## test-fast; fails if these tests run too few lines of models and service
+	$(DEV_ENV)/bin/python -m pytest $(FAST) --cov --cov-report=term-missing:skip-covered
 
 test-integration: docker-test ## what needs more than this machine's Python: the containers (needs Docker)
 
@@ -52,7 +55,7 @@ hostile: $(DEV_ENV)/.installed ## 10,000 requests, a third of them hostile, with
 rolling: $(DEV_ENV)/.installed ## restarts, reloads, crashes and lack of memory under load: what clients see of them
 	$(DEV_ENV)/bin/python -m tests.long.rolling $(ARGS)
 	$(DEV_ENV)/bin/python -m tests.long.crash $(ARGS)
-	$(DEV_ENV)/bin/python -m tests.long.famine $(ARGS)
+	$(DEV_ENV)/bin/python -m tests.long.out_of_memory $(ARGS)
 
 fairness: $(DEV_ENV)/.installed ## how long a client waits while another attacks; needs an idle machine
 	$(DEV_ENV)/bin/python -m tests.long.fairness $(ARGS)
@@ -130,7 +133,7 @@ audit: $(AUDIT_ENV)/.installed ## look all locked packages up among the known vu
 		$(addprefix -r ,$(wildcard requirements/*.txt))
 
 clean: ## remove the environments and caches
-	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) $(DOCS_ENV) .venv-bench-* build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) $(DOCS_ENV) .venv-bench-* build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 NEW_ENV = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	"Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.13 ..." % v)' && $(PYTHON) -m venv

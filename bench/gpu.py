@@ -24,6 +24,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from bench.graph_inputs import graph_inputs
 from bench.images import prepare_images, read_images
 from bench.load import Load
 from bench.machine import describe_machine
@@ -68,13 +69,14 @@ def open_session(model: onnx.ModelProto, precision: str, device: str) -> Any:
 
 def probabilities(session: Any, pixels: Pixels) -> NDArray[np.float32]:
     """Probabilities, float32 ``[N, classes]``, of uint8 ``[N, height, width, channels]``."""
-    return np.asarray(session.run(["probabilities"], {"image": pixels})[0])
+    return np.asarray(session.run(["probabilities"], graph_inputs(session, pixels))[0])
 
 
 def median_seconds(session: Any, pixels: Pixels, device: str, runs: int) -> float:
     """Seconds of a run of the batch ``pixels``, with inputs and outputs on the device."""
     binding = session.io_binding()
-    binding.bind_ortvalue_input("image", onnxruntime.OrtValue.ortvalue_from_numpy(pixels, device, 0))
+    for name, values in graph_inputs(session, pixels).items():
+        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(values, device, 0))
     for output in session.get_outputs():
         binding.bind_output(output.name, device)
     times = []

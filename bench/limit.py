@@ -22,6 +22,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from bench.graph_inputs import graph_inputs
 from bench.images import read_images
 from models.preprocess import decode
 from service.system.cpus import usable_cpus
@@ -49,7 +50,7 @@ def open_session(model: Path, threads: int) -> Any:
 def classify(session: Any, source: Source, batch: int) -> float:
     """Decode and run ``batch`` images; returns the seconds that took."""
     start = time.perf_counter()
-    session.run(_OUTPUTS, {"image": np.stack([source() for _ in range(batch)])})
+    session.run(_OUTPUTS, graph_inputs(session, np.stack([source() for _ in range(batch)])))
     return time.perf_counter() - start
 
 

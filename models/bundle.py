@@ -19,8 +19,18 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from models.errors import BundleError
-from models.fields import Interval, Strict, Unit
-from models.manifest import (
+from models.manifest.fields import Interval, Strict, Unit
+from models.manifest.metadata import NO_METADATA, Metadata, MetadataInput
+from models.manifest.safeguards import (
+    CONFIDENCE_BINS,
+    Disagreement,
+    DriftReference,
+    OutOfDistribution,
+    PredictionSets,
+    QualityLimits,
+    Subgroup,
+)
+from models.manifest.schema import (
     REQUIRED_OUTPUTS,
     SCHEMA_VERSION,
     ClassInfo,
@@ -31,16 +41,6 @@ from models.manifest import (
     Manifest,
     Member,
     OperatingPoint,
-)
-from models.metadata import NO_METADATA, Metadata, MetadataInput
-from models.safeguards import (
-    CONFIDENCE_BINS,
-    Disagreement,
-    DriftReference,
-    OutOfDistribution,
-    PredictionSets,
-    QualityLimits,
-    Subgroup,
 )
 
 __all__ = [

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=HIGHEST_RATE,
-        description="images a minute for a key whose line has no rate=; above it 429; default: no limit",
+        description="images per minute for a key whose line has no rate=; above it 429; default: no limit",
     )
     rate_burst: int = Field(
         default=32,

@@ -45,6 +45,13 @@ HOMES = {
 """Library to the only files, or folders, that may import it."""
 
 FLOORS = {
+    "models": (
+        {"errors", "labels", "quality", "color"},
+        {"jpeg", "dicom", "samples"},
+        {"preprocess"},
+        {"manifest"},
+        {"bundle"},
+    ),
     "service": (
         {"errors", "origins", "service_links"},
         {"system"},

@@ -12,7 +12,7 @@ from PIL import Image
 
 from models.bundle import load_bundle
 from models.preprocess import decode
-from tests.profiles import in_space, rgb_profile
+from tests.icc_profiles import in_space, rgb_profile
 from tests.service.app_client import Client, running
 from tests.synthetic import encoded
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from models.fields import Interval
+from models.manifest.fields import Interval
 
 NONE = "–"
 """Shown for an undefined metric."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.graph_inputs import graph_inputs
 from bench.peers import Options
 from models.labels import HAM10000_LABELS
 from models.preprocess import decode
@@ -26,11 +27,11 @@ class Classifier:
         self._session = onnxruntime.InferenceSession(
             options.model, session_options, providers=["CPUExecutionProvider"]
         )
-        self._input = self._session.get_inputs()[0].name
 
     def __call__(self, data: bytes) -> Answer:
         """Decode an image file and classify it."""
-        return answer(self._session.run(["probabilities"], {self._input: decode(data).pixels[np.newaxis]})[0])
+        inputs = graph_inputs(self._session, decode(data).pixels[np.newaxis])
+        return answer(self._session.run(["probabilities"], inputs)[0])
 
 
 def answer(probabilities: Any) -> Answer:

@@ -1,1 +1,1 @@
-"""Who may send how much: API keys, rates, and how many requests and bytes are accepted at once."""
+"""API keys, rates, and limits on the requests and bytes that are accepted at once."""

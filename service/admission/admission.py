@@ -1,11 +1,11 @@
-"""Admission: the phase of the server, and how much work is accepted at once.
+"""Admission: the phase of the server, and limits on the work that it accepts at once.
 
-Requests and the bytes of their bodies are counted here and nowhere else. A body counts as far as it has
-arrived, whatever size its client announced. A request takes its place when its body is whole. So a client
-that sends slowly holds little. When there is no room for more bytes, the slowest upload is refused first.
-The address of a client plays no part, because a proxy's many users have one.
+This module counts the requests and the bytes of their bodies. A body counts with the bytes that have
+arrived, not with its announced size. A request takes a place only when its whole body has arrived, so that
+slow clients hold little. When there is no room for more bytes, the slowest upload is rejected first. Client
+addresses do not matter here, because all users of a proxy share one.
 
-Runs on the event loop only: no locks.
+Runs on the event loop only, without locks.
 """
 
 import time
@@ -19,12 +19,12 @@ from service.errors import NotReady, Overloaded, ShuttingDown
 
 
 class Phase(StrEnum):
-    """Where the server is in its life; it only ever moves down this list."""
+    """The phase of the server's life. It moves down this list only."""
 
     STARTING = "starting"
     READY = "ready"
-    DRAINING = "draining"  # readiness fails, work is still taken: load balancers need time to notice
-    CLOSED = "closed"  # no new work; what was accepted is finished
+    DRAINING = "draining"  # not ready, but still accepts work, because load balancers notice late
+    CLOSED = "closed"  # accepts no work, and finishes what it has accepted
     FAILED = "failed"
 
 
@@ -35,16 +35,19 @@ _REFUSALS: dict[Phase, Callable[[], NotReady]] = {
 }
 
 
-_HEAD_START = 65_536  # bytes that an upload counts as having sent: one that has just begun is not slow
+_HEAD_START = 65_536  # bytes added to every upload, so that one that has just begun does not count as slow
 
 
 def upload_rate(size: int, began: float) -> float:
-    """How fast a body comes of which ``size`` bytes have arrived since ``began``, on ``time.monotonic``."""
+    """Return the rate of an upload, in bytes per second, whose first ``size`` bytes came since ``began``.
+
+    ``began`` is on the clock of ``time.monotonic``.
+    """
     return (size + _HEAD_START) / max(time.monotonic() - began, 1e-6)
 
 
 class Reservation:
-    """Memory for one body: ``size`` bytes, as many as have arrived."""
+    """The memory that one body takes: ``size`` bytes, which have arrived."""
 
     def __init__(self, admission: "Admission") -> None:
         self._admission = admission
@@ -55,12 +58,12 @@ class Reservation:
 
     @property
     def rate(self) -> float:
-        """Bytes per second so far."""
+        """Bytes per second so far; see ``upload_rate``."""
         return upload_rate(self.size, self._began)
 
     @contextmanager
     def receiving(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Receive a body in the block; while it runs, the admission may call ``stop`` to end it."""
+        """Receive a body while the block runs. ``Admission`` may call ``stop`` to end it."""
         self._stop = stop
         self._admission.uploads.add(self)
         try:
@@ -69,10 +72,10 @@ class Reservation:
             self._admission.uploads.discard(self)
 
     def grow_to(self, size: int) -> None:
-        """Hold ``size`` bytes in all; what is held already stays.
+        """Reserve ``size`` bytes in total. The reservation never shrinks here.
 
         Raises:
-            Overloaded: there is no room, and no slower upload to make some; or this one had to make room.
+            Overloaded: there is no room and no slower upload to evict, or this upload was evicted.
         """
         self.check()
         if size > self.size:
@@ -80,12 +83,12 @@ class Reservation:
             self.size = size
 
     def check(self) -> None:
-        """Raise Overloaded if this upload had to make room for another."""
+        """Raise Overloaded if this upload was evicted to make room for another."""
         if self._refusal is not None:
             raise self._refusal
 
     def evict(self, refusal: Overloaded) -> None:
-        """For the admission: end the upload with ``refusal`` and free its memory."""
+        """End the upload with ``refusal``, and free its memory. Called by ``Admission``."""
         self._refusal = refusal
         self._admission.uploads.discard(self)
         self._admission.body_bytes -= self.size
@@ -94,7 +97,7 @@ class Reservation:
             self._stop()
 
     def release(self, size: int | None = None) -> None:
-        """Free ``size`` bytes, or all."""
+        """Free ``size`` bytes, or all if it is None."""
         size = self.size if size is None else size
         self._admission.body_bytes -= size
         self.size -= size
@@ -104,10 +107,10 @@ class Admission:
     """Admits requests within limits.
 
     Attributes:
-        phase: set by whoever starts and stops the server.
-        requests: being worked on, their bodies whole.
-        body_bytes: of bodies being received or decoded, as far as they have arrived.
-        uploads: bodies being received.
+        phase: set by the code that starts and stops the server.
+        requests: number of requests in progress whose bodies are complete.
+        body_bytes: bytes that have arrived of the bodies being received or decoded.
+        uploads: the reservations of the bodies being received.
     """
 
     def __init__(
@@ -122,7 +125,7 @@ class Admission:
         self._on_refusal = on_refusal
 
     def check_phase(self) -> None:
-        """Raise NotReady unless work is taken."""
+        """Raise NotReady if no work is accepted in this phase."""
         if self.phase in _REFUSALS:
             raise _REFUSALS[self.phase]()
 
@@ -130,14 +133,14 @@ class Admission:
     def admit(self, client: Client) -> Iterator[Reservation]:
         """Admit a request of ``client``, before its body is received.
 
-        The block holds one of the client's requests, and memory for the body as it arrives.
+        While the block runs, the request counts against the client's limit, and its body has a reservation.
 
         Raises:
             NotReady: no work is accepted in this phase.
-            Overloaded: as many requests as are accepted are being worked on.
-            RateLimited: the client's own limits.
+            Overloaded: the limit of requests in progress is reached.
+            RateLimited: the client has reached its own limits.
         """
-        # First what costs the client nothing of its rate.
+        # Checked before the client's limits, so that these rejections do not count against its rate.
         try:
             self.check_phase()
         except NotReady as error:
@@ -153,10 +156,10 @@ class Admission:
 
     @contextmanager
     def hold_place(self) -> Iterator[None]:
-        """Count a request whose whole body has arrived, while it is worked on.
+        """Count a request whose whole body has arrived, while the block runs.
 
         Raises:
-            Overloaded: as many requests as are accepted are being worked on.
+            Overloaded: the limit of requests in progress is reached.
         """
         self._check_places()
         self.requests += 1
@@ -166,11 +169,11 @@ class Admission:
             self.requests -= 1
 
     def take_body_bytes(self, size: int, taker: Reservation) -> None:
-        """For ``Reservation``: count ``size`` more bytes, or raise Overloaded."""
+        """Count ``size`` more bytes, or raise Overloaded. Called by ``Reservation``."""
         while self.body_bytes + size > self._max_body_bytes:
             holders = (upload for upload in self.uploads if upload.size or upload is taker)
             slowest = min(holders, key=lambda upload: upload.rate, default=None)
-            refusal = self._overloaded("The server is receiving as much data as it accepts.", "upload_memory")
+            refusal = self._overloaded("The server has reached its limit of incoming data.", "upload_memory")
             if slowest is None or slowest is taker:
                 raise refusal
             slowest.evict(refusal)
@@ -178,7 +181,7 @@ class Admission:
 
     def _check_places(self) -> None:
         if self.requests >= self._max_requests:
-            raise self._overloaded("The server is working on as many requests as it accepts.", "queue_full")
+            raise self._overloaded("The server has reached its limit of requests in progress.", "queue_full")
 
     def _overloaded(self, detail: str, reason: str) -> Overloaded:
         self._on_refusal(reason)

@@ -1,9 +1,11 @@
-"""API keys: made here, kept as hashes in a file, looked up in constant time, changed without a restart.
+"""API keys: creates them, reads their hashes from a file, and looks them up in constant time.
 
-The file has one key a line, ``NAME sha256:HEX [role=admin] [rate=N]``, and comments after ``#``.
-The hash is a plain SHA-256, without salt or stretching: those slow down guessing of passwords, and
-there is nothing to guess in 256 random bits. For that reason only tokens of the form that
-``new_token`` makes are ever compared: the hash of a password in the file lets nobody in.
+The file has one key per line, ``NAME sha256:HEX [role=admin] [rate=N]``, and comments after ``#``. It may
+change while the service runs.
+
+The hash is a plain SHA-256, without salt or stretching. Those protect passwords from guessing, and nobody
+can guess 256 random bits. For this reason only tokens in the format of ``new_token`` are accepted. A password
+never is, even if the file has its hash.
 """
 
 import asyncio
@@ -31,12 +33,12 @@ _HASH = re.compile(r"sha256:([0-9A-Fa-f]{64})")
 _RATE = re.compile(r"rate=([1-9][0-9]{0,6})")
 _MAX_BYTES = 1_000_000
 _READ_EVERY = 1.0  # seconds
-_READ_SECONDS = 0.5  # that a request waits for the file
+_READ_SECONDS = 0.5  # longest time that a request waits for the file
 _VARIABLE = "DERMASERVE_API_KEYS_FILE"
 
 
 class Key(NamedTuple):
-    """One line of the file; ``digest`` is the token's SHA-256, ``rate`` in images a minute."""
+    """One line of the file. ``digest`` is the SHA-256 of the token; ``rate`` is in images per minute."""
 
     name: str
     digest: bytes
@@ -45,15 +47,15 @@ class Key(NamedTuple):
 
 
 def new_token() -> str:
-    """A key as clients send it: 256 random bits behind a prefix that secret scanners can look for."""
+    """Return a new key as clients send it: 256 random bits, with a prefix that secret scanners can find."""
     return "dsk_" + secrets.token_urlsafe(32)
 
 
 def line_of(name: str, token: str, *, admin: bool = False, rate: int | None = None) -> str:
-    """The line of the key file that lets ``token`` in.
+    """Return the line of the key file for ``token``.
 
     Raises:
-        ValueError: the name or the rate would not be accepted there.
+        ValueError: the name or the rate is not valid.
     """
     words = [name, "sha256:" + hashlib.sha256(token.encode()).hexdigest()]
     words += ["role=admin"] * admin + ([f"rate={rate}"] if rate is not None else [])
@@ -61,12 +63,12 @@ def line_of(name: str, token: str, *, admin: bool = False, rate: int | None = No
     return " ".join(words)
 
 
-@lru_cache(maxsize=1)  # the same file comes every second
+@lru_cache(maxsize=1)  # the same text is read every second
 def parse_keys(text: str) -> tuple[Key, ...]:
-    """The keys of a file's text; none if it has only comments.
+    """Parse the text of a key file. The result is empty if there are only comments.
 
     Raises:
-        SettingsError: with a line for each wrong one. A line may hold a secret by mistake: none is quoted.
+        SettingsError: lines are not valid. Lines are not quoted, because one may contain a secret by mistake.
     """
     keys: list[Key] = []
     names: set[str] = set()
@@ -79,9 +81,9 @@ def parse_keys(text: str) -> tuple[Key, ...]:
         try:
             key = _parse_line(words)
             if key.name in names:
-                raise ValueError(f"the name {key.name} is taken by a line above")
+                raise ValueError(f"the name {key.name} is used in an earlier line")
             if key.digest in digests:
-                raise ValueError("the key is that of a line above, under another name")
+                raise ValueError("the key is in an earlier line, with another name")
             keys.append(key)
             names.add(key.name)
             digests.add(key.digest)
@@ -95,7 +97,7 @@ def parse_keys(text: str) -> tuple[Key, ...]:
 def _parse_line(words: list[str]) -> Key:
     name, *rest = words
     if not _NAME.fullmatch(name):
-        raise ValueError("expected a name of 1 to 64 letters, digits, '.', '_' or '-' first")
+        raise ValueError("expected first a name of 1 to 64 letters, digits, '.', '_' or '-'")
     digest = _HASH.fullmatch(rest[0]) if rest else None
     if digest is None:
         raise ValueError("expected sha256: and 64 hexadecimal digits after the name")
@@ -114,35 +116,35 @@ def _parse_line(words: list[str]) -> Key:
 
 
 def read_keys(path: Path) -> tuple[Key, ...]:
-    """The keys of a file; none if it has only comments.
+    """Read a key file. The result is empty if there are only comments.
 
     Raises:
-        SettingsError: it cannot be read, others may write it, or a line is wrong.
+        SettingsError: the file cannot be read, everyone may write to it, or lines are not valid.
     """
     try:
         about = path.stat()
-        if not stat.S_ISREG(about.st_mode):  # a named pipe would hold the server up
-            raise _unusable(path, "is no regular file")
+        if not stat.S_ISREG(about.st_mode):  # reading a named pipe would block
+            raise _unusable(path, "is not a regular file")
         if about.st_mode & stat.S_IWOTH:
-            raise _unusable(path, "may be written by everyone; chmod o-w it")
+            raise _unusable(path, "is writable by everyone; run chmod o-w on it")
         if about.st_size > _MAX_BYTES:
-            raise _unusable(path, f"has more than {_MAX_BYTES:,} bytes")
+            raise _unusable(path, f"is larger than {_MAX_BYTES:,} bytes")
         data = path.read_bytes()
     except OSError as error:
         raise _unusable(path, f"cannot be read ({error.strerror})") from error
     try:
         return parse_keys(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise _unusable(path, "is no UTF-8 text") from error
+        raise _unusable(path, "is not UTF-8 text") from error
     except SettingsError as error:
         raise _unusable(path, *error.problems) from error
 
 
 def first_keys(path: Path) -> tuple[Key, ...]:
-    """The keys to start with: at least one.
+    """Read the key file at start.
 
     Raises:
-        SettingsError: as ``read_keys``, or the file has no key.
+        SettingsError: as in ``read_keys``, or the file has no key.
     """
     if keys := read_keys(path):
         return keys
@@ -150,7 +152,7 @@ def first_keys(path: Path) -> tuple[Key, ...]:
 
 
 def check_key_file(settings: Settings) -> None:
-    """Raise SettingsError if the settings name a key file that cannot be used, or has no key."""
+    """Raise SettingsError if the settings name a key file that cannot be used or has no key."""
     if settings.api_keys_file is not None:
         first_keys(settings.api_keys_file)
 
@@ -160,22 +162,22 @@ def _unusable(path: Path, *problems: str) -> SettingsError:
 
 
 class KeyRing:
-    """The keys in force. ``refresh`` reads the file again, once a second at most, in a thread.
+    """The valid keys. ``refresh`` reads the file again in a thread, at most once per second.
 
-    It is small, so it is read whole rather than its times compared: no change within one tick of
-    the file system's clock is missed. A file that cannot be used any more is reported once, and the
-    keys read last stay in force; a file without keys lets nobody in. A file system that does not answer
-    holds nothing up but the thread, and requests once, for a moment.
+    The whole file is read each time, because it is small. Comparing modification times could miss a change
+    within one tick of the file system's clock. If the file cannot be used, the log says so once, and the last
+    keys stay valid. If the file has no keys, all requests are rejected. If the file system hangs, requests
+    wait half a second in total.
 
     Attributes:
-        keys: in force.
+        keys: the valid keys.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Read the file.
 
         Raises:
-            SettingsError: it cannot be used, or has no key.
+            SettingsError: the file cannot be used or has no key.
         """
         self.keys = first_keys(path)
         self._path = path
@@ -183,10 +185,10 @@ class KeyRing:
         self._problem = ""
         self._read_at = clock()
         self._reading: asyncio.Future[tuple[Key, ...]] | None = None
-        self._late = False  # requests wait no more for what is being read
+        self._late = False  # whether requests no longer wait for the read in progress
 
     def find(self, token: str) -> Key | None:
-        """The key that ``token`` is, or None. Takes as long whichever it is, and if it is none."""
+        """Return the key of ``token``, or None. The time does not depend on which key matches, if any."""
         if not _TOKEN.fullmatch(token):
             return None
         digest = hashlib.sha256(token.encode()).digest()
@@ -197,28 +199,28 @@ class KeyRing:
         return found
 
     async def refresh(self) -> None:
-        """Read the file again if a second has passed; wait for a file system that answers."""
+        """Read the file again if the last read is a second old, and wait up to half a second for it."""
         if self._reading is None and self._clock() - self._read_at >= _READ_EVERY:
             self._begin()
         if self._reading is not None and not self._late:
             await asyncio.wait({self._reading}, timeout=_READ_SECONDS)
             self._late = self._reading is not None
             if self._late:
-                self._report(f"{_VARIABLE}: {self._path} is not read within {_READ_SECONDS} seconds")
+                self._report(f"{_VARIABLE}: reading {self._path} takes more than {_READ_SECONDS} seconds")
 
     async def reload(self) -> None:
-        """Read the file now, and report what is wrong with it, even if that was reported before."""
+        """Read the file now, and log its problems even if they were logged before."""
         self._problem, self._late = "", False
         self._begin()
         await self.refresh()
 
     def _begin(self) -> None:
-        """Read the file in a thread. What an earlier thread still reads is not taken any more."""
+        """Read the file in a thread. The result of an earlier read in progress is ignored."""
         self._read_at = self._clock()
         try:
             self._reading = asyncio.wrap_future(in_thread(read_keys, self._path))
         except MemoryError:
-            return  # no thread now: in a second again
+            return  # no thread could be started; the next refresh tries again
         self._reading.add_done_callback(self._take)
 
     def _take(self, reading: "asyncio.Future[tuple[Key, ...]]") -> None:
@@ -235,11 +237,11 @@ class KeyRing:
             self.keys = keys
             names = ", ".join(key.name for key in keys)
             if keys:
-                logger.info("API keys changed; in force now: %s", names)
+                logger.info("The API keys changed. Valid now: %s", names)
             else:
-                logger.error("The key file has no key any more: nobody is let in.")
+                logger.error("The key file has no keys now. All requests that need a key are rejected.")
 
     def _report(self, problem: str) -> None:
         if problem != self._problem:
-            logger.error("The keys read before stay in force: %s", problem)
+            logger.error("The earlier API keys stay valid: %s", problem)
         self._problem = problem

@@ -1,6 +1,6 @@
-"""Who a request is from, what that client may do, and how much of it.
+"""Authenticates requests by API key and checks their roles.
 
-Decided from the headers alone, before any of the body is read.
+The headers suffice, so this happens before the body is read.
 """
 
 import logging
@@ -27,55 +27,55 @@ _REASONS = ("unauthorized", "forbidden", "rate_limit", "concurrency")
 _SCHEME = APIKeyHeader(
     name=_HEADER,
     scheme_name="ApiKey",
-    description="Needed where the service was started with API keys; ignored where it was not.",
-    auto_error=False,  # ours says more, and looks at the header itself
+    description="Required if the service was started with API keys; otherwise ignored.",
+    auto_error=False,  # Authenticator reads the header itself, and its problems say more
 )
 
 _Documented = Annotated[str | None, Security(_SCHEME)]
 
 
 class Authenticator:
-    """Keys, roles, rates; its ``client`` and ``admin`` are dependencies of routes.
+    """Knows the keys and the clients. Its ``client`` and ``admin`` are dependencies of routes.
 
-    Runs on the event loop only: no locks.
+    Runs on the event loop only, without locks.
     """
 
     def __init__(
         self, settings: Settings, metrics: Metrics, clock: Callable[[], int] = time.monotonic_ns
     ) -> None:
-        """Read the key file, if there is one; ``clock`` gives nanoseconds.
+        """Read the key file if one is set. ``clock`` returns nanoseconds.
 
         Raises:
-            SettingsError: the file cannot be used, or has no key.
+            SettingsError: the file cannot be used or has no key.
         """
         self._settings = settings
         self._refused = metrics.refused
         self._clock = clock
         path = settings.api_keys_file
         self._ring = KeyRing(path, lambda: clock() / 1e9) if path is not None else None
-        self._clients: dict[str | None, Client] = {}  # by the key's name; all without a key share None's
+        self._clients: dict[str | None, Client] = {}  # by name of the key; None: all anonymous clients
         self._announce()
-        for reason in _REASONS:  # from 0 on: a rate needs a sample before the first one
+        for reason in _REASONS:  # start at 0, because a rate needs a sample before the first rejection
             metrics.rejections.labels(reason)
         metrics.keys.set_function(lambda: float(len(self._ring.keys) if self._ring else 0))
 
     async def refresh(self) -> None:
-        """Read the key file again if that is due."""
+        """Read the key file again if the last read is a second old."""
         if self._ring is not None:
             await self._ring.refresh()
 
     async def reload(self) -> None:
-        """Read the key file now; the log says what is wrong with it."""
+        """Read the key file now, and log its problems."""
         if self._ring is not None:
             await self._ring.reload()
 
     async def client(self, request: Request, _: _Documented = None) -> Client:
-        """The client that a request is from. Where there are no keys, all anonymous clients are one.
+        """Return the client that sent a request. Without keys, all clients are one anonymous client.
 
-        The request's record gets the name of the key, and ``request.state.rank`` the key as its client.
+        Stores the name of the key in the request's record and in ``request.state.rank``.
 
         Raises:
-            Unauthorized: no key, more than one, or none that is in force.
+            Unauthorized: the request has no key, several keys, or one that is not valid.
         """
         await self.refresh()
         key = self._key_of(request)
@@ -85,29 +85,29 @@ class Authenticator:
         return self._client(key)
 
     async def admin(self, request: Request, _: _Documented = None) -> None:
-        """Let in those with a key of the role ``admin`` only, and nobody where there are no keys.
+        """Require a key with the role ``admin``. If the server has no keys, every request is rejected.
 
         Raises:
-            Unauthorized: as ``client``.
-            Forbidden: the key has not the role, or there are no keys.
+            Unauthorized: as in ``client``.
+            Forbidden: the key lacks the role, or the server has no keys.
         """
         await self.refresh()
         key = self._key_of(request)
         if key is None:
-            raise self._forbidden("This needs a key with the role admin, and the server has no keys.")
+            raise self._forbidden("This requires a key with the role admin, but the server has no keys.")
         request.state.record.key = key.name
         if not key.admin:
-            raise self._forbidden("This needs a key with the role admin.")
+            raise self._forbidden("This requires a key with the role admin.")
 
     def _announce(self) -> None:
-        """Say in the log who is let in."""
+        """Log whose requests are accepted."""
         if self._ring is not None:
-            logger.info("API keys in force: %s", ", ".join(key.name for key in self._ring.keys))
+            logger.info("Valid API keys: %s", ", ".join(key.name for key in self._ring.keys))
         elif is_loopback(self._settings.host):
-            logger.info("There are no API keys: everyone on this machine is let in.")
+            logger.info("No API keys are set. Requests from this machine need no key.")
         else:
             logger.warning(
-                "There are no API keys: everyone who reaches %s is let in (DERMASERVE_ALLOW_ANONYMOUS).",
+                "No API keys are set. Anyone who can reach %s needs no key (DERMASERVE_ALLOW_ANONYMOUS).",
                 self._settings.host,
             )
 
@@ -115,13 +115,12 @@ class Authenticator:
         if self._ring is None:
             return None
         sent = request.headers.getlist(_HEADER)
-        # Of several a proxy may have looked at one and this service at another.
+        # With several headers, a proxy and this service might check different ones.
         key = self._ring.find(sent[0]) if len(sent) == 1 else None
         if key is None:
             self._refused("unauthorized")
-            raise Unauthorized(
-                f"Send one header {_HEADER} with a key." if len(sent) != 1 else "The key is not in force."
-            )
+            one = f"Send exactly one {_HEADER} header with a key."
+            raise Unauthorized(one if len(sent) != 1 else "The key is not valid.")
         return key
 
     def _client(self, key: Key | None) -> Client:

@@ -1,4 +1,4 @@
-"""What one client may do at a time and in the long run."""
+"""Limits of one client: requests at one time, and images per minute."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,9 +9,9 @@ from service.errors import RateLimited
 
 
 class Client:
-    """The use of the service by one API key, or by all anonymous clients together.
+    """The requests of one API key, or of all anonymous clients together.
 
-    Runs on the event loop only: no locks.
+    Runs on the event loop only, without locks.
     """
 
     def __init__(
@@ -21,12 +21,12 @@ class Client:
         on_refusal: Callable[[str], None],
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Without a rate at first.
+        """Start without a rate.
 
         Args:
-            max_requests: most requests at one time; None for no limit.
-            on_refusal: called with the reason of each refusal.
-            clock: gives nanoseconds.
+            max_requests: largest number of requests at one time; None for no limit.
+            on_refusal: called with the reason of each rejection.
+            clock: returns nanoseconds.
         """
         self._max_requests = max_requests
         self._on_refusal = on_refusal
@@ -35,9 +35,9 @@ class Client:
         self._bucket: TokenBucket | None = None
 
     def set_rate(self, per_minute: int | None, burst: int) -> None:
-        """Allow ``per_minute`` images in the long run, None for any number, and ``burst`` at once.
+        """Allow ``per_minute`` images in the long run (None for no limit), and ``burst`` at once.
 
-        The rate that is set already changes nothing.
+        Setting the current rate again has no effect.
         """
         if per_minute is None:
             self._bucket = None
@@ -49,12 +49,12 @@ class Client:
         """Count a request while the block runs, and charge one image for it.
 
         Raises:
-            RateLimited: the client has as many requests as it may, or sent too many images.
+            RateLimited: the client has too many requests at this time, or has sent too many images.
         """
         if self._max_requests is not None and self._requests >= self._max_requests:
             self._on_refusal("concurrency")
             raise RateLimited(
-                f"{self._max_requests} requests of this client are being worked on, as many as it may have.",
+                f"This client has reached its limit of {self._max_requests} requests at one time.",
                 reason="concurrency",
                 retry_after=1,
             )
@@ -66,10 +66,10 @@ class Client:
             self._requests -= 1
 
     def charge_batch(self, images: int) -> None:
-        """Charge ``images`` in place of the one that ``admit`` charged.
+        """Charge ``images`` instead of the one that ``admit`` charged.
 
         Raises:
-            RateLimited: those are too many. The one stays charged: the body has been received.
+            RateLimited: there are too many images. One stays charged, because the body was received.
         """
         if self._bucket is not None:
             self._bucket.put_back(1)
@@ -80,7 +80,7 @@ class Client:
             return
         self._on_refusal("rate_limit")
         raise RateLimited(
-            f"This client may send {self._bucket.per_minute} images a minute.",
+            f"This client may send {self._bucket.per_minute} images per minute.",
             reason="rate_limit",
             retry_after=wait,
         )

@@ -1,21 +1,21 @@
-"""A token bucket that counts in whole numbers, so that what it tells clients to wait is exact."""
+"""A token bucket. It counts in integers, so that the waits it reports are exact."""
 
 import time
 from collections.abc import Callable
 
 _SECOND = 1_000_000_000  # nanoseconds
 _IMAGE = 60 * _SECOND
-"""One image in the bucket's unit: with a rate of N images a minute, each nanosecond adds N units."""
+"""One image in the bucket's unit. At a rate of N images per minute, each nanosecond adds N units."""
 
 
 class TokenBucket:
     """Allows ``burst`` images at once, and ``per_minute`` in the long run.
 
-    The clock is monotonic: setting the system's time changes nothing.
+    The clock is monotonic, so changes of the system time have no effect.
     """
 
     def __init__(self, per_minute: int, burst: int, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        """Start full; ``clock`` gives nanoseconds."""
+        """Start with a full bucket. ``clock`` returns nanoseconds."""
         self.per_minute = per_minute
         self._full = burst * _IMAGE
         self._level = self._full
@@ -23,10 +23,10 @@ class TokenBucket:
         self._filled_at = clock()
 
     def take(self, images: int, *, fee: int = 0) -> int:
-        """Take ``images`` out; returns 0, or the seconds to wait if only the ``fee``, in images, was taken.
+        """Take ``images`` and return 0. If too few are left, take ``fee`` and return the seconds to wait.
 
-        More images than the bucket holds need a full one and leave it owing the rest: they can
-        pass, and the rate is still kept.
+        A request for more images than ``burst`` needs a full bucket and makes the level negative. So large
+        requests are possible, and the rate is still kept.
         """
         now = self._clock()
         self._level = min(self._full, self._level + (now - self._filled_at) * self.per_minute)
@@ -39,5 +39,5 @@ class TokenBucket:
         return 0
 
     def put_back(self, images: int) -> None:
-        """Undo a ``take`` of as many; the next one sees to it that the bucket holds no more than it can."""
+        """Undo a ``take`` of ``images``. The next ``take`` limits the level to ``burst``."""
         self._level += images * _IMAGE

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 
 from models.bundle import NO_METADATA, Metadata
-from models.metadata import MAX_AGE, SEXES, SITES
+from models.manifest.metadata import MAX_AGE, SEXES, SITES
 from service.errors import Fault, InvalidRequest
 
 FIELDS = tuple(Metadata.model_fields)

@@ -23,7 +23,7 @@ from models.bundle import (
     QualityLimits,
     Subgroup,
 )
-from models.predictive import predictive_values_of
+from models.manifest.predictive import predictive_values_of
 from models.preprocess import ACCEPTED_FORMATS
 from service.http.problems import Problem
 from service.inference.classifier import Classification

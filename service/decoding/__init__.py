@@ -1,1 +1,1 @@
-"""Image files to pixels, in processes with bounded time and memory."""
+"""Decodes image files, in processes that can be killed."""

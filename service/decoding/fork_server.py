@@ -1,4 +1,4 @@
-"""The service's side of the processes that decode: begun, asked, ended."""
+"""Starts, uses and ends the processes that decode images, from the side of the service."""
 
 import asyncio
 import json
@@ -16,18 +16,18 @@ from service.decoding.worker import LONGEST, NUMBER, ORDER, READY, REPLY
 
 _NO_PROCESS = -1
 _CLOSE_SECONDS = 5
-_BUFFER = 1024 * 1024  # bytes; the system may allow fewer. A typical file goes in one piece.
+_BUFFER = 1024 * 1024  # bytes; the system may limit it. A typical file fits into one message.
 
 
 class Order(NamedTuple):
-    """One image to decode, and what that may take.
+    """One image to decode, with its limits.
 
     Attributes:
-        wanted: JSON of the arguments of ``models.preprocess.decode``.
+        wanted: the arguments of ``models.preprocess.decode``, as JSON.
         data: the whole file.
-        pixel_bytes: what the pixels will have.
-        seconds: of processor time.
-        memory: bytes, beside the file.
+        pixel_bytes: size of the decoded pixels.
+        seconds: limit of processor time.
+        memory: limit of memory in bytes, in addition to the file.
     """
 
     wanted: bytes
@@ -38,7 +38,7 @@ class Order(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came of it: JSON, see ``service.decoding.worker``, and the pixels, flat, if there are any."""
+    """The reply to an order: JSON (see ``service.decoding.worker``), and the flat pixels if there are any."""
 
     found: dict[str, Any]
     pixels: NDArray[np.uint8]
@@ -53,7 +53,7 @@ class Process:
         self._connection = connection
 
     def lives(self) -> bool:
-        """Whether its end of the socket is open."""
+        """Whether the process still has its end of the socket open."""
         try:
             return bool(self._connection.recv(1, socket.MSG_PEEK))
         except BlockingIOError:
@@ -62,15 +62,15 @@ class Process:
             return False
 
     async def decode(self, order: Order) -> Answer:
-        """Have an image decoded. Whatever this raises, the process cannot be used any more.
+        """Decode an image in the process. After any exception, the process must not be used again.
 
         Raises:
-            EOFError, ConnectionError: it died.
-            ValueError: it answers nonsense.
+            EOFError, ConnectionError: the process died.
+            ValueError: the process sent an invalid answer.
         """
         loop = asyncio.get_running_loop()
         head = ORDER.pack(len(order.wanted), len(order.data), order.seconds, order.memory) + order.wanted
-        # Nothing of an earlier image is in the socket: there is room for the head.
+        # The head always fits into the buffer, because the earlier order was read completely.
         sent = self._connection.sendmsg([head, order.data]) - len(head)
         if sent < len(order.data):
             await loop.sock_sendall(self._connection, memoryview(order.data)[sent:])
@@ -86,26 +86,26 @@ class Process:
                 json_bytes, pixel_bytes = REPLY.unpack(answer[: REPLY.size].tobytes())
                 needed = REPLY.size + json_bytes + pixel_bytes
                 if json_bytes > LONGEST or pixel_bytes not in (0, order.pixel_bytes):
-                    raise ValueError("a process that decodes images answers nonsense")
+                    raise ValueError("a decoding process sent an invalid answer")
         pixels_at = REPLY.size + json_bytes
         return Answer(json.loads(answer[REPLY.size : pixels_at].tobytes()), answer[pixels_at:needed])
 
     async def end(self) -> int:
-        """Kill it, unless it has ended; its exit status, negative for a signal.
+        """Kill the process, unless it has ended, and return its exit status; negative for a signal.
 
         Raises:
-            EOFError, ConnectionError: the process that forked it has died, and it with that.
+            EOFError, ConnectionError: the fork server has died, which ended this process too.
         """
         self.close()
         return await self._fork_server.end(self._number)
 
     def close(self) -> None:
-        """Let it end, if it decodes nothing."""
+        """Close the socket. The process then ends when it is idle."""
         self._connection.close()
 
 
 class ForkServer:
-    """The process that has loaded the codecs, and forks those that decode. Begun by the constructor."""
+    """The process that has loaded the codecs and forks the decoding processes. The constructor starts it."""
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair()
@@ -113,7 +113,7 @@ class ForkServer:
         self._turn = asyncio.Lock()
         self._ready = False
         paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-        # Nothing of the service's environment, which may hold secrets, but for how programs are found.
+        # The service's environment may hold secrets. Pass on only what Python needs to start.
         kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
         with theirs:
             self._process = subprocess.Popen(
@@ -126,11 +126,11 @@ class ForkServer:
             )
 
     async def fork(self) -> Process:
-        """A new process.
+        """Fork a decoding process.
 
         Raises:
-            MemoryError: the system gives none more.
-            EOFError, ConnectionError: this one has died.
+            MemoryError: the system cannot start another process.
+            EOFError, ConnectionError: the fork server has died.
         """
         ours, theirs = socket.socketpair()
         try:
@@ -147,11 +147,11 @@ class ForkServer:
         return Process(self, number, ours)
 
     async def end(self, number: int) -> int:
-        """Kill the process, unless it has ended; its exit status, negative for a signal."""
+        """Kill a process, unless it has ended, and return its exit status; negative for a signal."""
         return await self._call(number, [])
 
     def close(self) -> None:
-        """End it, and with it all that it has forked."""
+        """End the fork server and all processes that it has forked."""
         self._control.close()
         try:
             self._process.wait(_CLOSE_SECONDS)
@@ -161,7 +161,7 @@ class ForkServer:
 
     async def _call(self, number: int, descriptors: list[int]) -> int:
         async with self._turn:
-            if self._control.fileno() < 0:  # closed by another caller, who found that it has died
+            if self._control.fileno() < 0:  # another caller found it dead and closed it
                 raise EOFError
             if not self._ready and await self._receive() == READY:
                 self._ready = True

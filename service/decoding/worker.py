@@ -1,19 +1,19 @@
-"""The processes that decode images: apart from keys, model and connections, and bounded.
+"""The processes that decode images, with limits, and without access to keys, model and connections.
 
-``python -m service.decoding.worker`` is started once. It imports the decoder, and then forks a process
-for each image to be decoded at one time; such a process is there in milliseconds, and shares the
-imports' memory. It has one thread, so that forking is safe. ``service.decoding.decoder`` is its other side.
+``python -m service.decoding.worker`` is the fork server. It is started once, imports the decoder, and forks
+the decoding processes on request. A fork takes milliseconds and shares the memory of the imports. The fork
+server has one thread, so that forking is safe. ``service.decoding.fork_server`` is the other side.
 
-A process that decodes reads an order, the image file, and writes what it found, until its socket is
-closed. What it parses is hostile until decoded. Therefore:
+A decoding process reads an order with an image file and writes a reply, until its socket is closed. The file
+may be hostile. Therefore:
 
-- ``RLIMIT_DATA`` bounds its memory. (Not ``RLIMIT_AS``, which counts libraries and what is reserved only.)
-- ``ITIMER_PROF`` bounds the processor time of an image: at its end the kernel kills the process, also
-  within a codec. Wall-clock time would refuse good images on a busy machine.
-- It answers with JSON and pixels, never with a pickle: a codec that an attacker has taken over must not
-  reach the service.
-- It is silent: what Pillow and the codecs warn of quotes the file.
-- It leaves no core dump and writes no file: both would hold a patient's image.
+- ``RLIMIT_DATA`` limits its memory. ``RLIMIT_AS`` would also count libraries and reserved memory.
+- ``ITIMER_PROF`` limits the processor time of an image. When it expires, the kernel kills the process, even
+  inside a codec. A limit of wall-clock time would reject good images on a busy machine.
+- It replies with JSON and pixels, never with a pickle. An attacker who controls a codec must not reach the
+  service.
+- It prints nothing, because warnings of Pillow and the codecs quote the file.
+- It writes no core dump and no file, because they would contain a patient's image.
 """
 
 import ctypes
@@ -45,43 +45,50 @@ from models.quality import measure_quality
 from service.system.memory import return_large_blocks
 
 ORDER = struct.Struct("!IQdQ")
-"""Before an image: bytes of the JSON and of the file that follow; seconds and bytes that decoding may take.
+"""Header of an order: sizes of the JSON and of the file that follow, then the limits in seconds and bytes.
 
 The JSON holds the arguments of ``models.preprocess.decode``.
 """
 
 REPLY = struct.Struct("!II")
-"""Before an answer: bytes of the JSON and of the pixels that follow.
+"""Header of a reply: sizes of the JSON and of the pixels that follow.
 
-The JSON is one of ``{"image": ..., "quality": ...}``, the fields of ``Decoded`` but for the pixels and
-those of ``Quality``; ``{"refused": ..., "detail": ...}``, an ``ImageError``; ``{"short_of_memory": true}``;
-``{"failed": ...}``, any other exception. Each has ``"spent"``, the seconds of processor time.
+The JSON is one of these, and also has ``"spent"``, the processor time in seconds:
+
+- ``{"image": ..., "quality": ...}``: the fields of ``Decoded`` except the pixels, and of ``Quality``
+- ``{"refused": ..., "detail": ...}``: the name and the text of an ``ImageError``
+- ``{"short_of_memory": true}``
+- ``{"failed": ...}``: any other exception
 """
 
 LONGEST = 4096
-"""Most bytes of JSON in an answer."""
+"""Largest size of the JSON in a reply, in bytes."""
 
 NUMBER = struct.Struct("!i")
-"""What the process that forks reads and writes. Read with a socket: fork a process that serves it, and
-write its number, or -1. Read without: end that process, and write its exit status, negative for a signal.
+"""A message to or from the fork server: a process number, or a status.
+
+A message with a socket asks it to fork a process that serves the socket; the reply is the number of the
+process, or -1. A message without a socket asks it to end the process; the reply is the exit status, negative
+for a signal.
 """
 
 READY = 0
-"""What it writes first."""
+"""First message of the fork server."""
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 def main() -> None:
-    """Fork on request until the service is gone. The first argument is a socket's descriptor."""
-    # The service ends us. A signal to its process group or container must not: it may be draining.
+    """Run the fork server until the service is gone. The first argument is the descriptor of its socket."""
+    # Only the service ends this process. A signal to the container must not, because the service may be
+    # draining.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
     _prepare_codecs()
     return_large_blocks()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    gc.freeze()  # no collection writes into pages that are shared with the forks
+    gc.freeze()  # keeps the garbage collector from writing to pages that the forks share
     forked: set[int] = set()
     with suppress(ConnectionError):  # the service is gone
         control.send(NUMBER.pack(READY))
@@ -93,12 +100,12 @@ def main() -> None:
                 answer = _end(number)
                 forked.discard(number)
             control.send(NUMBER.pack(answer))
-    for number in forked - {-1}:  # what they work on, nobody waits for
+    for number in forked - {-1}:  # nobody waits for their results
         _end(number)
 
 
 def _prepare_codecs() -> None:
-    """Load all codecs, not on a client's time, and write nothing that a client's file makes them say.
+    """Load all codecs before the first image, and silence them.
 
     Warnings and log lines quote the file, and Python keeps the text of each warning. libtiff writes to
     standard error itself.
@@ -107,11 +114,11 @@ def _prepare_codecs() -> None:
         import_module("models.dicom")
     Image.init()
     warnings.simplefilter("ignore")
-    # Raised, not shown: the image is refused for its size.
+    # An exception, so that the image is rejected for its size.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     logging.disable()
-    libtiff = ctypes.CDLL(_imaging.__file__)  # a library's symbols include those of what it is linked to
-    if hasattr(libtiff, "TIFFSetErrorHandler"):  # not where Pillow was built without it
+    libtiff = ctypes.CDLL(_imaging.__file__)  # also finds the symbols of the linked libraries
+    if hasattr(libtiff, "TIFFSetErrorHandler"):  # Pillow may be built without libtiff
         libtiff.TIFFSetErrorHandler(None)
 
 
@@ -136,13 +143,16 @@ def _fork(control: socket.socket, descriptor: int) -> int:
 
 
 def _end(number: int) -> int:
-    """Kill a process unless it has ended; its number is its own until then, as nobody else waits for it."""
+    """Kill a process, unless it has ended, and return its exit status.
+
+    The system does not reuse its number before ``waitpid``.
+    """
     os.kill(number, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
 
 
 def _serve(connection: socket.socket) -> None:
-    """Decode what comes until the socket is closed."""
+    """Decode images until the socket is closed."""
     _confine()
     base = _data_bytes()
     reader = connection.makefile("rb")
@@ -157,7 +167,7 @@ def _serve(connection: socket.socket) -> None:
 def _answer(
     reader: BufferedReader, file_bytes: int, wanted: dict[str, Any], seconds: float, memory: int | None
 ) -> tuple[bytes, memoryview]:
-    """Read and decode one image; the JSON and the pixels of the answer."""
+    """Read and decode one image. Return the JSON and the pixels of the reply."""
     pixels = np.empty(0, np.uint8)
     data = reader.read(file_bytes)
     start = time.process_time()
@@ -173,7 +183,7 @@ def _answer(
     except ImageError as error:
         found = {"refused": type(error).__name__, "detail": str(error)[:1000]}
     except Exception as error:
-        # The text may quote the file: only where it was raised.
+        # The text of the exception may quote the file, so the reply only says where it was raised.
         found = {"failed": _where(error)}
     found["spent"] = time.process_time() - start
     return json.dumps(found).encode(), pixels.reshape(-1).data
@@ -181,12 +191,12 @@ def _answer(
 
 @contextmanager
 def _bounded(seconds: float, memory: int | None) -> Iterator[None]:
-    """Bound the processor time, whose end is this process's end, and the memory, with MemoryError."""
+    """Limit processor time and memory. The first limit ends the process; the second raises MemoryError."""
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if memory is not None:
         lower = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (lower, hard))
-    signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF has no handler: it ends the process
+    signal.setitimer(signal.ITIMER_PROF, seconds)  # without a handler, SIGPROF ends the process
     try:
         yield
     finally:
@@ -195,26 +205,27 @@ def _bounded(seconds: float, memory: int | None) -> Iterator[None]:
 
 
 def _confine() -> None:
-    """What holds for as long as this process lives."""
+    """Set the limits that hold for the life of this process."""
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(limit, (0, 0))
-    with suppress(OSError):  # not Linux. The first to be killed where memory is short.
+    with suppress(OSError):  # not Linux. When memory is short, the kernel kills this process first.
         Path("/proc/self/oom_score_adj").write_text("1000")
     with suppress(OSError):
         Path("/proc/self/comm").write_text("decoder")
-    with suppress(AttributeError, OSError, TypeError):  # not Linux. An image in work ends with the service.
+    with suppress(AttributeError, OSError, TypeError):  # not Linux. This process ends with the fork server.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _data_bytes() -> int | None:
-    """What RLIMIT_DATA counts of this process; None where the system does not say."""
+    """Return the bytes of this process that RLIMIT_DATA counts. None if the system does not say."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
-    except OSError:  # not Linux; macOS has no limit that would hold
+    except OSError:  # not Linux; macOS does not enforce such a limit
         return None
 
 
 def _where(error: Exception) -> str:
+    """Return the type of ``error``, and the file and line that raised it."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,1 +1,1 @@
-"""What holds for every request: connections, headers, problems, other origins."""
+"""What every request passes through: connections, middleware, problems and CORS."""

@@ -1,22 +1,22 @@
 """HTTP/1.1 connections with the limits that uvicorn lacks.
 
-uvicorn waits as long as a client likes for its request headers and for it to read its answer, and uvicorn
+uvicorn waits without limit for request headers and for clients that do not read their responses. It also
 accepts any number of connections.
 
 A connection ends in one of three ways:
 
-- It is closed when the answer that ends it has been sent and the request was read to its end.
-- It lingers when the client may still be sending: the sending side is closed, and what arrives is dropped for
-  a moment. Closing at once would destroy the answer on its way.
-- It is aborted when its client takes too long, or when there are too many connections and its client is the
+- It is closed after its last response if the whole request was read.
+- It lingers if the client may still be sending: the sending side is closed, and data that arrives is dropped
+  for two seconds. Closing at once could destroy the response before the client reads it.
+- It is aborted if the client is too slow, or if there are too many connections and this client is the
   slowest.
 
-A client that sends no more may read on (RFC 9293, 3.6), or it may be gone: curl and most libraries send the
-same FIN when they give up. While such a client waits for an answer, it is sent ``100 Continue``, which every
-client of HTTP/1.1 must accept (RFC 9110, 15.2). The system of one that is gone resets the connection, and its
-work is cancelled.
+A client that has closed its sending side may still read (RFC 9293, 3.6), or it may be gone: curl and most
+libraries send the same FIN when they give up. While such a client waits for a response, the connection sends
+it ``100 Continue``, which every HTTP/1.1 client must accept (RFC 9110, 15.2). If the client is gone, its
+system resets the connection, and the work is cancelled.
 
-Written for uvicorn 0.54; ``test_uvicorn_has_the_hooks_that_the_connection_relies_on`` names what it uses.
+Written for uvicorn 0.54. ``test_uvicorn_has_the_hooks_that_the_connection_relies_on`` lists what it uses.
 """
 
 import asyncio
@@ -46,13 +46,13 @@ from service.system.fair_queue import client_of, rank_of
 
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 4_000_000
-_PROBE_SECONDS = 0.05  # after the first probe of a client that sends no more; then twice as long each time
+_PROBE_SECONDS = 0.05  # between the first two probes of a half-closed connection; then doubled each time
 
 logger = logging.getLogger(__name__)
 
 
 def connection_class(settings: Settings, metrics: Metrics) -> type["Connection"]:
-    """The class to give to one listener as uvicorn's ``http``; it makes one object for each connection."""
+    """Return the class for uvicorn's option ``http`` of one listener. Each connection gets an instance."""
     own = {"settings": settings, "metrics": metrics, "waiting": {}, "turns": Turns()}
     return type("BoundConnection", (Connection,), own)
 
@@ -61,10 +61,10 @@ class Connection(RequestReader):
     """One connection; see ``connection_class``.
 
     Attributes:
-        waiting: connections of the same listener that wait for their clients: to ask, to go on with their
-            headers, to read an answer or to hang up; with the time of ``time.monotonic`` since when. The one
-            that has waited the longest comes first.
-        turns: of the same listener's connections to begin a request.
+        waiting: connections of the same listener that wait for their clients to send a request or the rest
+            of its headers, to read a response or to hang up. Maps each to the start of its wait, on the
+            clock of ``time.monotonic``. The longest wait comes first.
+        turns: decides when requests start; shared by the connections of the same listener.
     """
 
     settings: Settings
@@ -74,46 +74,46 @@ class Connection(RequestReader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._answering: Cycle | None = None  # of the request being answered: the newest, or one before it
-        self._began = float("-inf")  # to wait for a turn, the latest request
+        self._answering: Cycle | None = None  # of the latest request that was started
+        self._began = float("-inf")  # when the latest request began to wait for its turn
         self._client: str | None = None
-        self._refusal: DermaserveError | None = None  # the answer to what cannot be read, the last one
-        self._half_closed = False  # the client sends no more
-        self._ended = False  # nothing is answered any more
+        self._refusal: DermaserveError | None = None  # the final response, to an invalid request
+        self._half_closed = False  # the client has closed its sending side
+        self._ended = False  # no more requests are answered
         self._dropped = 0  # bytes
-        self._timer: asyncio.TimerHandle | None = None  # for headers to come, or for a client to hang up
+        self._timer: asyncio.TimerHandle | None = None  # of the wait for headers, or for the end
         self._write_timer: asyncio.TimerHandle | None = None
         self._probe_timer: asyncio.TimerHandle | None = None
 
     # Events of the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Count the connection. Over the limit, end the one whose client is the slowest."""
+        """Count the connection. If there are too many, end the one with the slowest client."""
         super().connection_made(transport)
         self._client = client_of(self.client[0] if self.client else None)
         self.metrics.connections.inc()
-        # Whatever is not sent at once counts as unread, not only what is over 64 KiB.
+        # With the default of 64 KiB, smaller unread responses would not count as unread.
         transport.set_write_buffer_limits(high=0)
         if len(self.connections) > self.settings.max_connections:
             self.metrics.refused("connections")
             self._slowest()._drop()
-        self._look_at_state()
+        self._update_timers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection; the request that is being answered learns that its client is gone."""
+        """Forget the connection, and tell the running request that its client is gone."""
         self.metrics.connections.dec()
         self.waiting.pop(self, None)
         if self._answering is not None:
             self._answering.disconnect()
         super().connection_lost(exc)
-        # uvicorn's own too, which it leaves when the client resets: it would keep all this for 75 s.
+        # uvicorn does not cancel its own timer after a reset. It would keep this object for 75 s.
         for timer in (self._timer, self._write_timer, self._probe_timer, self.timeout_keep_alive_task):
             if timer is not None:
                 timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what was received, or keep it until the request before it has been answered."""
-        if self._deaf():
+        """Parse the data, or keep it until the previous request is answered."""
+        if self._ignores_input():
             self._dropped += len(data)
             if self._dropped > _LINGER_BYTES:
                 self.transport.abort()
@@ -122,19 +122,19 @@ class Connection(RequestReader):
         self._parse()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always closes
-        """Answer what was asked for, as long as the client is there."""
+        """Answer the pending requests as long as the client is there."""
         self._half_closed = not self._ended
-        self._look_at_state()
+        self._update_timers()
         if self._half_closed:
             self._probe(_PROBE_SECONDS)
         return not self.transport.is_closing() and self._half_closed
 
     def _probe(self, pause: float) -> None:
-        """Send what makes the system of a client that is gone reset the connection; the next write fails."""
+        """Send an interim response. If the client is gone, its system resets the connection."""
         answering = self._answering
         if self.transport.is_closing() or answering is None or self._idle():
             return
-        if answering.scope["http_version"] != "1.1":  # such a client takes no interim response
+        if answering.scope["http_version"] != "1.1":  # HTTP/1.0 has no interim responses
             self.transport.close()
             return
         if not answering.response_started:
@@ -142,17 +142,17 @@ class Connection(RequestReader):
         self._probe_timer = self.loop.call_later(pause, self._probe, 2 * pause)
 
     def pause_writing(self) -> None:
-        """Begin to wait for the client to read its answer."""
+        """Limit the time that the client may take to read its response."""
         super().pause_writing()
         self._write_timer = self.loop.call_later(self.settings.write_timeout, self._cut_off)
-        self._look_at_state()
+        self._update_timers()
 
     def resume_writing(self) -> None:
-        """The client has read all that was sent."""
+        """End that limit: the client has read everything."""
         super().resume_writing()
         if self._write_timer is not None:
             self._write_timer.cancel()
-        self._look_at_state()
+        self._update_timers()
 
     # Events of the application
 
@@ -160,7 +160,7 @@ class Connection(RequestReader):
         self._answering = cast(Cycle, cycle)
 
         def start() -> None:
-            if not cycle.disconnected:  # by the time of its turn
+            if not cycle.disconnected:  # while it waited for its turn
                 super(Connection, self)._start_asgi_task(cycle, app)
 
         rank = cycle.scope["state"]["rank"] = rank_of(self._client, self._began)
@@ -168,7 +168,7 @@ class Connection(RequestReader):
         self.turns.take(start, rank)
 
     def on_response_complete(self) -> None:
-        """Go on to the next request, which may have been received already."""
+        """Start the next request, which may have arrived already."""
         if self._ended:
             self.server_state.total_requests += 1
             return
@@ -178,7 +178,7 @@ class Connection(RequestReader):
         self._parse()
 
     def _end(self) -> None:
-        """End the connection after the answer that says so."""
+        """End the connection after its last response."""
         if self._answering is not None and (self._answering.more_body or self._unparsed):
             self._linger()
         else:
@@ -187,12 +187,12 @@ class Connection(RequestReader):
 
     # The end
 
-    def _deaf(self) -> bool:
-        """Whether what the client sends is not read any more."""
+    def _ignores_input(self) -> bool:
+        """Whether data from the client is dropped."""
         return self._ended or self._refusal is not None or self.transport.is_closing()
 
     def _uploading(self) -> bool:
-        """Whether the request that is being answered is still arriving."""
+        """Whether the body of the running request is still arriving."""
         answering = self._answering
         return answering is not None and answering.more_body and not answering.response_complete
 
@@ -200,8 +200,8 @@ class Connection(RequestReader):
         """Whether all requests are answered."""
         return self._answering is None or (self._answering.response_complete and not self.pipeline)
 
-    def _look_at_state(self) -> None:
-        """Keep the timer for headers running while they are awaited, and the record of who waits."""
+    def _update_timers(self) -> None:
+        """Run the header timer while headers are awaited, and keep ``waiting`` up to date."""
         idle = self._idle()
         if self._half_closed and (idle or self._uploading()):
             self.transport.close()
@@ -221,14 +221,14 @@ class Connection(RequestReader):
         if self._in_head:
             self._refuse(HeadersTooSlow("The request's headers were not complete in time."))
         else:
-            self.transport.close()  # it never asked for anything
+            self.transport.close()  # there is no request to answer
 
     def _cut_off(self) -> None:
-        logger.info("A client that did not take its answer was cut off.")
+        logger.info("A client did not read its response in time. Its connection was closed.")
         self.transport.abort()
 
     def _slowest(self) -> "Connection":
-        """The connection whose client is the slowest, be it to ask, to send or to read; else this one."""
+        """Return the connection whose client is the slowest to send or read, or this one if none waits."""
         others = cast("set[Connection]", self.connections)
         rates = {other._answering.rate: other for other in others if other._answering and other._uploading()}
         for other, since in itertools.islice(self.waiting.items(), 1):
@@ -236,31 +236,31 @@ class Connection(RequestReader):
         return rates[min(rates)] if rates else self
 
     def _drop(self) -> None:
-        """Make room for another connection, at once."""
+        """End this connection at once, to make room for another."""
         self.connections.discard(self)
         if self in self.waiting:
             self.waiting.pop(self)
             self.transport.abort()
         else:
-            detail = "There are as many connections as are accepted."
+            detail = "The server has reached its limit of connections."
             self._refuse(Overloaded(detail, reason="connections", retry_after=1))
             self.transport.close()
 
     def _refuse(self, error: DermaserveError) -> None:
-        """Answer ``error``, after the requests before it, and end the connection."""
+        """Answer the earlier requests, then respond with ``error`` and end the connection."""
         self._refusal, self._unparsed = error, b""
         newest = self._newest
         if newest is not None and newest.more_body:
             if newest is not self._answering:
                 self.pipeline.popleft()
             elif not newest.response_complete:
-                newest.disconnect()  # the application is reading this request: for it the client is gone
+                newest.disconnect()  # the application is reading this request; it sees a disconnect
                 newest.response_complete = True
         if self._idle():
             self._send_refusal(error)
 
     def _send_refusal(self, error: DermaserveError) -> None:
-        """Answer without the application, which cannot answer what is not a request."""
+        """Respond without the application, which gets valid requests only."""
         last = self._answering
         half_answered = last is not None and last.disconnected and last.response_started
         if not half_answered and not self.transport.is_closing():
@@ -278,15 +278,15 @@ class Connection(RequestReader):
         self._linger()
 
     def _linger(self) -> None:
-        """Say that this was all, and wait for a moment for the client to hang up.
+        """Close the sending side, and wait two seconds for the client to hang up.
 
-        Closing while data comes in would destroy the answer on its way.
+        Closing while data arrives could destroy the response before the client reads it.
         """
         self._ended, self._unparsed = True, b""
         self.flow.resume_reading()
-        with suppress(OSError, RuntimeError):  # the client is gone already; RuntimeError: uvloop's for that
+        with suppress(OSError, RuntimeError):  # the client is gone; uvloop raises RuntimeError
             self.transport.write_eof()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
-        self._look_at_state()
+        self._update_timers()

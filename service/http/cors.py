@@ -1,4 +1,4 @@
-"""Answers for pages of other origins, where the operator named those."""
+"""CORS: lets the pages of configured origins read responses."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ _EXPOSED_HEADERS = ("ETag", "Retry-After", "X-Gradcam-Empty", "X-Gradcam-Label",
 
 
 def cors_headers(origin: str, allowed: Sequence[str]) -> dict[str, str]:
-    """Headers that let a page of ``origin`` read an answer, where it is one of ``allowed``."""
+    """Return the headers that let a page of ``origin`` read a response; none if it is not ``allowed``."""
     if not origin or not {"*", origin} & set(allowed):
         return {}
     return {
@@ -26,16 +26,16 @@ def cors_headers(origin: str, allowed: Sequence[str]) -> dict[str, str]:
 
 
 class Cors(CORSMiddleware):
-    """Starlette's middleware, whose refusals are problems like all others.
+    """Starlette's middleware, with rejections as problems.
 
-    It stands inside the envelope, so that its answers have an id and a log line, and around all
-    else, so that problems carry its headers too and a preflight needs no key.
+    ``RequestMiddleware`` is outside it, so that its responses have an id and a log line. Everything else is
+    inside it, so that problems have its headers too, and a preflight request needs no key.
     """
 
     def __init__(self, app: ASGIApp, *, origins: Sequence[str]) -> None:
-        """Let pages of ``origins`` read answers. Never with credentials: there are no cookies here."""
+        """Let pages of ``origins`` read responses, without credentials: the service has no cookies."""
         super().__init__(
-            UnhandledErrors(app),  # here too: also the answer to a failure needs the headers of this
+            UnhandledErrors(app),  # inside, so that failures have the CORS headers too
             allow_origins=origins,
             allow_methods=("GET", "HEAD", "POST"),
             allow_headers=_ALLOWED_HEADERS,
@@ -43,12 +43,12 @@ class Cors(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """The answer to a preflight.
+        """Answer a preflight request.
 
         Raises:
-            InvalidRequest: not that origin, method or header.
+            InvalidRequest: the origin, the method or a header is not allowed.
         """
         response = super().preflight_response(request_headers)
         if response.status_code >= 400:
-            raise InvalidRequest("Pages of that origin, that method or these headers are not let in.")
+            raise InvalidRequest("The origin, the method or a header is not allowed.")
         return response

@@ -1,4 +1,4 @@
-"""Answers that a client may keep and ask for again: RFC 9110, section 13."""
+"""Responses with an ETag, which clients may cache and revalidate (RFC 9110, section 13)."""
 
 import hashlib
 
@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 
 def tagged(request: Request, body: bytes, media_type: str) -> Response:
-    """``body`` with its strong ``ETag``, or 304 without it for a client that has the same one."""
+    """Return ``body`` with a strong ``ETag``, or status 304 if the client has the same body already."""
     headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"'}
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if headers["ETag"] in known or known == ["*"]:

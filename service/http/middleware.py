@@ -1,7 +1,7 @@
-"""Around every request: an id, one log line, one measure, one trace, and an answer whatever happens.
+"""Gives every request an id, a log line, metrics and a trace, and makes sure that it gets a response.
 
-An answer given before the body was read to its end also ends the connection;
-``service.http.connection`` does so without destroying the answer.
+A response that is sent before the whole body was read also ends the connection.
+``service.http.connection`` does so without destroying the response.
 """
 
 import re
@@ -29,24 +29,24 @@ _METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    # Against embedding as a picture or script; pages that CORS lets in read by fetch, which it spares.
+    # Other sites cannot embed responses as images or scripts. It does not restrict CORS requests by fetch.
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-"""Of answers that do not say otherwise, as the pages do."""
+"""Default security headers. Pages set their own."""
 
 
 def new_request_id() -> str:
-    """A ULID: 48 bits of milliseconds and 80 random ones, so that ids sort by time."""
+    """Return a ULID: 48 bits of the time in milliseconds and 80 random bits. ULIDs sort by time."""
     number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     return "".join(_BASE32[number >> shift & 31] for shift in range(125, -1, -5))
 
 
 class RequestMiddleware:
-    """ASGI middleware around all else.
+    """The outermost ASGI middleware.
 
-    Sets ``request.state.request_id``, ``.started`` (``time.monotonic``), ``.record``, a
-    ``service.observability.request_record.RequestRecord``.
+    Sets ``request.state.request_id``, ``request.state.started`` (on the clock of ``time.monotonic``) and
+    ``request.state.record`` (a ``service.observability.request_record.RequestRecord``).
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class RequestMiddleware:
         tracing: "Tracing | None",
         audit: bool,
     ) -> None:
-        """Wrap ``app``; while ``closing()`` every answer ends its connection."""
+        """Wrap ``app``. While ``closing()`` is true, every response ends its connection."""
         self._app = UnhandledErrors(app)
         self._metrics = metrics
         self._closing = closing
@@ -76,17 +76,17 @@ class RequestMiddleware:
         method = scope["method"]
         record = RequestRecord(request_id, method if method in _METHODS else "_OTHER")
         state = scope.setdefault("state", {})
-        state.setdefault("started", record.started)  # the connection's is that of the request's first byte
+        state.setdefault("started", record.started)  # the connection has set the time of the first byte
         state.update(request_id=request_id, record=record)
         unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
-        # A HEAD is answered as the GET that it stands for, without the body.
+        # HEAD is handled as GET, and the body is dropped.
         inner = {**scope, "method": "GET"} if method == "HEAD" else scope
 
         async def receive_watched() -> Message:
             nonlocal unread
             message = await receive()
             record.bytes_received += len(message.get("body", b""))
-            unread = unread and message.get("more_body", False)  # a disconnect has none either
+            unread = unread and message.get("more_body", False)  # also false after a disconnect
             return message
 
         async def send_completed(message: Message) -> None:
@@ -112,11 +112,11 @@ class RequestMiddleware:
 
 
 def complete_headers(headers: MutableHeaders, record: RequestRecord, *, close: bool) -> None:
-    """Add what every answer carries; ``close`` ends its connection."""
+    """Add the headers of every response. ``close`` ends the connection after it."""
     headers["X-Request-ID"] = record.request_id
     for name, value in _SECURITY.items():
         headers.setdefault(name, value)
-    # Answers about images are kept by nobody; what has a tag may be, and is asked for again.
+    # Predictions must not be cached. Responses with an ETag may be, but must be revalidated.
     headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
     if record.model is not None and record.status < 400:
         headers["X-Model"] = record.model

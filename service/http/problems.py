@@ -1,4 +1,4 @@
-"""Failures as HTTP answers: ``application/problem+json``, RFC 9457."""
+"""Errors as HTTP responses: ``application/problem+json`` (RFC 9457)."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 def _absent(value: object) -> bool:
-    """For members that an answer leaves out where they have nothing to say."""
+    """Whether to leave a member out of the response: it is empty."""
     return not value
 
 
@@ -73,7 +73,7 @@ class Problem(BaseModel):
 
 
 def problem_of(error: BaseException, request_id: str) -> Problem:
-    """``error`` as a client may see it. Failures of our own are logged with their stack trace."""
+    """Return ``error`` as a client may see it. Internal errors are logged with their stack trace."""
     kind = kind_of(error)
     if kind is INTERNAL:
         extra = {"event": "failure", "fields": {"request_id": request_id}}
@@ -90,7 +90,7 @@ def problem_of(error: BaseException, request_id: str) -> Problem:
 
 
 def problem_response(error: BaseException, record: RequestRecord) -> Response:
-    """``error`` as a complete answer. Failures of our own are logged with their stack trace."""
+    """Return ``error`` as a complete response. Internal errors are logged with their stack trace."""
     problem = problem_of(error, record.request_id)
     headers = {"WWW-Authenticate": "ApiKey"} if isinstance(error, Unauthorized) else {}
     if isinstance(error, Unavailable):
@@ -99,20 +99,20 @@ def problem_response(error: BaseException, record: RequestRecord) -> Response:
 
 
 def answer_of(problem: Problem, record: RequestRecord, headers: Mapping[str, str]) -> Response:
-    """``problem`` as a complete answer with ``headers``."""
+    """Return ``problem`` as a complete response with ``headers``."""
     record.problem = problem.type.removeprefix(URN)
     body = problem.model_dump_json()
     return Response(body, status_code=problem.status, headers=dict(headers), media_type=MEDIA_TYPE)
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Make every error of ``app`` that a handler can see a problem."""
+    """Turn the errors that reach the exception handlers of ``app`` into problems."""
 
     async def on_ours(request: Request, error: Exception) -> Response:
         return problem_response(error, request.state.record)
 
     async def on_validation(request: Request, error: Exception) -> Response:
-        # Only query parameters are read by FastAPI; their last part of ``loc`` is the name.
+        # FastAPI validates query parameters only. The last part of ``loc`` is the name.
         found = error.errors() if isinstance(error, RequestValidationError) else []
         faults = [
             Fault(_EXPECTED.get(e["type"], "The value is not acceptable."), str(e["loc"][-1])) for e in found
@@ -126,7 +126,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         headers = dict((error.headers if isinstance(error, HTTPException) else None) or {})
         allowed = headers.get("Allow", "").split(", ")
         if "GET" in allowed and "HEAD" not in allowed:
-            headers["Allow"] += ", HEAD"  # the envelope makes one of the other
+            headers["Allow"] += ", HEAD"  # RequestMiddleware handles HEAD as GET
         title = HTTPStatus(status).phrase
         record: RequestRecord = request.state.record
         problem = Problem(
@@ -144,7 +144,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 
 class UnhandledErrors:
-    """ASGI middleware, the last resort: whatever was not foreseen is logged, and answered as a problem."""
+    """ASGI middleware that logs unexpected exceptions and responds with a problem."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -161,11 +161,11 @@ class UnhandledErrors:
         try:
             await self._app(scope, receive, send_watched)
         except (Exception, asyncio.CancelledError) as error:
-            # Anything may have failed, and a client that waits for an answer gets one.
+            # Any exception may arrive here. The client gets a response if none has begun.
             if started or scope["type"] != "http":
                 raise
             if isinstance(error, asyncio.CancelledError):
-                error = ShuttingDown()  # only the server cancels requests: its time to stop is over
+                error = ShuttingDown()  # only the server cancels requests, at the end of its grace period
             await problem_response(error, scope["state"]["record"])(scope, receive, send)
 
 
@@ -179,4 +179,4 @@ _EXPECTED = {
     "bool_parsing": "Expected true or false.",
     "string_too_long": "The value is too long.",
 }
-"""What a parameter should be, by pydantic's type of error."""
+"""Details for parameters, by pydantic's type of error."""

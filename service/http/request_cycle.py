@@ -1,4 +1,4 @@
-"""A request on its way to the application, and the answer on its way back."""
+"""Passes one request to the application, and its response to the connection."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,16 +9,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.admission.admission import upload_rate
 
-# To wake the application for every segment would cost more than all else that is done with it.
-_ENOUGH = 131_072  # bytes
-_SOON = 0.05  # seconds after the first of fewer
+# Waking the application for every TCP segment would cost more than the rest of receiving a body.
+_WAKE_BYTES = 131_072
+_WAKE_SECONDS = 0.05  # after the first unread byte, if fewer bytes have arrived
 
 
 class Cycle(RequestResponseCycle):
-    """One request and its answer."""
+    """One request and its response."""
 
     def __init__(self, connection: HttpToolsProtocol, end: Callable[[], None], *, keep_alive: bool) -> None:
-        """Answer the request whose headers ``connection`` has just parsed; ``end`` ends the connection."""
+        """Take over the request whose headers ``connection`` has parsed.
+
+        Args:
+            connection: receives the response.
+            end: called to end the connection after the response.
+            keep_alive: whether the connection takes further requests.
+        """
         super().__init__(
             scope=connection.scope,
             transport=cast(asyncio.Transport, _Output(connection.transport, end)),
@@ -39,22 +45,22 @@ class Cycle(RequestResponseCycle):
 
     @property
     def rate(self) -> float:
-        """Bytes per second at which the body arrives, see ``upload_rate``."""
+        """Bytes per second at which the body arrives; see ``upload_rate``."""
         return upload_rate(self._received, self.scope["state"]["started"])
 
     def take(self, body: bytes) -> int:
-        """Keep a part of the body for the application; returns how many bytes it has not read yet."""
+        """Keep a part of the body for the application. Return the number of unread bytes."""
         self._parts.append(body)
         self._size += len(body)
         self._received += len(body)
-        if self._size >= _ENOUGH:
+        if self._size >= _WAKE_BYTES:
             self.message_event.set()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_SOON, self.message_event.set)
+            self._timer = asyncio.get_running_loop().call_later(_WAKE_SECONDS, self.message_event.set)
         return self._size
 
     def complete(self) -> None:
-        """The body has arrived."""
+        """Tell the application that the whole body has arrived."""
         self.more_body = False
         self.message_event.set()
 
@@ -65,7 +71,7 @@ class Cycle(RequestResponseCycle):
         self.message_event.set()
 
     async def receive(self) -> ASGIReceiveEvent:
-        """As uvicorn's, without copying, and without reading on once the request is complete."""
+        """Like uvicorn's method, without its copies, and without reading after the end of the request."""
         if self.waiting_for_100_continue and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.waiting_for_100_continue = False
@@ -85,7 +91,7 @@ class Cycle(RequestResponseCycle):
 
 
 class _Output:
-    """What uvicorn's cycle uses of a transport. To close it is the connection's decision."""
+    """The part of a transport that uvicorn's cycle uses. Closing is left to the connection."""
 
     def __init__(self, transport: asyncio.Transport, end: Callable[[], None]) -> None:
         self.write = transport.write

@@ -1,23 +1,24 @@
-"""What a request's head must be, beyond what llhttp checks."""
+"""Checks the head of a request, beyond what llhttp checks."""
 
 from collections.abc import Sequence
 
 from service.errors import MalformedRequest
 
 MAX_HEAD_BYTES = 16_384
-"""Of a request line and its headers."""
+"""Largest size of a request line and its headers together."""
 
 
 def check_head(method: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Refuse what a proxy in front of this server may read in another way.
+    """Reject heads that a proxy in front of this server may interpret differently.
 
     Args:
-        method: in capitals.
-        version: of HTTP.
-        headers: names in lower case, and values.
+        method: in upper case.
+        version: of HTTP, such as ``"1.1"``.
+        headers: pairs of a name in lower case and a value.
 
     Raises:
-        MalformedRequest: another version, not exactly one host, or another transfer encoding than chunked.
+        MalformedRequest: the version is not supported, there is not exactly one Host header, the transfer
+            encoding is not chunked, or the method is CONNECT.
     """
     if version not in ("1.0", "1.1"):
         raise MalformedRequest("Only HTTP/1.1 and HTTP/1.0 are supported.")

@@ -1,4 +1,4 @@
-"""The bytes of a connection to requests: llhttp's events, with limits on heads and chunks."""
+"""Parses the bytes of a connection into requests with llhttp, and limits heads and chunks."""
 
 import time
 from typing import Any, NoReturn
@@ -12,49 +12,49 @@ from service.errors import HeadersTooLarge, MalformedRequest
 from service.http.request_cycle import Cycle
 from service.http.request_head import MAX_HEAD_BYTES, check_head
 
-_PIECE = 4096  # bytes fed to the parser at a time, except for a body: few pipelined requests fit
-_FRAMING = 32_768  # bytes of chunk sizes, extensions and trailers that a body may have beyond its own length
-_BUFFERED = 262_144  # bytes of a body that wait for the application; then reading is paused
+_PIECE = 4096  # bytes given to the parser at a time, except for a body; few pipelined requests fit into it
+_FRAMING = 32_768  # most bytes of chunk sizes, extensions and trailers around a body
+_BUFFERED = 262_144  # unread bytes of a body above which reading pauses
 
 
 class RequestReader(HttpToolsProtocol):
-    """The reading side of ``service.http.connection.Connection``, which decides when it ends."""
+    """The reading side of ``service.http.connection.Connection``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.parser = httptools.HttpRequestParser(self)  # uvicorn's own is set to lenient parsing
-        self._newest: Cycle | None = None  # of the latest request whose headers are complete
+        self.parser = httptools.HttpRequestParser(self)  # uvicorn's own parser is lenient
+        self._newest: Cycle | None = None  # the latest request whose headers are complete
         self._unparsed = b""  # received while a request was being answered
         self._in_head = False  # from a request's first byte to the end of its headers
-        self._head_size = 0  # of the head, as far as it is parsed
-        self._head_received = 0
+        self._head_size = 0  # bytes of the head that the parser has reported
+        self._head_received = 0  # bytes of the head that the parser was given
         self._body_left: int | None = 0  # None: the body comes in chunks
-        self._framing = 0
-        self._again: bytes | None = None  # a head to be parsed again, without its Upgrade
-        self._violation: DermaserveError | None = None  # raised in an event of the parser
+        self._framing = 0  # bytes of the body that are not content, minus an allowance for large chunks
+        self._again: bytes | None = None  # a head to parse again, without its Upgrade header
+        self._violation: DermaserveError | None = None  # raised in a callback of the parser
 
-    # Up to the connection
+    # Implemented by Connection
 
     def _refuse(self, error: DermaserveError) -> None:
-        """Answer ``error``, after the requests before it, and end the connection."""
+        """Answer the earlier requests, then respond with ``error`` and end the connection."""
         raise NotImplementedError
 
     def _end(self) -> None:
-        """End the connection after the answer that says so."""
+        """End the connection after its last response."""
         raise NotImplementedError
 
-    def _deaf(self) -> bool:
-        """Whether what the client sends is not read any more."""
+    def _ignores_input(self) -> bool:
+        """Whether data from the client is dropped."""
         raise NotImplementedError
 
-    def _look_at_state(self) -> None:
-        """Something may have changed: whose turn it is to send."""
+    def _update_timers(self) -> None:
+        """Adapt the timers to the state, which may have changed."""
         raise NotImplementedError
 
-    # Events of the parser
+    # Callbacks of the parser
 
     def on_message_begin(self) -> None:
-        """A request's first byte."""
+        """Begin a request at its first byte."""
         self._unset_keepalive_if_required()
         super().on_message_begin()
         self.scope["state"]["started"] = time.monotonic()
@@ -62,18 +62,18 @@ class RequestReader(HttpToolsProtocol):
         self._head_size = self._head_received = 0
 
     def on_url(self, url: bytes) -> None:
-        """A part of the request target."""
+        """Add a part of the request target."""
         self._add_to_head(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or a trailer, which is ignored."""
+        """Add a header. Trailers are ignored."""
         if self._in_head:
             self._add_to_head(len(name) + len(value) + len(": \r\n"))
             super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        """Check the head and begin to answer."""
+        """Check the head, and start the request or queue it behind the previous one."""
         method, version = self.parser.get_method(), self.parser.get_http_version()
         self._add_to_head(len(method) + len("  HTTP/1.1\r\n\r\n"))
         self._in_head = False
@@ -106,26 +106,26 @@ class RequestReader(HttpToolsProtocol):
             self.pipeline.appendleft((cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
+        """Pass on a part of the body."""
         if self._newest is None:
             return
         if self._body_left is None:
-            self._framing -= len(body) + len(body) // 64  # chunks from some 400 bytes on may go on for ever
+            self._framing -= len(body) + len(body) // 64  # allows any number of chunks of 450 bytes
         else:
             self._body_left -= len(body)
         if self._newest.take(body) > _BUFFERED:
             self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
-        """The end of a request."""
+        """End the request."""
         if self._newest is not None and self._again is None:
             self._newest.complete()
 
     # Parsing
 
     def _parse(self) -> None:
-        """Feed the parser until there is a whole request to be answered."""
-        while self._unparsed and not self._deaf():
+        """Give the received data to the parser, until a whole request waits to be answered."""
+        while self._unparsed and not self._ignores_input():
             newest = self._newest
             in_body = newest is not None and newest.more_body
             if newest is not None and not in_body and not newest.response_complete:
@@ -134,20 +134,20 @@ class RequestReader(HttpToolsProtocol):
             size = max(_PIECE, self._body_left or 0) if in_body else _PIECE
             piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
             self._feed(piece)
-        self._look_at_state()
+        self._update_timers()
 
     def _feed(self, piece: bytes) -> None:
         in_head, newest = self._in_head, self._newest
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            # It is ignored (RFC 9110, 7.8), but llhttp takes all that follows for another protocol.
+            # Upgrade is ignored (RFC 9110, 7.8), but llhttp takes all further data for another protocol.
             self.parser = httptools.HttpRequestParser(self)
             self._unparsed = (self._again or b"") + piece[upgrade.args[0] :] + self._unparsed
             self._again = None
             return
         except httptools.HttpParserError:
-            # A client may send what it likes after a request that ends the connection.
+            # Data after a request that ends the connection does not matter.
             if newest is None or newest.more_body or newest.keep_alive:
                 self._refuse(self._violation or MalformedRequest("The request is not well-formed HTTP/1.1."))
             return
@@ -166,10 +166,10 @@ class RequestReader(HttpToolsProtocol):
             self._violate(_head_too_large())
 
     def _violate(self, error: DermaserveError) -> NoReturn:
-        """In an event of the parser: make it fail with ``error``."""
+        """Make the parser fail with ``error``. Called in its callbacks."""
         self._violation = error
         raise error
 
 
 def _head_too_large() -> HeadersTooLarge:
-    return HeadersTooLarge("The request line and headers are over the limit.")
+    return HeadersTooLarge("The request line and headers are larger than the limit.")

@@ -1,4 +1,4 @@
-"""The beginnings of requests, spread over the iterations of the event loop."""
+"""Spreads the starts of requests over the iterations of the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,16 +9,16 @@ from service.system.fair_queue import FairQueue, Rank
 class Turns:
     """Starts one request in each iteration of the event loop, in the order of ``service.system.fair_queue``.
 
-    Without it, a client with many connections has a request answered on each of them in every iteration, and
-    a single request of someone else needs some ten iterations.
+    Without it, a client with many connections gets one request on each of them answered in every iteration.
+    A single request of another client takes about ten iterations.
     """
 
     def __init__(self) -> None:
         self._line: FairQueue[Callable[[], None]] = FairQueue()
-        self._taken = False  # the turn of this iteration
+        self._taken = False  # whether this iteration has started a request
 
     def take(self, start: Callable[[], None], rank: Rank) -> None:
-        """Call ``start``, which begins a request, now if it is alone, else in turn."""
+        """Call ``start``, which starts a request: now if no other has started, else in its turn."""
         if self._taken:
             self._line.push(start, rank)
         else:

@@ -106,8 +106,8 @@ class Classifier:
         identity: name, version and digest of the bundle.
         provider: ONNX Runtime's name of the execution provider that runs the graph.
         max_images_in_inference: largest number of images in inference at one time.
-        batch_images: semaphore that limits the images in progress of all ``/predict/batch`` requests
-        together. drift: of the recent predictions, against the bundle's drift reference.
+        batch_images: semaphore that limits the images in progress of all batch requests together.
+        drift: of the recent predictions, against the bundle's drift reference.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Threads for work that would block the event loop, and two ways for waiting to end early."""
+"""Runs blocking functions in threads, and cancels work whose client has disconnected."""
 
 import asyncio
 import threading
@@ -15,22 +15,22 @@ T = TypeVar("T")
 
 
 def show_name() -> None:
-    """Let the system's tools (``top -H``, ``perf``) show the name of the thread that calls this.
+    """Show the name of the calling thread in system tools such as ``top -H`` and ``perf``.
 
-    Python does so itself from 3.14 on.
+    Python 3.14 does this itself.
     """
-    with suppress(OSError, MemoryError):  # OSError: not Linux; no name is worth a thread
+    with suppress(OSError, MemoryError):  # OSError: not Linux. The thread is useful without its name.
         own = Path(f"/proc/self/task/{threading.get_native_id()}/comm")
         own.write_text(threading.current_thread().name[:15], encoding="utf-8")
 
 
 def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-    """Call ``function`` in a thread that does not keep the process from ending.
+    """Call ``function`` in a daemon thread, which does not delay the end of the process.
 
-    Executors join their threads at exit, however long those still take.
+    Executors wait at exit until their threads end.
 
     Raises:
-        MemoryError: the system gives no thread more.
+        MemoryError: the system cannot start another thread.
     """
     future: Future[T] = Future()
 
@@ -39,33 +39,34 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Fu
             result = function(*args, **kwargs)
         except BaseException as error:
             future.set_exception(error)
-            del future  # else a cycle keeps the image: error, its traceback, this frame, future, error
+            # A cycle would keep the image in memory: error, traceback, this frame, future, error.
+            del future
         else:
             future.set_result(result)
 
     future.set_running_or_notify_cancel()
     try:
         threading.Thread(target=work, args=(future,), name="worker", daemon=True).start()
-    except RuntimeError as error:  # all that Python says of a lack of memory or of process numbers
+    except RuntimeError as error:  # Python has no other exception for lack of memory or of thread numbers
         raise MemoryError("no thread could be started") from error
     return future
 
 
 class Workers:
-    """At most so many threads at one time, one for each call.
+    """Runs each call in its own thread, with at most ``count`` threads at one time.
 
-    An executor keeps the arguments of cancelled calls until a thread gets to them, so abandoned
-    images would pile up in memory. Here calls wait on the event loop, where cancelling frees them.
+    An executor keeps the arguments of a cancelled call until a thread takes the call, so abandoned images
+    would fill the memory. Here calls wait on the event loop, and cancelling one frees its arguments.
     """
 
     def __init__(self, count: int) -> None:
         self._free = asyncio.Semaphore(count)
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call ``function`` in a thread. If the caller is cancelled meanwhile, the result is dropped.
+        """Call ``function`` in a thread. If the caller is cancelled, the result is dropped.
 
         Raises:
-            MemoryError: the system gives no thread more.
+            MemoryError: the system cannot start another thread.
         """
         loop = asyncio.get_running_loop()
         await self._free.acquire()
@@ -76,23 +77,24 @@ class Workers:
             raise
 
         def release(_: Future[T]) -> None:
-            with suppress(RuntimeError):  # the loop was closed meanwhile
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._free.release)
 
-        # Free when the thread is done, not when the caller gives up waiting for it.
+        # A place is free when its thread ends, even if the caller was cancelled before.
         future.add_done_callback(release)
         try:
             return await asyncio.wrap_future(future)
         finally:
-            del future  # else a cycle keeps the image: future, error, its traceback, this frame
+            # A cycle would keep the image in memory: future, error, traceback, this frame.
+            del future
 
 
 @asynccontextmanager
 async def cancelled_by_disconnect(receive: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
-    """Cancel the block as soon as the client goes away. The body must have been read before.
+    """Cancel the block as soon as the client disconnects. The body must be read before.
 
     Args:
-        receive: the ASGI channel of the request.
+        receive: the ``receive`` of the ASGI request.
 
     Raises:
         ClientDisconnected: instead of the cancellation.
@@ -114,7 +116,7 @@ async def cancelled_by_disconnect(receive: Callable[[], Awaitable[Any]]) -> Asyn
     try:
         yield
     except asyncio.CancelledError:
-        # The same accounting as asyncio.timeout's: a cancellation from elsewhere goes on.
+        # As in asyncio.timeout, a cancellation from elsewhere is passed on.
         if gone and task.uncancel() <= before:
             raise ClientDisconnected("The client went away.") from None
         raise

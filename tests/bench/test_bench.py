@@ -28,7 +28,7 @@ MISSING = Peer("missing", "Missing", "/health")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of one run of everything, with images that are there already."""
     folder = tmp_path_factory.mktemp("bench")
-    write_tiny_bundle(folder / "bundle")
+    write_tiny_bundle(folder / "bundle", metadata=True)
     rng = np.random.default_rng(1)
     for size, width, height in (("600x450", 600, 450), ("12mp", 1200, 900)):
         lesion = encoded(draw_lesion(rng, width=width, height=height), "JPEG")

@@ -19,11 +19,12 @@ def test_without_a_gpu_it_says_so_in_one_line_and_changes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("metadata", [False, True])
 def test_a_rehearsal_measures_everything_on_the_cpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], metadata: bool
 ) -> None:
     monkeypatch.delenv("DERMASERVE_HAM10000", raising=False)
-    bundle = write_tiny_bundle(tmp_path / "bundle")
+    bundle = write_tiny_bundle(tmp_path / "bundle", metadata=metadata)
     options = ["--rehearse", "--bundle", str(bundle.path), "--out", str(tmp_path), "--seconds", "0.2"]
     assert main([*options, "--batches", "1", "2", "--clients", "2", "--runs", "2"]) == 0, (
         capsys.readouterr().err

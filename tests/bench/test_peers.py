@@ -4,9 +4,15 @@ import importlib.util
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.peers import PEERS, ROOT, Options, Peer
+from bench.peers.common import Classifier
+from models.preprocess import decode
+from tests.synthetic import draw_lesion, encoded
+from tests.tiny_bundle import write_tiny_bundle
+from training.export.runtime import run_graph
 
 every_peer = pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 
@@ -49,6 +55,15 @@ def test_a_peer_has_the_versions_of_this_service_that_decide_the_cost_of_an_imag
     for package in ("onnxruntime", "pillow", "numpy") if peer.onnx else ("tensorflow", "keras", "pillow"):
         pattern = rf"^{package}==[^\\\n]*"
         assert re.findall(pattern, theirs, re.MULTILINE) == re.findall(pattern, ours, re.MULTILINE)
+
+
+@pytest.mark.parametrize("metadata", [False, True])
+def test_a_peer_gives_the_probabilities_of_the_image_alone(tmp_path: Path, metadata: bool) -> None:
+    bundle = write_tiny_bundle(tmp_path, metadata=metadata)
+    data = encoded(draw_lesion(np.random.default_rng(3)), "JPEG")
+    found = Classifier(Options(str(bundle.model_path), port=0, workers=1, threads=1))(data)
+    expected = run_graph(bundle.model_path, decode(data).pixels[np.newaxis], batch_size=1)["probabilities"][0]
+    assert list(found["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("cores", [1, 2, 16])

@@ -67,7 +67,7 @@ def test_an_overloaded_service_says_when_to_retry_and_the_button_waits(
             wait_for(lambda: "requests_in_progress 1.0" in httpx.get(server.url + "/metrics").text)
             visitor.choose(lesion)
             visitor.wait_for_trouble()
-            assert "as many requests as it accepts" in visitor.reads("#trouble-detail")
+            assert "its limit of requests in progress" in visitor.reads("#trouble-detail")
             assert re.fullmatch(r"Try again( in \d+ s)?", visitor.reads("#again"))
         visitor.wait_for(lambda: visitor.find("#again").is_enabled())
         assert visitor.reads("#again") == "Try again"

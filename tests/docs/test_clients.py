@@ -132,7 +132,7 @@ def test_an_example_says_what_the_service_refused(language: str, folder: Path, k
     if language == "sh":
         said = (folder / "found.json").read_text()
     assert "API key missing or wrong" in said
-    assert "The key is not in force." in said
+    assert "The key is not valid." in said
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -142,7 +142,7 @@ def test_an_example_without_a_key_sends_none(language: str, folder: Path, keyed:
     assert example.returncode != 0
     if language == "sh":
         said = (folder / "found.json").read_text()
-    assert "Send one header X-API-Key with a key." in said
+    assert "Send exactly one X-API-Key header with a key." in said
 
 
 def run_session(name: str, section: str, folder: Path, server: Process) -> tuple[list[str], list[str]]:

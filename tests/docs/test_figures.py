@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.bundle import load_bundle
-from models.predictive import predictive_values_of
+from models.manifest.predictive import predictive_values_of
 from tests.docs.pages import page, table
 
 README = page("README.md")

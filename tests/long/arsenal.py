@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from random import Random
 
-from tests.long.drawn import png
-from tests.long.wire import Outcome, Sending
+from tests.long.drawn_files import png
+from tests.long.raw_socket import Outcome, Sending
 
 BOUNDARY = "b7f3"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"

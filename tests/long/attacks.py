@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tests.long import hostile_http, hostile_uploads
 from tests.long.arsenal import Arsenal, Made
-from tests.long.wire import Outcome, Sending
+from tests.long.raw_socket import Outcome, Sending
 
 
 class Attack(NamedTuple):

@@ -8,7 +8,7 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
-from tests.long.good import Asked, Asker, Sample
+from tests.long.good_requests import Asked, Asker, Sample
 from tests.long.report import quantile
 
 _PAUSE = 0.05

@@ -25,7 +25,7 @@ from PIL import Image
 
 import models
 from tests.long.report import quantile
-from tests.service import costly
+from tests.service import costly_images
 from tests.service.process import process
 from training.markdown import table
 
@@ -113,9 +113,9 @@ ATTACKS: dict[str, Callable[[], Attack]] = {
     "batches": lambda: Attack(batch(image(8, 8, "PNG"))),
     "large": lambda: Attack(post("/predict", image(3000, 3000, "PNG", "L"), "image/png")),
     "flat WebP": lambda: Attack(post("/predict", flat_webp(), "image/webp")),
-    "scans": lambda: Attack(post("/predict", costly.scans(600, 600, 400), "image/jpeg")),
-    "many scans": lambda: Attack(post("/predict", costly.scans(2000, 2000, 1000), "image/jpeg")),
-    "batches of scans": lambda: Attack(batch(costly.scans(600, 600, 100))),
+    "scans": lambda: Attack(post("/predict", costly_images.scans(600, 600, 400), "image/jpeg")),
+    "many scans": lambda: Attack(post("/predict", costly_images.scans(2000, 2000, 1000), "image/jpeg")),
+    "batches of scans": lambda: Attack(batch(costly_images.scans(600, 600, 100))),
 }
 
 

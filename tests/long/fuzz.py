@@ -22,8 +22,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.long.targets import Found, input_of, targets
-from tests.long.vitals import vitals
+from tests.long.fuzz_targets import Found, input_of, targets
+from tests.long.process_usage import usage
 
 SECONDS = 20
 """An input that takes longer counts as a hang. The bound on a whole request is 30."""
@@ -66,7 +66,7 @@ class Total:
 def child(pipe: Connection, seed: int, indices: range) -> None:
     """Run the inputs ``indices`` and send a ``Done`` for each."""
     found = _prepared(seed)
-    limit = vitals(os.getpid()).addresses + MEMORY
+    limit = usage(os.getpid()).addresses + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for index in indices:
         name, data = input_of(seed, index, found)

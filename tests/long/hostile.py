@@ -24,9 +24,9 @@ import models
 from service.admission.api_keys import line_of, new_token
 from tests.long.arsenal import Arsenal
 from tests.long.attacks import attack
-from tests.long.good import Asker, Sample, image_files, references
-from tests.long.vitals import Vitals, vitals
-from tests.long.wire import HUNG, Outcome, exchange
+from tests.long.good_requests import Asker, Sample, image_files, references
+from tests.long.process_usage import Usage, usage
+from tests.long.raw_socket import HUNG, Outcome, exchange
 from tests.service.app_client import wait_for
 from tests.service.process import Process, process
 from training.markdown import table
@@ -165,15 +165,15 @@ def afterwards(server: Process, key: str) -> list[str]:
 
 def run(
     bundle: Path, *, requests: int, clients: int, seed: int, keys: bool, files: list[tuple[str, bytes]]
-) -> tuple[Result, Vitals, Vitals]:
-    """Start a server, bombard it, look at it; returns also its vitals before and after."""
+) -> tuple[Result, Usage, Usage]:
+    """Start a server, bombard it, look at it; returns also its usage before and after."""
     with guarded_server(bundle, keys=keys) as (server, key):
         with httpx.Client(base_url=server.url, headers={"X-API-Key": key}) as client:
             samples = references(client, files)
-        before = vitals(server.process.pid)
+        before = usage(server.process.pid)
         result = bombard(server, key, samples, requests=requests, clients=clients, seed=seed)
         result.faults += afterwards(server, key)
-        return result, before, vitals(server.process.pid)
+        return result, before, usage(server.process.pid)
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 from random import Random
 
 from tests.long.arsenal import Arsenal, Made
-from tests.long.wire import CLOSED, LEFT, Sending
+from tests.long.raw_socket import CLOSED, LEFT, Sending
 
 
 def body_bomb(rng: Random, arsenal: Arsenal) -> Made:

@@ -5,9 +5,9 @@ from functools import cache
 from random import Random
 
 from tests.long.arsenal import BOUNDARY, FORM, Arsenal, Made, blank_png, form
-from tests.long.drawn import png_chunk
+from tests.long.drawn_files import png_chunk
 from tests.long.mutations import mutate
-from tests.long.wire import Sending
+from tests.long.raw_socket import Sending
 
 
 def truncated(rng: Random, arsenal: Arsenal) -> Made:

@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from random import Random
 
-from tests.long.drawn import png_chunk
-from tests.long.spans import pixel_spans
+from tests.long.drawn_files import png_chunk
+from tests.long.pixel_spans import pixel_spans
 
 _TELLING = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 """Numbers at which parsers break."""

@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from models.errors import ImageError, ImageTooLarge
 from models.preprocess import Decoded, decode
-from tests.profiles import SPACES, rgb_profile
+from tests.icc_profiles import SPACES, rgb_profile
 
 PROFILES = frozenset(rgb_profile(name) for name in SPACES)
 

@@ -18,7 +18,7 @@ import httpx
 import models
 from tests.long.balancer import Balancer
 from tests.long.crowd import HEAD, Crowd
-from tests.long.good import samples_of
+from tests.long.good_requests import samples_of
 from tests.service.app_client import wait_for
 from tests.service.process import Process, free_port, process
 from training.markdown import table

@@ -22,11 +22,11 @@ import models
 from tests.long.arsenal import Arsenal
 from tests.long.attacks import attack
 from tests.long.crowd import Crowd
-from tests.long.good import Asked, Asker, Sample, image_files, references
+from tests.long.good_requests import Asked, Asker, Sample, image_files, references
 from tests.long.hostile import afterwards, guarded_server
+from tests.long.process_usage import Usage, usage
+from tests.long.raw_socket import HUNG, exchange
 from tests.long.report import quantile, save
-from tests.long.vitals import Vitals, vitals
-from tests.long.wire import HUNG, exchange
 from tests.service.process import Process
 from training.markdown import table
 
@@ -55,23 +55,23 @@ class OpenLoop:
         self._due: queue.SimpleQueue[tuple[int, float] | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._client) for _ in range(_CLIENTS)]
 
-    def run(self, rate: float, seconds: float) -> list[tuple[float, Vitals]]:
-        """Send ``rate`` requests per second; returns seconds since the start and the server's vitals."""
+    def run(self, rate: float, seconds: float) -> list[tuple[float, Usage]]:
+        """Send ``rate`` requests per second; returns seconds since the start and the server's usage."""
         for thread in self._threads:
             thread.start()
         pid, start = self._server.process.pid, time.monotonic()
-        looks = [(0.0, vitals(pid))]
+        looks = [(0.0, usage(pid))]
         for index in range(int(rate * seconds)):
             due = start + index / rate
             time.sleep(max(0.0, due - time.monotonic()))
             self._due.put((index, due))
             if due - start >= looks[-1][0] + _LOOK_EVERY:
-                looks.append((due - start, vitals(pid)))
+                looks.append((due - start, usage(pid)))
         for _ in self._threads:
             self._due.put(None)
         for thread in self._threads:
             thread.join()
-        return [*looks, (time.monotonic() - start, vitals(pid))]
+        return [*looks, (time.monotonic() - start, usage(pid))]
 
     def _client(self) -> None:
         asker = Asker(self._server.url, self._samples, timeout=_BOUND)
@@ -109,7 +109,7 @@ def capacity(url: str, samples: Sequence[Sample], seconds: float) -> float:
     return done / took
 
 
-def _at(looks: Sequence[tuple[float, Vitals]], seconds: float) -> Vitals:
+def _at(looks: Sequence[tuple[float, Usage]], seconds: float) -> Usage:
     """The look nearest to ``seconds`` after the start."""
     return min(looks, key=lambda look: abs(look[0] - seconds))[1]
 

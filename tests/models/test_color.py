@@ -11,8 +11,8 @@ from PIL import Image, ImageCms, ImageOps
 from models import color
 from models.preprocess import Decoded, decode
 from tests.dicom_files import dicom_file
-from tests.long.drawn import png_chunk
-from tests.profiles import SPACES, cmyk_profile, grey_profile, in_space, rgb_profile
+from tests.icc_profiles import SPACES, cmyk_profile, grey_profile, in_space, rgb_profile
+from tests.long.drawn_files import png_chunk
 from tests.synthetic import draw_lesion, encoded
 
 LESION = draw_lesion(np.random.default_rng(5), code="mel")

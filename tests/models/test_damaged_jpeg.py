@@ -13,7 +13,7 @@ from PIL import Image
 from models.errors import CorruptImage
 from models.preprocess import decode
 from tests.dicom_files import dicom_file
-from tests.long.spans import pixel_spans
+from tests.long.pixel_spans import pixel_spans
 from tests.synthetic import draw_lesion, encoded
 
 LESION = draw_lesion(np.random.default_rng(8), code="bcc")

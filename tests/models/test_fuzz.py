@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.preprocess import decode
-from tests.long.drawn import drawn_dicoms, drawn_files
+from tests.long.drawn_files import drawn_dicoms, drawn_files
 from tests.long.fuzz import fuzz
+from tests.long.fuzz_targets import targets
 from tests.long.mutations import mutate
-from tests.long.targets import targets
 
 TARGETS = targets(seed=5)
 

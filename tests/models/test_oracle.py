@@ -7,7 +7,7 @@ import pytest
 
 from models.errors import CorruptImage
 from models.preprocess import decode
-from tests.long.drawn import drawn_dicoms, drawn_files
+from tests.long.drawn_files import drawn_dicoms, drawn_files
 from tests.long.mutations import damage_pixels, mutate
 from tests.long.oracle import compare
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from models.preprocess import decode
-from tests.long.drawn import png
+from tests.long.drawn_files import png
 from tests.synthetic import draw_lesion, encoded
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.service.app_client import Client, running
-from tests.service.slow import Slow
+from tests.service.blocked_inference import BlockedInference
 from tests.synthetic import draw_lesion, encoded
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -55,10 +55,10 @@ def next_is_answered(client: Client, jpeg: bytes) -> Iterator[None]:
 
 
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
-    slow = Slow(monkeypatch)
-    yield slow
-    slow.go.set()
+def blocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[BlockedInference]:
+    blocked = BlockedInference(monkeypatch)
+    yield blocked
+    blocked.released.set()
 
 
 def assert_problem(response: Any, status: int, kind: str) -> None:

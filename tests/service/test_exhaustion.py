@@ -10,9 +10,9 @@ import pytest
 
 from service.system.fair_queue import DEFAULT_RANK
 from tests.service.app_client import running, wait_for
+from tests.service.blocked_inference import BlockedInference
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.decoders import Decoders
-from tests.service.slow import Slow
 
 
 def test_an_image_that_waits_for_room_to_decode_gives_up_at_the_deadline(
@@ -30,33 +30,35 @@ def test_an_image_that_waits_for_room_to_decode_gives_up_at_the_deadline(
         assert 'decoder_exits_total{reason="cancelled"} 0.0' in client.get("/metrics").text
 
 
-def test_a_batch_that_memory_is_too_short_for_is_halved(tiny: Path, slow: Slow, jpeg: bytes) -> None:
-    slow.error = MemoryError()
+def test_a_batch_that_memory_is_too_short_for_is_halved(
+    tiny: Path, blocked: BlockedInference, jpeg: bytes
+) -> None:
+    blocked.error = MemoryError()
     with running(tiny, max_batch_size=4) as client:
-        slow.fail_on = {3, 4}
-        assert slow.statuses(client, jpeg, waiting=4) == [200] * 5
-    assert slow.sizes == [1, 4, 2, 2]
+        blocked.fail_on = {3, 4}
+        assert blocked.statuses(client, jpeg, waiting=4) == [200] * 5
+    assert blocked.sizes == [1, 4, 2, 2]
 
 
 def test_an_image_that_memory_is_too_short_for_is_503_and_the_next_one_is_answered(
-    tiny: Path, slow: Slow, jpeg: bytes
+    tiny: Path, blocked: BlockedInference, jpeg: bytes
 ) -> None:
-    slow.error = MemoryError()
-    slow.go.set()
+    blocked.error = MemoryError()
+    blocked.released.set()
     with running(tiny) as client:
-        slow.patch()
-        slow.fail_on = {1}
+        blocked.patch()
+        blocked.fail_on = {1}
         refused = client.post("/predict", content=jpeg, headers=JPEG)
         assert_problem(refused, 503, "overloaded")
         assert int(refused.headers["retry-after"]) >= 1
-        slow.fail_on = set()
+        blocked.fail_on = set()
         assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
         assert client.get("/readyz").status_code == 200
         assert 'rejections_total{reason="memory"} 1.0' in client.get("/metrics").text
 
 
 def test_when_onnx_runtime_runs_out_of_memory_smaller_batches_are_answered(
-    tiny: Path, slow: Slow, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, blocked: BlockedInference, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = onnxruntime.SessionOptions
 
@@ -70,15 +72,17 @@ def test_when_onnx_runtime_runs_out_of_memory_smaller_batches_are_answered(
     arena = onnxruntime.OrtArenaCfg({"max_mem": 8_000_000, "arena_extend_strategy": 1})
     onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", *kind), arena)
     with running(tiny, max_batch_size=16) as client:
-        assert slow.statuses(client, jpeg, waiting=16) == [200] * 17
-    assert slow.sizes[:3] == [1, 16, 8]
+        assert blocked.statuses(client, jpeg, waiting=16) == [200] * 17
+    assert blocked.sizes[:3] == [1, 16, 8]
 
 
-def test_a_hanging_inference_fails_both_probes_until_it_ends(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+def test_a_hanging_inference_fails_both_probes_until_it_ends(
+    tiny: Path, blocked: BlockedInference, jpeg: bytes
+) -> None:
     with running(tiny, stuck_after=0.3, max_batch_size=1) as client:
-        slow.patch()
+        blocked.patch()
         hanging = client.begin("POST", "/predict", content=jpeg, headers=JPEG)
-        assert slow.started.wait(20)
+        assert blocked.started.wait(20)
         wait_for(lambda: client.get("/livez").status_code == 503)
         for response in (
             client.get("/livez"),
@@ -88,7 +92,7 @@ def test_a_hanging_inference_fails_both_probes_until_it_ends(tiny: Path, slow: S
             assert_problem(response, 503, "not-ready")
             assert "stopped" in response.json()["detail"]
         assert "dermaserve_ready 0.0" in client.get("/metrics").text
-        slow.go.set()
+        blocked.released.set()
         assert hanging.result(20).status_code == 200
         wait_for(lambda: client.get("/readyz").status_code == 200)
         assert client.get("/livez").status_code == 200

@@ -22,9 +22,9 @@ from PIL import Image
 from models.bundle import MODEL_NAME, save_bundle
 from models.labels import HAM10000_LABELS
 from tests.service.app_client import running, wait_for
+from tests.service.blocked_inference import BlockedInference
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.process import ROOT, free_port, process
-from tests.service.slow import Slow
 from tests.synthetic import encoded
 from tests.tiny_bundle import tiny_graph, tiny_manifest
 
@@ -93,13 +93,13 @@ def test_deadlines_do_not_depend_on_the_system_clock(
 ) -> None:
     real, real_ns = time.time, time.time_ns
     with running(tiny, request_timeout=20) as client:
-        slow = Slow(monkeypatch)
-        slow.patch()
+        blocked = BlockedInference(monkeypatch)
+        blocked.patch()
         waiting = client.begin("POST", "/predict?gradcam=true", content=jpeg, headers=JPEG)
-        assert slow.started.wait(20)
+        assert blocked.started.wait(20)
         monkeypatch.setattr(time, "time", lambda: real() + jump)
         monkeypatch.setattr(time, "time_ns", lambda: real_ns() + int(jump * 1e9))
-        slow.go.set()
+        blocked.released.set()
         assert waiting.result(60).status_code == 200
         assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
         text = client.get("/metrics").text
@@ -107,10 +107,10 @@ def test_deadlines_do_not_depend_on_the_system_clock(
         assert sums
         assert all(0 <= seconds < 60 for seconds in sums), sums
     with running(tiny, request_timeout=0.5) as client:
-        slow = Slow(monkeypatch)
-        slow.patch()
+        blocked = BlockedInference(monkeypatch)
+        blocked.patch()
         late = client.post("/predict", content=jpeg, headers=JPEG)
-        slow.go.set()
+        blocked.released.set()
         assert_problem(late, 504, "deadline-passed")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.metadata import SEXES, SITES, Metadata, Sex, Site
+from models.manifest.metadata import SEXES, SITES, Metadata, Sex, Site, encode_metadata
 from training.calibration.combination import TINY
 from training.data.dataset import Row
 
@@ -78,17 +78,12 @@ def metadata_of(row: Row) -> Metadata:
 
 
 def encode(rows: Sequence[Row]) -> np.ndarray:
-    """Return the graph's second input for ``rows``, float32 ``[N, columns]``; see ``MetadataInput``."""
-    encoded = np.zeros((len(rows), len(AGES) + len(SEXES) + len(SITES)), np.float32)
-    for line, row in zip(encoded, rows, strict=True):
-        known = metadata_of(row)
-        if known.age is not None:
-            line[np.searchsorted(AGES, known.age, side="right") - 1] = 1
-        if known.sex is not None:
-            line[len(AGES) + SEXES.index(known.sex)] = 1
-        if known.site is not None:
-            line[len(AGES) + len(SEXES) + SITES.index(known.site)] = 1
-    return encoded
+    """Return the graph's second input for one or more ``rows``, with columns for all values.
+
+    Returns:
+        float32 ``[N, columns]``; see ``models.manifest.metadata.encode_metadata``.
+    """
+    return np.stack([encode_metadata(metadata_of(row), AGES, SEXES, SITES) for row in rows])
 
 
 def count_factors(rows: Sequence[Row], labels: np.ndarray, classes: int) -> np.ndarray:

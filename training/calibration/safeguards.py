@@ -2,7 +2,7 @@
 
 These are the prediction sets, the out-of-distribution score, the members' disagreement, the limits of image
 quality, and the drift reference. They are fitted after the calibration, on training and validation images
-only. ``models.safeguards`` defines their fields in the manifest.
+only. ``models.manifest.safeguards`` defines their fields in the manifest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from models.safeguards import (
+from models.manifest.safeguards import (
     CONFIDENCE_BINS,
     Disagreement,
     DriftReference,
@@ -20,7 +20,7 @@ from models.safeguards import (
     QualityLimits,
     Subgroup,
 )
-from models.safeguards import OutOfDistribution as OutOfDistributionFields
+from models.manifest.safeguards import OutOfDistribution as OutOfDistributionFields
 from training.calibration.conformal import fit_prediction_sets, measure_prediction_sets
 from training.calibration.image_quality import fit_quality_limits, measure_images
 from training.calibration.member_outputs import MemberOutputs

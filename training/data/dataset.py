@@ -69,10 +69,7 @@ def read_dataset(folder: Path) -> list[Row]:
         raise DataError(f"{metadata}: columns missing: {', '.join(sorted(missing))}")
     if not records:
         raise DataError(f"{metadata}: no rows")
-    # If several folders hold an image, for example a folder with a few samples, the largest folder counts.
-    files: dict[str, Path] = {}
-    for image_folder in sorted(_image_folders(folder), key=lambda item: len(item[1])):
-        files.update({path.stem: path for path in image_folder[1]})
+    files = find_images(folder)
     rows, problems = [], []
     for number, record in enumerate(records, start=2):
         path = files.get(record["image_id"])
@@ -104,12 +101,22 @@ def duplicate_groups(rows: Iterable[Row]) -> list[list[Row]]:
     return [group for group in by_digest.values() if len(group) > 1]
 
 
-def _image_folders(folder: Path) -> list[tuple[Path, list[Path]]]:
-    by_folder: dict[Path, list[Path]] = {}
+def find_images(folder: Path) -> dict[str, Path]:
+    """Find the image files in ``folder`` and the folders below it.
+
+    If several folders hold an image, for example a folder with a few samples, the largest folder counts.
+
+    Returns:
+        The files by their names without the ending.
+    """
+    by_folder: dict[Path, dict[str, Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
-            by_folder.setdefault(path.parent, []).append(path)
-    return list(by_folder.items())
+            by_folder.setdefault(path.parent, {})[path.stem] = path
+    found: dict[str, Path] = {}
+    for files in sorted(by_folder.values(), key=len):
+        found |= files
+    return found
 
 
 def _age(text: str) -> float | None:

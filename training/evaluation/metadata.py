@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from models.metadata import Comparison, MetadataInput
-from models.safeguards import PredictionSets
+from models.manifest.metadata import Comparison, MetadataInput
+from models.manifest.safeguards import PredictionSets
 from training.calibration.conformal import fit_prediction_sets, measure_prediction_sets
 from training.calibration.fit import decide, fit_threshold
 from training.calibration.metadata import (

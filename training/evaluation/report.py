@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bundle import Interval, Subgroup
-from models.metadata import Comparison
+from models.manifest.metadata import Comparison
 from training.calibration.fit import Calibration
 from training.calibration.safeguards import COVERAGE
 from training.data.split import BY_IMAGE_WARNING, PARTS, image_counts

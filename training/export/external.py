@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from models.bundle import Bundle, load_bundle
-from models.safeguards import PredictionSets
+from models.manifest.safeguards import PredictionSets
 from training.calibration.conformal import measure_prediction_sets
-from training.data.dataset import METADATA_NAME, DataError, Row, read_dataset
+from training.data.dataset import METADATA_NAME, DataError, Row, find_images, read_dataset
 from training.data.near_duplicates import SIZE, near_duplicates
 from training.data.pixels import read_thumbnails
 from training.data.prepare import SPLIT_NAME
@@ -123,10 +123,7 @@ def read_truth(truth: Path, images: Path, codes: Sequence[str]) -> list[Row]:
         raise DataError(
             f"{truth}: expected the columns image and {', '.join(codes)}; got {', '.join(columns) or 'none'}"
         )
-    files: dict[str, Path] = {}
-    for path in sorted(images.rglob("*")):
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
-            files.setdefault(path.stem, path)
+    files = find_images(images)
     rows: dict[str, Row] = {}
     problems = []
     for number, record in enumerate(records, start=2):

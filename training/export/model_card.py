@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from models.bundle import Manifest
-from models.predictive import predictive_values_of
+from models.manifest.predictive import predictive_values_of
 from training.evaluation.report import LABELS, explain_intervals, metadata_section, subgroup_section
 from training.export.graph import Parity
 from training.markdown import NONE, format_metric, table

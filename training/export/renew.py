@@ -6,8 +6,8 @@ from typing import Any
 
 from models.bundle import MANIFEST_NAME, Bundle, Interval, MetadataInput, load_bundle, save_bundle
 from models.errors import BundleError
-from models.predictive import PREVALENCE
-from models.safeguards import PredictionSets
+from models.manifest.predictive import PREVALENCE
+from models.manifest.safeguards import PredictionSets
 from training.calibration.conformal import fit_prediction_sets, measure_prediction_sets
 from training.evaluation.report import metadata_section, prediction_set_section
 from training.export.model_card import write_model_card

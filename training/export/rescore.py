@@ -11,8 +11,8 @@ import numpy as np
 
 from models.bundle import Bundle, load_bundle
 from models.errors import BundleError
+from models.manifest.safeguards import PredictionSets
 from models.preprocess import decode
-from models.safeguards import PredictionSets
 from training.calibration.conformal import measure_prediction_sets
 from training.calibration.fit import decide
 from training.calibration.metadata import encode, metadata_of

@@ -23,7 +23,7 @@ def run_graph(
         metadata: float32 ``[N, columns]`` for a second input. None means that nothing is known.
 
     Returns:
-        The outputs by name; ``models.manifest.Manifest`` states their shapes.
+        The outputs by name; ``models.manifest.schema.Manifest`` states their shapes.
     """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     inputs = {"image": images}

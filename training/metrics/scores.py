@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.predictive import PREVALENCE
+from models.manifest.predictive import PREVALENCE
 from training.metrics.bootstrap import interval, lesion_weights, mirrored_interval
 
 FORMER_ACCURACY_ARGMAX = "accuracy"

@@ -13,13 +13,15 @@ import pytest
 
 from service.inference.onnx_session import OnnxSession
 from tests.service.app_client import Client, running, said, wait_for
+from tests.service.blocked_inference import BlockedInference
 from tests.service.conftest import JPEG, assert_problem
-from tests.service.slow import Slow
 
 
-def test_a_full_house_answers_503_with_retry_after_at_once(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+def test_a_full_house_answers_503_with_retry_after_at_once(
+    tiny: Path, blocked: BlockedInference, jpeg: bytes
+) -> None:
     with running(tiny, max_queue_size=3) as client:
-        slow.patch()
+        blocked.patch()
         inside = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
         wait_for(lambda: client.runtime.admission.requests == 3)
         refused = client.post("/predict", content=jpeg, headers=JPEG)
@@ -27,7 +29,7 @@ def test_a_full_house_answers_503_with_retry_after_at_once(tiny: Path, slow: Slo
         assert int(refused.headers["retry-after"]) >= 1
         assert client.get("/livez").status_code == 200
         assert client.get("/readyz").status_code == 200
-        slow.go.set()
+        blocked.released.set()
         assert [future.result(20).status_code for future in inside] == [200] * 3
         assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
         assert 'rejections_total{reason="queue_full"} 1.0' in client.get("/metrics").text
@@ -96,16 +98,16 @@ def test_when_bodies_fill_the_memory_the_slowest_is_refused_first(tiny: Path, jp
         assert 'rejections_total{reason="upload_memory"} 1.0' in client.get("/metrics").text
 
 
-def test_a_body_takes_its_place_when_it_is_whole(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+def test_a_body_takes_its_place_when_it_is_whole(tiny: Path, blocked: BlockedInference, jpeg: bytes) -> None:
     with running(tiny, max_queue_size=1) as client:
-        slow.patch()
+        blocked.patch()
         sending = [Upload(client, jpeg[:100], jpeg[100:]) for _ in range(8)]
         inside = client.begin("POST", "/predict", content=jpeg, headers=JPEG)
-        assert slow.started.wait(20)
+        assert blocked.started.wait(20)
         late = sending.pop().finish()
         assert_problem(late, 503, "overloaded")
         assert int(late.headers["retry-after"]) >= 1
-        slow.go.set()
+        blocked.released.set()
         assert inside.result(20).status_code == 200
         assert [upload.finish().status_code for upload in sending] == [200] * 7
         assert client.runtime.admission.requests == 0
@@ -125,15 +127,17 @@ def test_a_timeout_of_the_system_is_not_the_deadline(
         assert_problem(client.post("/predict", content=jpeg, headers=JPEG), 500, "internal-error")
 
 
-def test_a_passed_deadline_is_504_and_its_work_is_dropped(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+def test_a_passed_deadline_is_504_and_its_work_is_dropped(
+    tiny: Path, blocked: BlockedInference, jpeg: bytes
+) -> None:
     with running(tiny, request_timeout=2, max_batch_size=1) as client:
-        slow.patch()
+        blocked.patch()
         late = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(3)]
         for future in late:
             assert_problem(future.result(20), 504, "deadline-passed")
-        slow.go.set()
+        blocked.released.set()
         assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
-    assert len(slow.sizes) == 2  # the one that was running, and the last: never the queued ones
+    assert len(blocked.sizes) == 2  # the one that was running, and the last: never the queued ones
 
 
 def test_a_drip_feeding_client_is_cut_off_at_the_deadline(tiny: Path, jpeg: bytes) -> None:
@@ -157,21 +161,23 @@ def test_without_a_least_rate_only_the_deadline_counts(tiny: Path) -> None:
         assert_problem(client.post("/predict", content=drip(), headers=JPEG), 504, "deadline-passed")
 
 
-def test_a_failing_batch_fails_only_its_own(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+def test_a_failing_batch_fails_only_its_own(tiny: Path, blocked: BlockedInference, jpeg: bytes) -> None:
     with running(tiny, max_batch_size=1) as client:
-        slow.patch()
-        slow.go.set()
-        slow.fail_on = {1}
+        blocked.patch()
+        blocked.released.set()
+        blocked.fail_on = {1}
         assert_problem(client.post("/predict", content=jpeg, headers=JPEG), 500, "internal-error")
-        slow.fail_on = set()
+        blocked.fail_on = set()
         assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
 
 
-def test_a_failing_batch_of_several_is_tried_singly(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+def test_a_failing_batch_of_several_is_tried_singly(
+    tiny: Path, blocked: BlockedInference, jpeg: bytes
+) -> None:
     with running(tiny, max_batch_size=4) as client:
-        slow.fail_on = {2, 3, 4}
-        assert slow.statuses(client, jpeg, waiting=4) == [200] * 5
-    assert slow.sizes == [1, 4, 1, 1, 1, 1]
+        blocked.fail_on = {2, 3, 4}
+        assert blocked.statuses(client, jpeg, waiting=4) == [200] * 5
+    assert blocked.sizes == [1, 4, 1, 1, 1, 1]
 
 
 def test_output_that_no_graph_may_give_is_500(
@@ -191,19 +197,21 @@ def test_output_that_no_graph_may_give_is_500(
             assert_problem(client.post("/predict", content=jpeg, headers=JPEG), 500, "internal-error")
 
 
-def test_work_of_a_client_that_went_away_is_cancelled(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+def test_work_of_a_client_that_went_away_is_cancelled(
+    tiny: Path, blocked: BlockedInference, jpeg: bytes
+) -> None:
     with running(tiny, max_batch_size=1) as client:
-        slow.patch()
+        blocked.patch()
         busy = client.begin("POST", "/predict", content=jpeg, headers=JPEG)
-        assert slow.started.wait(20)
+        assert blocked.started.wait(20)
         gone = asyncio.run_coroutine_threadsafe(_post_and_leave(client, jpeg), client.loop)
         gone.result(20)
         wait_for(lambda: client.runtime.admission.requests == 1)
-        slow.go.set()
+        blocked.released.set()
         assert busy.result(20).status_code == 200
         assert client.post("/predict", content=jpeg, headers=JPEG).status_code == 200
         assert 'requests_total{route="/predict",status="499"} 1.0' in client.get("/metrics").text
-    assert len(slow.sizes) == 2
+    assert len(blocked.sizes) == 2
 
 
 async def _post_and_leave(client: Client, body: bytes) -> None:
@@ -238,23 +246,25 @@ def test_of_64_clients_at_once_each_gets_an_answer_or_is_told_when_to_come_again
 
 
 def test_accepted_batches_are_answered_whole_and_crowd_nobody_out(
-    tiny: Path, slow: Slow, jpeg: bytes
+    tiny: Path, blocked: BlockedInference, jpeg: bytes
 ) -> None:
     with running(tiny, max_queue_size=3, max_batch_size=8) as client:
-        slow.patch()
+        blocked.patch()
         parts = [("files", jpeg)] * 8
         batches = [client.begin("POST", "/predict/batch", files=parts) for _ in range(2)]
         wait_for(lambda: client.runtime.admission.requests == 2)
         single = client.begin("POST", "/predict", content=jpeg, headers=JPEG)
         wait_for(lambda: client.runtime.admission.requests == 3)
-        slow.go.set()
+        blocked.released.set()
         for batch in batches:
             assert ["prediction" in r for r in batch.result(20).json()["results"]] == [True] * 8
         assert single.result(20).status_code == 200
 
 
-def test_starting_and_draining_are_503_with_retry_after(tiny: Path, slow: Slow, jpeg: bytes) -> None:
-    slow.patch()  # the warm-up hangs: the service is starting
+def test_starting_and_draining_are_503_with_retry_after(
+    tiny: Path, blocked: BlockedInference, jpeg: bytes
+) -> None:
+    blocked.patch()  # the warm-up hangs: the service is starting
     from service.lifecycle import Runtime
     from tests.service.app_client import settings_for
 
@@ -269,7 +279,7 @@ def test_starting_and_draining_are_503_with_retry_after(tiny: Path, slow: Slow, 
         ):
             assert_problem(response, 503, "not-ready")
             assert int(response.headers["retry-after"]) >= 1
-        slow.go.set()
+        blocked.released.set()
         wait_for(lambda: client.runtime.ready)
         client.runtime.drain()
         assert_problem(client.get("/readyz"), 503, "not-ready")
@@ -282,5 +292,5 @@ def test_starting_and_draining_are_503_with_retry_after(tiny: Path, slow: Slow, 
         assert_problem(refused, 503, "not-ready")
         assert int(refused.headers["retry-after"]) >= 1
     finally:
-        slow.go.set()
+        blocked.released.set()
         client.stop()

@@ -61,12 +61,12 @@ def test_a_file_has_comments_blank_lines_options_and_any_line_ends() -> None:
             f"north {HASH} rate=1 rate=2",
             "line 1: expected role=admin or rate=N (1 to 1000000), each once, after the hash",
         ),
-        (f"a/b {HASH}", "line 1: expected a name of 1 to 64 letters, digits, '.', '_' or '-' first"),
-        (f"{'n' * 65} {HASH}", "line 1: expected a name of 1 to 64 letters, digits, '.', '_' or '-' first"),
-        (f"a {HASH}\na sha256:{'0b' * 32}", "line 2: the name a is taken by a line above"),
+        (f"a/b {HASH}", "line 1: expected first a name of 1 to 64 letters, digits, '.', '_' or '-'"),
+        (f"{'n' * 65} {HASH}", "line 1: expected first a name of 1 to 64 letters, digits, '.', '_' or '-'"),
+        (f"a {HASH}\na sha256:{'0b' * 32}", "line 2: the name a is used in an earlier line"),
         (
             f"a {HASH}\nb {HASH.upper().lower()}",
-            "line 2: the key is that of a line above, under another name",
+            "line 2: the key is in an earlier line, with another name",
         ),
     ],
 )
@@ -97,23 +97,23 @@ def test_a_file_that_cannot_be_used_is_refused_naming_variable_and_file(tmp_path
     path.write_text(f"\nnorth {HASH} role=root\n")
     assert refusal(path).startswith(start + "line 2: expected role=admin")
     path.write_bytes(b"\xff\xfe")
-    assert refusal(path) == start + "is no UTF-8 text"
+    assert refusal(path) == start + "is not UTF-8 text"
     path.write_text("#" * 1_000_001)
-    assert refusal(path) == start + "has more than 1,000,000 bytes"
+    assert refusal(path) == start + "is larger than 1,000,000 bytes"
     path.write_text(f"north {HASH}\n")
     path.chmod(0o666)
-    assert refusal(path) == start + "may be written by everyone; chmod o-w it"
+    assert refusal(path) == start + "is writable by everyone; run chmod o-w on it"
     path.chmod(0o644)
     assert [key.name for key in first_keys(path)] == ["north"]
 
 
 def test_neither_a_folder_nor_a_pipe_nor_a_socket_is_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert refusal(tmp_path / "pipe").endswith("is no regular file")
-    assert refusal(tmp_path).endswith("is no regular file")
+    assert refusal(tmp_path / "pipe").endswith("is not a regular file")
+    assert refusal(tmp_path).endswith("is not a regular file")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
-        assert refusal(tmp_path / "socket").endswith("is no regular file")
+        assert refusal(tmp_path / "socket").endswith("is not a regular file")
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:

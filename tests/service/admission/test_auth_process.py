@@ -12,7 +12,7 @@ import pytest
 
 from service.admission.api_keys import line_of
 from service.settings import load_settings
-from tests.service.admission.test_auth import ADMIN, LINES, NORTH, SOUTH, sent, write
+from tests.service.admission.keyed import ADMIN, LINES, NORTH, SOUTH, sent, write
 from tests.service.app_client import running, wait_for
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.decoders import Decoders
@@ -107,8 +107,8 @@ def test_a_refusal_comes_before_the_body_and_operators_have_a_port_of_their_own(
         server.process.send_signal(signal.SIGHUP)
         wait_for(lambda: httpx.get(server.url + "/model", headers=sent(SOUTH)).status_code == 200)
         assert httpx.get(server.url + "/model", headers=sent(NORTH)).status_code == 401
-        # Its line is written up to 50 ms after the keys are in force.
-        wait_for(lambda: "API keys changed; in force now: south" in server.output())
+        # Its line is written up to 50 ms after the keys are valid.
+        wait_for(lambda: "The API keys changed. Valid now: south" in server.output())
         assert "dsk_" not in server.output()
 
 
@@ -153,9 +153,9 @@ def test_a_taken_operations_port_ends_the_process(tmp_path: Path, tiny: Path) ->
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, "There are no API keys: everyone on this machine is let in."),
-        ({"host": "0.0.0.0", "allow_anonymous": True}, "everyone who reaches 0.0.0.0 is let in"),
-        ({"api_keys_file": "keys"}, "API keys in force: north, chief"),
+        ({}, "No API keys are set. Requests from this machine need no key."),
+        ({"host": "0.0.0.0", "allow_anonymous": True}, "Anyone who can reach 0.0.0.0 needs no key"),
+        ({"api_keys_file": "keys"}, "Valid API keys: north, chief"),
     ],
 )
 def test_the_log_says_who_is_let_in(

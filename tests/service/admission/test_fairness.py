@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.service import costly
+from tests.service import costly_images
 from tests.service.conftest import JPEG
-from tests.service.http.test_connection import POST
+from tests.service.http.raw_requests import POST
 from tests.service.process import Process, process
 
 CONNECTIONS = 64
@@ -167,7 +167,7 @@ def tiny_images() -> tuple[bytes, bytes]:
 
 
 def scan_bombs() -> tuple[bytes, bytes]:
-    data = costly.scans(600, 600, 400)
+    data = costly_images.scans(600, 600, 400)
     return POST + b"Content-Length: %d\r\n\r\n" % len(data) + data, b""
 
 

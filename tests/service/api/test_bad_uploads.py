@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.profiles import grey_profile
+from tests.icc_profiles import grey_profile
 from tests.service.app_client import Client
 from tests.service.conftest import JPEG, assert_problem
 from tests.synthetic import encoded

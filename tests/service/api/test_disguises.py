@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from tests.long.drawn import png_chunk
+from tests.long.drawn_files import png_chunk
 from tests.service.app_client import Client
 from tests.service.conftest import JPEG, assert_problem
 from tests.synthetic import encoded

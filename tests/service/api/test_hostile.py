@@ -7,7 +7,7 @@ import pytest
 
 from tests.long.arsenal import Arsenal
 from tests.long.attacks import KINDS, attack
-from tests.long.good import image_files
+from tests.long.good_requests import image_files
 from tests.long.hostile import run
 
 

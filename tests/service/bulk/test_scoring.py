@@ -16,7 +16,7 @@ from service.__main__ import main
 from service.bulk import scoring
 from service.bulk.files import read_file
 from service.bulk.rows import Csv
-from tests.service import costly
+from tests.service import costly_images
 from tests.service.app_client import Client
 from tests.service.bulk.conftest import near, table
 from tests.synthetic import encoded
@@ -241,8 +241,8 @@ def test_files_that_are_too_costly_get_a_row_and_do_not_stop_the_run(
 ) -> None:
     monkeypatch.setenv("DERMASERVE_DECODE_TIMEOUT", "0.5")
     monkeypatch.setenv("DERMASERVE_MAX_PIXELS", "10000000")
-    (many / "10-scans.jpg").write_bytes(costly.scans(3000, 3000, 5000))
-    (many / "20-strips.tif").write_bytes(costly.strips(9_990_000))
+    (many / "10-scans.jpg").write_bytes(costly_images.scans(3000, 3000, 5000))
+    (many / "20-strips.tif").write_bytes(costly_images.strips(9_990_000))
     output = tmp_path / "out.csv"
     assert main(["predict", str(many), "--output", str(output)]) == 1
     rows = table(output)

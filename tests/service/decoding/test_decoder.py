@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.dicom_files import dicom_file
-from tests.service import costly
+from tests.service import costly_images
 from tests.service.app_client import wait_for
 from tests.service.conftest import JPEG
 from tests.service.decoders import Decoders, lives, named, peak_memory, proportional, tree, wait_until_gone
@@ -84,10 +84,10 @@ def test_a_costly_file_takes_no_more_than_planned_and_its_neighbours_lose_nothin
     server: Server, jpeg: bytes, pool: ThreadPoolExecutor, kind: str
 ) -> None:
     hostile = {
-        "strips": lambda: costly.strips(9_990_000),
-        "rationals": lambda: costly.rationals(2_400_000),
-        "segments": lambda: costly.segments(jpeg, 4_900_000),
-        "scans": lambda: costly.scans(3000, 3000, 5000),
+        "strips": lambda: costly_images.strips(9_990_000),
+        "rationals": lambda: costly_images.rationals(2_400_000),
+        "segments": lambda: costly_images.segments(jpeg, 4_900_000),
+        "scans": lambda: costly_images.scans(3000, 3000, 5000),
     }[kind]()
     assert len(hostile) <= 20_000_000
     right = server.predict(jpeg).json()["probabilities"]
@@ -249,7 +249,7 @@ def test_what_decodes_holds_neither_secrets_nor_listeners_and_writes_no_files(se
 
 def test_files_that_pillow_warns_of_leave_no_line_in_the_log(server: Server, lesion: Image.Image) -> None:
     wide = encoded(Image.new("1", (9000, 10_001)), "PNG")  # a decompression bomb to Pillow, but not a big one
-    odd = costly.rationals(10)
+    odd = costly_images.rationals(10)
     before = server.output()
     assert [server.predict(each).status_code for each in (wide, odd)] == [413, 200]
     lines = [line for line in server.output().removeprefix(before).splitlines() if '"route"' not in line]
@@ -325,7 +325,7 @@ def test_large_images_of_every_format_are_answered_and_damaged_ones_refused(
 
 
 def test_ended_processes_are_no_zombies(server: Server, jpeg: bytes) -> None:
-    server.predict(costly.scans(3000, 3000, 5000))
+    server.predict(costly_images.scans(3000, 3000, 5000))
     server.predict(jpeg)
     assert all(lives(pid) for pid in tree(server.process.pid))
     assert threading.active_count() < 20

@@ -5,7 +5,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.service import costly
+from tests.service import costly_images
 from tests.service.app_client import wait_for
 from tests.service.decoders import wait_until_gone
 from tests.service.decoding.test_decoder import Server, pool, server
@@ -16,7 +16,7 @@ __all__ = ["pool", "server"]  # fixtures
 def test_images_that_take_long_leave_a_process_to_the_others(
     server: Server, jpeg: bytes, pool: ThreadPoolExecutor
 ) -> None:
-    slow = costly.scans(3000, 3000, 5000)
+    slow = costly_images.scans(3000, 3000, 5000)
     attacks = [pool.submit(server.predict, slow) for _ in range(6)]
     answers = 0
     while not all(attack.done() for attack in attacks):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.service.app_client import wait_for
-from tests.service.http.test_connection import LARGE, LAST, LIVEZ, POST, answers, ask, assert_refused
+from tests.service.blocked_inference import BlockedInference
+from tests.service.http.raw_requests import LARGE, LAST, LIVEZ, POST, answers, ask, assert_refused
 from tests.service.listening import Listening, listening, read_to_end
-from tests.service.slow import Slow
 
 
 def connect(server: Listening, *sent: bytes) -> socket.socket:
@@ -73,9 +73,9 @@ def test_who_does_not_read_or_lingers_after_a_refusal_makes_room(
 
 
 def test_a_request_being_answered_is_never_dropped_and_the_next_is_told_to_come_again(
-    small: Listening, slow: Slow, jpeg: bytes
+    small: Listening, blocked: BlockedInference, jpeg: bytes
 ) -> None:
-    slow.patch()
+    blocked.patch()
     predict = POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(jpeg) + jpeg
     inside = [connect(small, predict) for _ in range(3)]
     wait_for(lambda: small.runtime.admission.requests == 3)
@@ -83,7 +83,7 @@ def test_a_request_being_answered_is_never_dropped_and_the_next_is_told_to_come_
     assert_refused(data, 503, "overloaded")
     assert int(answers(data)[0][1]["retry-after"]) >= 1
     assert small.sample("rejections_total", reason="connections") == 1
-    slow.go.set()
+    blocked.released.set()
     assert [answers(read_to_end(connection))[0][0] for connection in inside] == [200] * 3
     for connection in inside:
         connection.close()

@@ -6,8 +6,8 @@ import pytest
 
 from service.inference.loader import load, verify
 from tests.service.app_client import running, settings_for, wait_for
+from tests.service.blocked_inference import BlockedInference
 from tests.service.conftest import JPEG
-from tests.service.slow import Slow
 
 
 @pytest.mark.parametrize(
@@ -28,24 +28,24 @@ def test_the_cores_are_divided_among_the_workers(
     assert (loaded.max_batch_size, loaded.batch_timeout) == (2, 0.0)
 
 
-def test_each_worker_runs_its_own_image(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+def test_each_worker_runs_its_own_image(tiny: Path, blocked: BlockedInference, jpeg: bytes) -> None:
     with running(tiny, inference_workers=3) as client:
-        slow.patch()
+        blocked.patch()
         futures = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(5)]
-        wait_for(lambda: len(slow.sizes) == 3 and "queue_depth 2.0" in client.get("/metrics").text)
-        slow.go.set()
+        wait_for(lambda: len(blocked.sizes) == 3 and "queue_depth 2.0" in client.get("/metrics").text)
+        blocked.released.set()
         assert [future.result(20).status_code for future in futures] == [200] * 5
         metrics = client.get("/metrics").text
-    assert slow.sizes == [1] * 5
+    assert blocked.sizes == [1] * 5
     assert "batch_size_count 5.0" in metrics
     assert "inference_duration_seconds_count 5.0" in metrics
 
 
-def test_a_batch_of_images_keeps_all_workers_busy(tiny: Path, slow: Slow, jpeg: bytes) -> None:
+def test_a_batch_of_images_keeps_all_workers_busy(tiny: Path, blocked: BlockedInference, jpeg: bytes) -> None:
     with running(tiny, inference_workers=2, decode_workers=2) as client:
-        slow.patch()
+        blocked.patch()
         files = [("files", (f"{number}.jpg", jpeg, "image/jpeg")) for number in range(4)]
         future = client.begin("POST", "/predict/batch", files=files)
-        wait_for(lambda: len(slow.sizes) == 2)
-        slow.go.set()
+        wait_for(lambda: len(blocked.sizes) == 2)
+        blocked.released.set()
         assert len(future.result(20).json()["results"]) == 4

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
+from models.manifest.safeguards import QualityLimits
 from models.quality import measure_quality
-from models.safeguards import QualityLimits
 from tests.synthetic import draw_lesion
 from training.calibration.image_quality import fit_quality_limits, measure_images
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.safeguards import DriftReference
+from models.manifest.safeguards import DriftReference
 from training.calibration.safeguards import drift_reference, upper_threshold
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.synthetic_dataset import write_dataset
-from training.data.dataset import METADATA_NAME, DataError, duplicate_groups, read_dataset
+from training.data.dataset import METADATA_NAME, DataError, duplicate_groups, find_images, read_dataset
 
 
 @pytest.fixture
@@ -23,6 +23,13 @@ def test_images_are_found_in_several_folders(dataset: Path) -> None:
     assert len(rows) == 7 * 4
     assert {row.path.parent.name for row in rows} == {"HAM10000_images_part_1", "HAM10000_images_part_2"}
     assert all(row.path.stem == row.image_id for row in rows)
+
+
+def test_of_an_image_in_several_folders_the_largest_folder_counts(tmp_path: Path) -> None:
+    for name in ("a samples/x.jpg", "images/x.jpg", "images/y.PNG", "z samples/x.jpg", "images/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_images(tmp_path) == {"x": tmp_path / "images/x.jpg", "y": tmp_path / "images/y.PNG"}
 
 
 def test_an_empty_age_and_age_0_are_unknown(dataset: Path) -> None:

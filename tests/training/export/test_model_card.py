@@ -7,7 +7,7 @@ import pytest
 
 from models.bundle import Interval, Manifest, Member, Subgroup
 from models.labels import HAM10000_LABELS
-from models.metadata import Comparison
+from models.manifest.metadata import Comparison
 from tests.tiny_bundle import tiny_manifest, tiny_metadata_input
 from training.data.dataset import classes_of
 from training.export.graph import Parity

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.safeguards import Subgroup
+from models.manifest.safeguards import Subgroup
 from training.data.dataset import Row
 from training.metrics.scores import Predictions, scores
 from training.metrics.subgroups import MIN_IMAGES, age_band, site, subgroups

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import psutil
 
 
-class Vitals(NamedTuple):
+class Usage(NamedTuple):
     """One look at a process.
 
     Attributes:
@@ -26,7 +26,7 @@ class Vitals(NamedTuple):
     cpu: float
 
 
-def vitals(pid: int) -> Vitals:
+def usage(pid: int) -> Usage:
     """Look at the process ``pid``.
 
     Raises:
@@ -35,7 +35,7 @@ def vitals(pid: int) -> Vitals:
     process = psutil.Process(pid)
     memory, times = process.memory_info(), process.cpu_times()
     peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())  # psutil has no peak
-    return Vitals(
+    return Usage(
         rss=memory.rss,
         peak=int(peak[1]) * 1024 if peak else memory.rss,
         addresses=memory.vms,

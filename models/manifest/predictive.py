@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from models.manifest import Manifest
+from models.manifest.schema import Manifest
 
 LOW_PREVALENCE = 0.05
 """Assumed share of malignant lesions in screening."""

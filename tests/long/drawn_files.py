@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, features
 
-from tests.profiles import cmyk_profile, in_space, rgb_profile
+from tests.icc_profiles import cmyk_profile, in_space, rgb_profile
 from tests.synthetic import draw_lesion, encoded
 
 MEDIA_TYPES = {

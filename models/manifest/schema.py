@@ -4,10 +4,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.fields import Interval, Strict, Unit, check_keys, check_shares
-from models.metadata import MetadataInput
-from models.preprocess import Color
-from models.safeguards import (
+from models.manifest.fields import Interval, Strict, Unit, check_keys, check_shares
+from models.manifest.metadata import MetadataInput
+from models.manifest.safeguards import (
     Disagreement,
     DriftReference,
     OutOfDistribution,
@@ -15,6 +14,7 @@ from models.safeguards import (
     QualityLimits,
     Subgroup,
 )
+from models.preprocess import Color
 
 SCHEMA_VERSION: Literal[2] = 2
 

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 
 import models
-from tests.long.vitals import vitals
+from tests.long.process_usage import usage
 from tests.service.process import Process, process
 from tests.synthetic import draw_lesion, encoded
 from training.markdown import table
@@ -37,7 +37,7 @@ def starve(server: Process, megabytes: int, *, clients: int, requests: int) -> C
     for _ in range(8):  # until all is loaded that is loaded on first use
         _ask(server, images["small"])
     resource.prlimit(
-        pid, resource.RLIMIT_AS, (vitals(pid).addresses + megabytes * 1_000_000, resource.RLIM_INFINITY)
+        pid, resource.RLIMIT_AS, (usage(pid).addresses + megabytes * 1_000_000, resource.RLIM_INFINITY)
     )
 
     def client(number: int) -> None:
@@ -71,7 +71,7 @@ def _ask(server: Process, image: bytes) -> int:
 
 def main() -> int:
     """Run the command line; the exit status is 1 when something else than 200 or 503 came."""
-    parser = argparse.ArgumentParser(prog="python -m tests.long.famine", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.long.out_of_memory", description=__doc__)
     parser.add_argument(
         "--megabytes", type=int, nargs="+", default=[300, 60, 5], help="that it may still take"
     )

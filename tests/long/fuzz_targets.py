@@ -16,7 +16,7 @@ from models.preprocess import decode
 from service.admission.admission import Admission, Reservation
 from service.api.upload import UploadLimits, read_images
 from service.errors import RequestError
-from tests.long.drawn import drawn_dicoms, drawn_files, tiled_tiff
+from tests.long.drawn_files import drawn_dicoms, drawn_files, tiled_tiff
 from tests.long.mutations import damage_pixels, mutate
 from tests.long.oracle import compare
 from tests.synthetic import encoded

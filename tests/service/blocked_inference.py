@@ -1,4 +1,4 @@
-"""Inference that waits until it is told to go on."""
+"""Inference that blocks until a test releases it."""
 
 import threading
 from typing import Any
@@ -11,11 +11,11 @@ from service.inference.onnx_session import OnnxSession, Outputs
 from tests.service.app_client import Client, wait_for
 
 
-class Slow:
-    """Stands in for ``OnnxSession.run`` and waits until it is released."""
+class BlockedInference:
+    """Replaces ``OnnxSession.run``. Inference blocks until ``released`` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go = threading.Event()
+        self.released = threading.Event()
         self.started = threading.Event()
         self.sizes: list[int] = []
         self.fail_on: set[int] = set()
@@ -25,7 +25,7 @@ class Slow:
         def run(predictor: OnnxSession, batch: NDArray[np.uint8], *metadata: Any) -> Outputs:
             self.sizes.append(len(batch))
             self.started.set()
-            assert self.go.wait(20)
+            assert self.released.wait(20)
             if len(batch) in self.fail_on:
                 raise self.error
             return real(predictor, batch, *metadata)
@@ -44,5 +44,5 @@ class Slow:
         assert self.started.wait(20)
         futures += [client.begin("POST", "/predict", content=jpeg, headers=headers) for _ in range(waiting)]
         wait_for(lambda: f"queue_depth {waiting}.0" in client.get("/metrics").text)
-        self.go.set()
+        self.released.set()
         return [future.result(20).status_code for future in futures]

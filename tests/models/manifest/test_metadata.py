@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from models.bundle import Interval
-from models.metadata import Metadata, MetadataInput
-from models.safeguards import PredictionSets
+from models.manifest.metadata import Metadata, MetadataInput
+from models.manifest.safeguards import PredictionSets
 
 HALF = Interval(value=0.5, low=0.4, high=0.6)
 

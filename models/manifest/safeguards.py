@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from models.fields import Interval, Strict, Unit, check_shares
+from models.manifest.fields import Interval, Strict, Unit, check_shares
 
 CONFIDENCE_BINS = 10
 """Number of equal bins of [0, 1] in ``DriftReference.confidence``; the last bin includes 1."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.long.drawn import MEDIA_TYPES, drawn_files
+from tests.long.drawn_files import MEDIA_TYPES, drawn_files
 
 TOLERANCE = 1e-5
 """Of a probability: the same image in a batch of another size differs in the last digits."""

@@ -1,8 +1,8 @@
-"""``models.predictive``: predictive values, checked by counting lesions."""
+"""``models.manifest.predictive``: predictive values, checked by counting lesions."""
 
 import pytest
 
-from models.predictive import predictive_values
+from models.manifest.predictive import predictive_values
 
 
 def test_predictive_values_are_those_of_counted_lesions() -> None:

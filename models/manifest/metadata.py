@@ -1,5 +1,6 @@
 """Age, sex and body site as the second input of a graph."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self, get_args
 
 import numpy as np
@@ -7,8 +8,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from models.fields import Interval, Strict, Unit, check_keys
-from models.safeguards import PredictionSets
+from models.manifest.fields import Interval, Strict, Unit, check_keys
+from models.manifest.safeguards import PredictionSets
 
 Sex = Literal["female", "male"]
 
@@ -66,6 +67,29 @@ NO_METADATA = Metadata()
 """Nothing is known."""
 
 
+def encode_metadata(
+    metadata: Metadata, ages: Sequence[float], sexes: Sequence[Sex], sites: Sequence[Site]
+) -> NDArray[np.float32]:
+    """Return a row of a graph's second input: zeros, and a 1 for each known value that has a column.
+
+    Args:
+        metadata: of one image.
+        ages: lower bound of each age group in years, starting with 0.
+        sexes, sites: the values that have a column.
+
+    Returns:
+        float32 ``[columns]``: the age groups, the sexes and the sites.
+    """
+    row = np.zeros(len(ages) + len(sexes) + len(sites), np.float32)
+    if metadata.age is not None:
+        row[sum(metadata.age >= age for age in ages) - 1] = 1
+    if metadata.sex in sexes:
+        row[len(ages) + sexes.index(metadata.sex)] = 1
+    if metadata.site in sites:
+        row[len(ages) + len(sexes) + sites.index(metadata.site)] = 1
+    return row
+
+
 class Comparison(Strict):
     """Metrics of the same test images with and without their metadata."""
 
@@ -117,15 +141,7 @@ class MetadataInput(Comparison):
 
     def encode(self, metadata: Metadata) -> NDArray[np.float32]:
         """Return a row of the input, float32 ``[columns]``."""
-        row = np.zeros(self.columns, np.float32)
-        known = self.known(metadata)
-        if known.age is not None:
-            row[sum(known.age >= age for age in self.ages) - 1] = 1
-        if known.sex is not None:
-            row[len(self.ages) + self.sexes.index(known.sex)] = 1
-        if known.site is not None:
-            row[len(self.ages) + len(self.sexes) + self.sites.index(known.site)] = 1
-        return row
+        return encode_metadata(metadata, self.ages, self.sexes, self.sites)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
