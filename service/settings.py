@@ -57,8 +57,7 @@ class Settings(BaseSettings):
     )
     bundle_digest: str | None = Field(
         default=None,
-        description="SHA-256 that the bundle's manifest.json must have, at start and at reload; "
-        "default: any",
+        description="SHA-256 that the bundle's manifest.json must have, at start and at reload; default: any",
     )
     host: str = Field(
         default="127.0.0.1",

@@ -1,9 +1,10 @@
-"""Runs a command as a container of a pod: ``unshare --net --mount python pod.py``, with a plan on standard input.
+"""Runs a command as a container of a pod: ``unshare --map-root-user --net --mount python pod.py``.
 
-The plan is JSON: ``command``, ``environment``, ``folder`` to run in, ``mounts`` (``path``, ``source``, which is null
-for an empty folder in memory, and ``read_only``) and ``probes`` (``[port, path]``). The answer on standard output is
-JSON: the ``statuses`` of the probes, ``writable`` of the paths of the mounts and of the folder, ``output`` and ``exit``
-after SIGTERM. The namespaces end with this process, so nothing is left on the machine.
+The plan comes as JSON on standard input: ``command``, ``environment``, ``folder`` to run in, ``mounts``
+(``path``; ``source``, null for an empty folder in memory; ``read_only``) and ``probes`` (``[port, path]``).
+The answer is JSON on standard output: ``statuses`` of the probes, ``writable`` for the path of each mount,
+``output`` of the command, and its ``exit`` status after SIGTERM. The network and the mounts end with this
+process.
 """
 
 import fcntl
@@ -71,24 +72,34 @@ def writable(path: str) -> bool:
 
 def run(plan: dict[str, Any]) -> dict[str, Any]:
     raise_loopback()
-    log = tempfile.TemporaryFile()  # noqa: SIM115: opened before /tmp is replaced
-    make_mounts(plan["mounts"])
-    service = subprocess.Popen(
-        plan["command"], cwd=plan["folder"], env=plan["environment"], stdout=log, stderr=subprocess.STDOUT
-    )
+    with tempfile.TemporaryFile() as log:  # before /tmp is replaced
+        make_mounts(plan["mounts"])
+        service = subprocess.Popen(
+            plan["command"],
+            cwd=plan["folder"],
+            env=plan["environment"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            statuses = probe(service, plan["probes"])
+            found = {each["path"]: writable(each["path"]) for each in plan["mounts"]}
+            service.terminate()
+            code = service.wait(_PATIENCE)
+        finally:
+            service.kill()
+        log.seek(0)
+        return {"statuses": statuses, "writable": found, "exit": code, "output": log.read().decode()}
+
+
+def probe(service: subprocess.Popen[bytes], probes: list[tuple[int, str]]) -> list[int]:
+    """Return the statuses of the probes when all are 200, the service has ended, or the time is over."""
     until = time.monotonic() + _PATIENCE
     statuses: list[int] = []
-    while service.poll() is None and time.monotonic() < until:
-        statuses = [status(port, path) for port, path in plan["probes"]]
-        if set(statuses) == {200}:
-            break
+    while service.poll() is None and time.monotonic() < until and set(statuses) != {200}:
+        statuses = [status(port, path) for port, path in probes]
         time.sleep(0.05)
-    paths = [each["path"] for each in plan["mounts"]]
-    found = {path: writable(path) for path in paths}
-    service.terminate()
-    code = service.wait(_PATIENCE)
-    log.seek(0)
-    return {"statuses": statuses, "writable": found, "exit": code, "output": log.read().decode()}
+    return statuses
 
 
 if __name__ == "__main__":

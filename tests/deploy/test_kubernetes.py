@@ -1,4 +1,4 @@
-"""The manifests of deploy/kubernetes: rendered, held to their schemas, and the pod that they describe started."""
+"""The manifests of deploy/kubernetes: rendered, held to schemas, and the pod that they describe started."""
 
 import json
 import os
@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
 from models.bundle import SCHEMA_VERSION, load_bundle
 from service.admission.api_keys import line_of, new_token
+from service.observability.metrics import Metrics
 from service.settings import PREFIX, Settings
 from tests.deploy.kubernetes import (
     FOLDER,
@@ -33,6 +35,7 @@ from tests.deploy.kubernetes import (
 )
 from tests.deploy.memory_plan import planned_memory
 from tests.deploy.monitoring import DASHBOARD, PROMETHEUS, ROOT, alerts
+from tests.docs.pages import block
 
 pytestmark = kubectl
 
@@ -123,6 +126,22 @@ def test_the_image_is_set_by_digest_as_kustomize_edit_does(overlay: str, tmp_pat
     assert "@sha256:0" not in text
 
 
+def test_the_example_of_the_document_is_an_overlay(tmp_path: Path) -> None:
+    (tmp_path / "dermaserve").symlink_to(ROOT)
+    (tmp_path / "kustomization.yml").write_text(block("docs/kubernetes.md", "Your own overlay", "yaml"))
+    objects = render_folder(tmp_path)
+    assert {thing["metadata"]["namespace"] for thing in objects} == {"dermaserve"}
+    assert {"Deployment", "ServiceMonitor", "ConfigMap"} <= {thing["kind"] for thing in objects}
+    (deployment,) = (thing for thing in objects if thing["kind"] == "Deployment")
+    validate(deployment)
+    (found,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert found["image"].startswith("registry.example.org/dermaserve@sha256:")
+    mounted = {mount["mountPath"]: mount for mount in found["volumeMounts"]}
+    variables = {variable["name"]: variable["value"] for variable in found["env"]}
+    assert mounted[variables["DERMASERVE_BUNDLE"]]["readOnly"] is True
+    assert variables["DERMASERVE_BUNDLE_DIGEST"] != environment("base")["DERMASERVE_BUNDLE_DIGEST"]
+
+
 def test_the_operations_port_has_a_service_of_its_own_that_sets_no_variables() -> None:
     public, operations = only("base", "Service"), only("base", "Service", "dermaserve-operations")
     assert [port["targetPort"] for port in public["spec"]["ports"]] == ["http"]
@@ -185,7 +204,7 @@ def test_gpu_pods_have_one_gpu_each_and_are_scaled_by_the_queue() -> None:
     (trigger,) = scaled["triggers"]
     assert trigger["type"] == "prometheus"
     assert 'dermaserve_queue_depth{job="dermaserve"}' in trigger["metadata"]["query"]
-    assert '"dermaserve_queue_depth{job=\\"dermaserve\\"' in DASHBOARD.read_text().replace("sum(", "")
+    assert b"\ndermaserve_queue_depth " in generate_latest(Metrics().registry)
 
 
 def test_the_prometheus_rule_is_rules_yml() -> None:
@@ -196,10 +215,11 @@ def test_the_prometheus_rule_is_rules_yml() -> None:
 
 
 def test_the_monitor_finds_the_operations_port_and_names_the_job_of_the_rules() -> None:
-    spec, service = only("monitoring", "ServiceMonitor")["spec"], only("base", "Service", "dermaserve-operations")
-    labels = service["metadata"]["labels"]
-    assert spec["selector"]["matchLabels"].items() <= labels.items()
-    assert not spec["selector"]["matchLabels"].items() <= only("base", "Service")["metadata"]["labels"].items()
+    spec = only("monitoring", "ServiceMonitor")["spec"]
+    service = only("base", "Service", "dermaserve-operations")
+    labels, selected = service["metadata"]["labels"], spec["selector"]["matchLabels"]
+    assert selected.items() <= labels.items()
+    assert not selected.items() <= only("base", "Service")["metadata"]["labels"].items()
     assert labels[spec["jobLabel"]] == "dermaserve"
     (endpoint,) = spec["endpoints"]
     assert endpoint["port"] == service["spec"]["ports"][0]["name"]

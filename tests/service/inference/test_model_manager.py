@@ -197,7 +197,7 @@ def test_a_reload_takes_only_the_bundle_whose_digest_is_demanded(bundles: Bundle
     old, new = (load_bundle(bundles.folder / name).digest for name in ("old", "new"))
     with running(bundles.current, bundle_digest=old) as door:
         bundles.switch("new")
-        with pytest.raises(BundleRefused, match=f"DERMASERVE_BUNDLE_DIGEST: expected sha256 {old}, got {new}"):
+        with pytest.raises(BundleRefused, match=f"BUNDLE_DIGEST: expected sha256 {old}, got {new}"):
             door.call(door.runtime.reload())
         answer = door.post("/predict", content=jpeg, headers=JPEG)
         assert answer.json()["model"]["version"] == OLD
