@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from models.preprocess import ACCEPTED_FORMATS
+
 REQUEST_ID = "01K6X5V7Q2M3N4P5R6S7T8V9WA"
 
 _MODEL = {"name": "ham10000-ensemble", "version": "1.2.1"}
@@ -148,4 +150,11 @@ MODEL_CARD: dict[str, Any] = {
     "citation": "Tschandl P., Rosendahl C., Kittler H. The HAM10000 dataset. Sci. Data 5, 180161 (2018)",
     "intended_use": "Research and education on dermatoscopic images. Not a medical device.",
     "limits": ["Only the classes of its data: anything else is still forced into one of them."],
+    "formats": list(ACCEPTED_FORMATS.values()),
+    "request_limits": {
+        "max_body_bytes": 20_000_000,
+        "max_pixels": 64_000_000,
+        "max_images": 32,
+        "timeout_seconds": 30.0,
+    },
 }

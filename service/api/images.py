@@ -33,10 +33,11 @@ from service.api.schemas import (
     Prediction,
     PredictionResult,
     ProblemResult,
+    RequestLimits,
     model_card_json,
     prediction_of,
 )
-from service.api.upload import Upload
+from service.api.upload import MAX_IMAGES, Upload
 from service.errors import InvalidRequest, Unavailable, kind_of
 from service.http.etag import tagged
 from service.http.problems import Problem, answer_of, problem_of
@@ -66,6 +67,12 @@ def build_router(runtime: Runtime) -> APIRouter:
     router = APIRouter()
     # Cached: one card takes a millisecond to build on the event loop.
     cards: WeakKeyDictionary[Classifier, bytes] = WeakKeyDictionary()
+    limits = RequestLimits(
+        max_body_bytes=runtime.settings.max_body_bytes,
+        max_pixels=runtime.settings.max_pixels,
+        max_images=MAX_IMAGES,
+        timeout_seconds=runtime.settings.request_timeout,
+    )
     Authenticated: TypeAlias = Annotated[Client, Depends(runtime.authenticator.client)]
 
     @router.post(
@@ -190,7 +197,8 @@ def build_router(runtime: Runtime) -> APIRouter:
         tags=["model"],
         summary="The model being served",
         description="Returns facts from the model's manifest: classes, operating point, metrics measured "
-        "on the test part, limits and licence. They change only with a reload or a restart. Clients can "
+        "on the test part, limits and licence. Also returns the formats and the sizes of requests that this "
+        "server accepts. They change only with a reload or a restart. Clients can "
         "cache the response and revalidate it with its `ETag`.",
         operation_id="model",
         response_model=ModelCard,
@@ -208,7 +216,7 @@ def build_router(runtime: Runtime) -> APIRouter:
         classifier = runtime.classifier
         request.state.record.model = classifier.identity.label
         if classifier not in cards:
-            cards[classifier] = model_card_json(classifier.manifest, classifier.provider)
+            cards[classifier] = model_card_json(classifier.manifest, classifier.provider, limits)
         return tagged(request, cards[classifier], "application/json")
 
     return router

@@ -24,6 +24,7 @@ from models.bundle import (
     Subgroup,
 )
 from models.predictive import predictive_values_of
+from models.preprocess import ACCEPTED_FORMATS
 from service.http.problems import Problem
 from service.inference.classifier import Classification
 
@@ -187,8 +188,21 @@ class FlagValue(BaseModel):
     )
 
 
+class RequestLimits(BaseModel):
+    """The limits of this server. Other servers of the same model may have others."""
+
+    max_body_bytes: int = Field(description="Larger bodies get 413.", examples=[20_000_000])
+    max_pixels: int = Field(
+        description="Images with a larger product of width and height get 413.", examples=[64_000_000]
+    )
+    max_images: int = Field(description="Images of one `POST /predict/batch`.", examples=[32])
+    timeout_seconds: float = Field(
+        description="Requests that take longer get 408 or 504.", examples=[30.0], gt=0
+    )
+
+
 class ModelCard(BaseModel):
-    """Facts about the served model, from its manifest."""
+    """Facts about the served model, from its manifest, and what this server accepts."""
 
     name: str
     version: str
@@ -234,6 +248,11 @@ class ModelCard(BaseModel):
     citation: str
     intended_use: str
     limits: list[str]
+    formats: list[str] = Field(
+        description="Media types of the image formats that this server accepts.",
+        examples=[["image/jpeg", "image/png"]],
+    )
+    request_limits: RequestLimits
 
 
 class Reloaded(BaseModel):
@@ -262,10 +281,18 @@ def model_name(manifest: Manifest) -> ModelName:
     return ModelName(name=manifest.name, version=manifest.version)
 
 
-def model_card_json(manifest: Manifest, provider: str) -> bytes:
-    """Build the JSON of ``ModelCard`` from ``manifest`` and the name of the execution ``provider``."""
+def model_card_json(manifest: Manifest, provider: str, limits: RequestLimits) -> bytes:
+    """Build the JSON of ``ModelCard``.
+
+    Args:
+        manifest: of the served model.
+        provider: name of the execution provider.
+        limits: of this server.
+    """
     computed = {
         "provider": provider,
+        "formats": list(ACCEPTED_FORMATS.values()),
+        "request_limits": limits,
         "predictive_values": [FlagValue(**at._asdict()) for at in predictive_values_of(manifest)],
     }
     facts = {name: getattr(manifest, name) for name in ModelCard.model_fields if name not in computed}

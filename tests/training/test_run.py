@@ -41,9 +41,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
     """Return the folder of a finished run."""
     folder = tmp_path_factory.mktemp("runs") / "small"
+    external = folder.with_name("external.md")
+    external.write_text("# External tests\n\n## Clinic A\n\nAccuracy 0.5 of version 3.2.0.\n")
     done = _training(
         "run", "--data", dataset, "--out", folder, "--recipe", RECIPE, "--resamples", "50",
-        "--model-version", "3.2.1",
+        "--model-version", "3.2.1", "--external-tests", external,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "mobilenet_v2 phase 2/2 epoch 2/2" in done.stdout
@@ -105,6 +107,7 @@ def test_the_manifest_describes_the_model(run: Path) -> None:
         manifest.files
     )
     card = (run / "bundle" / "MODEL_CARD.md").read_text()
+    assert "### Clinic A\n\nAccuracy 0.5 of version 3.2.0." in card.partition("\n## External tests\n")[2]
     assert manifest.intended_use in card
     assert all(limit in card for limit in manifest.limits)
 

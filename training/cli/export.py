@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Any
 
-from training.cli.options import exporting_options, open_run, out_options
+from training.cli.options import exporting_options, external_tests, open_run, out_options
 
 
 def add(commands: Any) -> None:
@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Export the run in ``--out``."""
-    run = open_run(options)
+    run, external = open_run(options), external_tests(options)
     check_backend()
     from training.evaluation.evaluate import load_networks, read_fitted
     from training.export.bundle import write_bundle
@@ -26,7 +26,13 @@ def export(options: argparse.Namespace) -> None:
     name = options.name or run.recipe.name.replace("_", "-").replace("/", "-")
     folder = options.bundle or run.folder / "bundle"
     write_bundle(
-        run, load_networks(run), read_fitted(run), name=name, version=options.model_version, folder=folder
+        run,
+        load_networks(run),
+        read_fitted(run),
+        name=name,
+        version=options.model_version,
+        folder=folder,
+        external_tests=external,
     )
     print(f"bundle written to {folder}; serve it with DERMASERVE_BUNDLE={folder}")
 

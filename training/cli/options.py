@@ -131,7 +131,26 @@ def exporting_options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--name", help="name of the model (default: the recipe's)")
     parser.add_argument("--model-version", default="0.1.0", help="version of the model (default %(default)s)")
+    parser.add_argument(
+        "--external-tests",
+        type=Path,
+        metavar="FILE",
+        help="Markdown for the model card: tests of this model and its earlier versions on other data; the "
+        "first line, a title, is left out",
+    )
     return parser
+
+
+def external_tests(options: argparse.Namespace) -> str:
+    """Return the text of ``--external-tests`` without its title, its headings one level lower.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if options.external_tests is None:
+        return ""
+    lines = options.external_tests.read_text(encoding="utf-8").splitlines()[1:]
+    return "\n".join("#" + line if line.startswith("##") else line for line in lines)
 
 
 def chosen_recipe(options: argparse.Namespace) -> "Recipe":

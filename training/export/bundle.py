@@ -41,7 +41,14 @@ _PARITY_IMAGES = 28
 
 
 def write_bundle(
-    run: Run, networks: list[keras.Model], fitted: Fitted, *, name: str, version: str, folder: Path
+    run: Run,
+    networks: list[keras.Model],
+    fitted: Fitted,
+    *,
+    name: str,
+    version: str,
+    folder: Path,
+    external_tests: str = "",
 ) -> Bundle:
     """Export the graph, compare it with Keras on validation images, and write the bundle to ``folder``.
 
@@ -52,6 +59,7 @@ def write_bundle(
         networks, fitted: the run's networks, calibration and safeguards.
         name, version: name and version of the model, for the manifest.
         folder: the bundle's folder.
+        external_tests: for the model card, see ``write_model_card``.
 
     Returns:
         The verified bundle.
@@ -89,7 +97,7 @@ def write_bundle(
             shutil.copy(curves, staging / "report" / f"curves_{member.name}.png")
     manifest = _manifest(run, networks, fitted, metrics, name, version)
     (staging / "LICENSE").write_text(LICENCE_TEXT, encoding="utf-8")
-    write_model_card(staging / "MODEL_CARD.md", manifest, parity)
+    write_model_card(staging / "MODEL_CARD.md", manifest, parity, external_tests=external_tests)
     save_bundle(staging, manifest)
     shutil.rmtree(folder, ignore_errors=True)
     staging.replace(folder)

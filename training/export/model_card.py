@@ -66,17 +66,26 @@ _COMBINATIONS = {
 _AGREEMENT = "- The ONNX graph agrees with Keras within "
 
 
-def write_model_card(path: Path, manifest: Manifest, parity: Parity | None) -> None:
+_EXTERNAL = "## External tests"
+
+
+def write_model_card(
+    path: Path, manifest: Manifest, parity: Parity | None, *, external_tests: str = ""
+) -> None:
     """Write the model card of ``manifest`` to ``path``.
 
     Args:
         path: the file; it is replaced.
         manifest: the bundle's manifest.
-        parity: differences between graph and Keras; None keeps the line about them in the existing card.
+        parity: differences between graph and Keras; None keeps the line about them in the existing card, and
+            its external tests.
+        external_tests: Markdown of tests of this model and its earlier versions on other data, without a
+            heading; empty for none.
     """
     if parity is None:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        agreement = next(line for line in lines if line.startswith(_AGREEMENT))
+        card = path.read_text(encoding="utf-8")
+        agreement = next(line for line in card.splitlines() if line.startswith(_AGREEMENT))
+        external_tests = card.partition(f"\n{_EXTERNAL}\n")[2].partition("\n## ")[0]
     else:
         agreement = (
             f"{_AGREEMENT}{max(parity.probabilities.values()):.1e} (probabilities) "
@@ -92,6 +101,7 @@ def write_model_card(path: Path, manifest: Manifest, parity: Parity | None) -> N
         _prediction_sets(manifest),
         _metadata(manifest),
         _warnings(manifest),
+        [_EXTERNAL, "", external_tests.strip(), ""] if external_tests.strip() else [],
         ["## Limits", "", *(f"- {limit}" for limit in manifest.limits), ""],
         ["## Licence and citation", "", f"- Licence: {manifest.licence} (see LICENSE)."],
         [f"- Citation: {manifest.citation}.", ""],

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.bundle import Manifest
-from service.api.schemas import model_card_json
+from service.api.schemas import RequestLimits, model_card_json
 from service.http.middleware import new_request_id
 from tests.service.app_client import Client, running
 from tests.service.conftest import JPEG
@@ -156,11 +156,24 @@ def test_continuous_scrapes_leave_the_event_loop_time_for_requests(
 def test_the_model_card_is_built_once_per_model(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
 
-    def counted(manifest: Manifest, provider: str) -> bytes:
+    def counted(manifest: Manifest, provider: str, limits: RequestLimits) -> bytes:
         written.append(provider)
-        return model_card_json(manifest, provider)
+        return model_card_json(manifest, provider, limits)
 
     monkeypatch.setattr("service.api.images.model_card_json", counted)
     with running(tiny) as client:
         assert len({client.get("/model").text for _ in range(3)}) == 1
     assert len(written) == 1
+
+
+def test_the_model_card_says_what_this_server_accepts(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.api.schemas.ACCEPTED_FORMATS", {"JPEG": "image/jpeg"})
+    with running(tiny, max_body_bytes=5_000_000, max_pixels=1_000_000, request_timeout=7.5) as client:
+        card = client.get("/model").json()
+    assert card["formats"] == ["image/jpeg"]
+    assert card["request_limits"] == {
+        "max_body_bytes": 5_000_000,
+        "max_pixels": 1_000_000,
+        "max_images": 32,
+        "timeout_seconds": 7.5,
+    }

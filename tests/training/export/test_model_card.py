@@ -69,6 +69,16 @@ def test_a_card_has_every_part_of_the_manifest(tmp_path: Path) -> None:
     assert "2.5e-06" in found["Model"]
 
 
+def test_a_card_keeps_its_external_tests_when_it_is_written_again(tmp_path: Path) -> None:
+    path, text = tmp_path / "MODEL_CARD.md", "### Clinic A\n\n| figure | 1.0.0 |"
+    write_model_card(path, _manifest(), PARITY, external_tests=text)
+    assert _sections(path.read_text(encoding="utf-8"))["External tests"].strip() == text
+    first = path.read_text(encoding="utf-8")
+    write_model_card(path, _manifest(), None)
+    assert path.read_text(encoding="utf-8") == first
+    assert "External tests" not in _sections(_card(tmp_path, _manifest()))
+
+
 def test_a_card_states_predictive_values(tmp_path: Path) -> None:
     values = {"sensitivity": 0.9, "specificity": 0.6, "prevalence": 0.2}
     metrics = {f"malignancy_{name}": Interval(value=v, low=v, high=v) for name, v in values.items()}
