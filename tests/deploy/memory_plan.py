@@ -14,15 +14,13 @@ def planned_memory(decode_workers: int) -> int:
         .partition("## Memory to plan\n")[2]
         .partition("\n## ")[0]
     )
-    base, bodies, process, files, pixel = re.findall(
-        r"(\d+) MB for the service;\n- (\w+) `DERMASERVE_MAX_UPLOAD_MEMORY`;\n"
-        r"- for each of `DERMASERVE_DECODE_WORKERS`: (\d+) MB and (\w+) times "
-        r"`DERMASERVE_MAX_BODY_BYTES`.*;\n"
-        r"- (\d+) bytes for each of `DERMASERVE_MAX_PIXELS`",
+    numbers = re.findall(
+        r"(\d+) MB for the service;\n- (\d+) × `DERMASERVE_MAX_UPLOAD_MEMORY`;\n"
+        r"- `DERMASERVE_DECODE_WORKERS` × \((\d+) MB \+ (\d+) × `DERMASERVE_MAX_BODY_BYTES`\).*;\n"
+        r"- (\d+) bytes × `DERMASERVE_MAX_PIXELS`",
         text,
     )[0]
-    times = {"twice": 2, "three": 3}
+    base, bodies, process, files, pixel = map(int, numbers)
     settings = Settings()
-    plan = int(base) * 1_000_000
-    plan += times[bodies] * settings.max_upload_memory + int(pixel) * settings.max_pixels
-    return plan + decode_workers * (int(process) * 1_000_000 + times[files] * settings.max_body_bytes)
+    plan = base * 1_000_000 + bodies * settings.max_upload_memory + pixel * settings.max_pixels
+    return plan + decode_workers * (process * 1_000_000 + files * settings.max_body_bytes)
