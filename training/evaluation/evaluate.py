@@ -109,6 +109,7 @@ def calibrate(run: Run, networks: list[keras.Model]) -> Fitted:
     calibration = fit_calibration(
         outputs.logits,
         labels,
+        np.array([row.lesion_id for row in run.part("validation")]),
         combination=initial_combination(run.recipe, codes),
         weighting=run.recipe.weighting,
         log_prior_shifts=[

@@ -117,6 +117,7 @@ def _fit(logits: Sequence[np.ndarray], labels: np.ndarray, recipe: Recipe) -> Ca
     return fit_calibration(
         logits,
         labels,
+        np.arange(len(labels)).astype(str),
         combination=initial_combination(recipe, ("a", "b", "c")),
         weighting=recipe.weighting,
         log_prior_shifts=[np.zeros(z.shape[1]) for z in logits],

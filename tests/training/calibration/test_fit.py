@@ -114,6 +114,42 @@ def test_tau_moves_the_label_towards_rare_classes() -> None:
     assert decide(p, prior, 1.0).tolist() == [1]
 
 
+def _tau(p: np.ndarray, labels: np.ndarray, prior: np.ndarray) -> float:
+    """Return the tau that is fitted for probabilities ``p``."""
+    return fit_calibration(
+        [np.log(p)],
+        labels,
+        np.arange(len(labels)).astype(str),
+        combination=Combination("mean", (1.0,), ((),)),
+        log_prior_shifts=[np.zeros(p.shape[1])],
+        prior=prior,
+        malignant=np.array([True, False]),
+        target_sensitivity=0.9,
+    ).tau
+
+
+def _two_classes(count: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return probabilities, labels and prior of a tenth and nine tenths.
+
+    ``shift`` is added to the logit of the rare class: 0 for calibrated probabilities.
+    """
+    rng = np.random.default_rng(3)
+    labels = (rng.random(count) < 0.9).astype(int)
+    logit = 2.0 * (labels == 0) - 1.0 + rng.normal(0, 1.0, count) * np.sqrt(2.0)
+    rare = 1 / (1 + np.exp(-(logit + np.log(0.1 / 0.9) + shift)))
+    return np.stack([rare, 1 - rare], axis=1), labels, np.array([0.1, 0.9])
+
+
+def test_tau_is_1_where_no_other_is_measurably_better() -> None:
+    for count in (60, 4000):
+        assert _tau(*_two_classes(count)) == 1.0
+
+
+def test_tau_is_another_where_its_interval_says_so() -> None:
+    # Probabilities that hold at equal prevalence: dividing by the prior counts it twice.
+    assert _tau(*_two_classes(4000, shift=np.log(0.9 / 0.1))) == 0.0
+
+
 def _fit(
     logits: Sequence[np.ndarray],
     labels: np.ndarray,
@@ -123,6 +159,7 @@ def _fit(
     return fit_calibration(
         logits,
         labels,
+        np.arange(len(labels)).astype(str),
         combination=Combination("mean", weights, ((),) * len(weights)),
         log_prior_shifts=[np.zeros(3) if shift is None else shift] * len(weights),
         prior=np.full(3, 1 / 3),
@@ -138,7 +175,8 @@ def test_a_member_scored_alone_has_its_own_temperature() -> None:
     members = [2.0 * np.eye(3)[labels] + rng.normal(0, 2.0, (3000, 3)) for _ in range(2)]
     zeros = [np.zeros(3)] * 2
     together = fit_calibration(
-        members, labels, combination=Combination("mean", (0.5, 0.5), ((), ())), log_prior_shifts=zeros,
+        members, labels, np.arange(3000).astype(str),
+        combination=Combination("mean", (0.5, 0.5), ((), ())), log_prior_shifts=zeros,
         prior=np.full(3, 1 / 3), malignant=np.array([True, False, False]), target_sensitivity=0.9,
     )  # fmt: skip
     alone = member_temperatures(members, labels, [(0.0, 0.0, 0.0)] * 2)
