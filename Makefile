@@ -82,13 +82,15 @@ train-env: $(DEV_ENV)/.installed ## install what training and tests need into .v
 openapi: $(DEV_ENV)/.installed ## write openapi/openapi.json from the code
 	$(DEV_ENV)/bin/python -m service openapi > openapi/openapi.json
 
-pages: $(DEV_ENV)/.installed ## write the pages that the code generates: settings and recipes
+RULE = deploy/kubernetes/monitoring/prometheus-rule.yml
+pages: $(DEV_ENV)/.installed ## write the files that others generate: settings, recipes, alert rules for Kubernetes
 	$(DEV_ENV)/bin/python -m service settings > docs/settings.md
 	$(DEV_ENV)/bin/python -m training recipes --markdown > docs/recipes.md
+	{ sed '/^spec:$$/q' $(RULE) && sed 's/^./  &/' deploy/prometheus/rules.yml; } > $(RULE).new && mv $(RULE).new $(RULE)
 
 # The documents and the files that they link to, in their own folders, so that links work as they do on a forge.
 DOCUMENTS = '*.md' 'docs/*' 'models/*/report/*' LICENSE 'models/*/LICENSE' CITATION.cff openapi deploy/prometheus/rules.yml \
-	deploy/grafana/dashboards tests/deploy/rules_test.yml tests/test_imports.py training/export/graph.py
+	deploy/grafana/dashboards deploy/kubernetes tests/deploy/rules_test.yml tests/test_imports.py training/export/graph.py
 docs: $(DOCS_ENV)/.installed ## build the documents as a site in build/site, strictly
 	rm -rf build/docs build/site
 	mkdir -p build/docs

@@ -6,6 +6,7 @@ A wrong value stops the program at start, naming the variable, what was expected
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,6 +54,10 @@ class Settings(BaseSettings):
     bundle: Path = Field(
         default_factory=_shipped_bundle,
         description="folder of the model bundle; default: the shipped bundle",
+    )
+    bundle_digest: str | None = Field(
+        default=None,
+        description="SHA-256 that the bundle's manifest.json must have, at start and at reload; default: any",
     )
     host: str = Field(
         default="127.0.0.1",
@@ -239,6 +244,13 @@ class Settings(BaseSettings):
     @classmethod
     def _origins(cls, value: object) -> object:
         return parse_origins(value) if isinstance(value, str) else value
+
+    @field_validator("bundle_digest")
+    @classmethod
+    def _sha256(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
+            raise ValueError("64 digits of lower-case hexadecimal, as sha256sum prints them")
+        return value
 
     @field_validator("port", "operations_port", mode="before")
     @classmethod

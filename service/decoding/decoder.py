@@ -1,20 +1,20 @@
-"""Image files to pixels, in processes that an image can neither fill, nor hold, nor leave.
+"""Decodes image files in separate processes with limited processor time and memory.
 
-A thread cannot be stopped: a file of 1.5 MB kept one busy for 35 s, another took 3.1 GB. A process is
-killed by the kernel where an image takes more time or memory than it may, and forked anew; only that
-image gets an error. See ``service.decoding.worker``.
+A thread cannot be stopped: one file of 1.5 MB took 35 s, another took 3.1 GB. The kernel kills a process
+that exceeds its limits. Only its image gets an error, and a new process is forked. See
+``service.decoding.worker``.
 
-Each image is first given ``SMALL`` bytes beside its file and ``QUICK`` seconds, enough for nearly all (a
-photo of 12 megapixels is decoded at a reduced scale). One that takes longer is decoded again, with all the
-time that an image may take; such images leave one process to the others. One that needs more memory is
-decoded again, one such at a time, with the memory that the largest image takes. Both wait for their turn
-on the event loop, where they hold up no ordinary image. So no header has to be trusted, nor to be read here.
-Those who wait take turns by client, see ``service.system.fair_queue``.
+The first attempt gives each image ``SMALL`` bytes beside its file and ``QUICK`` seconds. This is enough for
+nearly all images; a photo of 12 megapixels is decoded at a reduced scale. An image that takes longer is
+decoded again with the full time limit. Such images never use all processes. An image that needs more memory
+is decoded again with the memory of the largest accepted image, one such image at a time. Both wait on the
+event loop, where they delay no other image. So this module need not read or trust the headers of files.
+``service.system.fair_queue`` decides the order of those that wait.
 
-The file and the pixels go through a socket pair, straight from and to the event loop: a thread between
-would be woken twice for each image. It costs an image 0.25 ms of processor time more than a thread. The
-library pebble kills what takes too long, too. It costs the service 0.7 ms an image, where this costs 0.5,
-it bounds no memory, and it unpickles what a process sends: a codec that is taken over would reach the keys.
+File and pixels pass through a socket pair between the event loop and the process. A thread between them
+would wake up twice per image. Per image, this costs 0.25 ms of processor time more than decoding in a thread.
+The library pebble also kills slow work, but it costs 0.7 ms per image where this costs 0.5, it does not limit
+memory, and it unpickles what a process sends, so that a hijacked codec could reach the API keys.
 """
 
 import asyncio
@@ -36,10 +36,10 @@ from service.system.fair_queue import FairSemaphore, Rank
 from service.system.threads import in_thread
 
 SMALL = 64_000_000
-"""Bytes that every image may take while it is decoded, beside its file."""
+"""Bytes that each image may use in its first attempt, beside its file."""
 
 QUICK = 0.1
-"""Seconds of processor time after which an image is a slow one. A picture of 600 x 450 takes 0.005."""
+"""Processor seconds of the first attempt. An image of 600 x 450 pixels takes 0.005."""
 
 _CLOSE_SECONDS = 5
 
@@ -47,22 +47,19 @@ T = TypeVar("T")
 
 
 class ImageDecoder:
-    """A fixed number of processes at most, forked as they are needed.
-
-    Runs on the event loop only: no locks but for those who wait.
-    """
+    """A pool of decoding processes, forked when they are needed. Runs on the event loop only."""
 
     def __init__(
         self, *, processes: int, max_pixels: int, timeout: float, metrics: Metrics, stuck_after: float
     ) -> None:
-        """Start nothing yet.
+        """Initialise the pool without starting a process.
 
         Args:
-            processes: images decoded at one time.
-            max_pixels: largest ``width x height`` of an image.
-            timeout: seconds of processor time that an image may take.
-            metrics: told of every image, and of every process that ends.
-            stuck_after: seconds of one image after which this is not ``alive``.
+            processes: largest number of processes.
+            max_pixels: largest accepted product of an image's width and height.
+            timeout: processor seconds that one image may take.
+            metrics: records the decoding times and the processes that end.
+            stuck_after: seconds of one task after which ``alive`` is false.
         """
         self._max_pixels = max_pixels
         self._timeout = timeout
@@ -78,20 +75,20 @@ class ImageDecoder:
 
     @property
     def alive(self) -> bool:
-        """Whether images are decoded, or can be."""
+        """Whether no task has taken more than ``stuck_after`` seconds."""
         now = time.monotonic()
         return now - min(self._since.values(), default=now) <= self._stuck_after
 
     def start(self) -> None:
-        """Begin to load the codecs, in a process; returns at once."""
+        """Start the fork server, which loads the codecs. Does not wait for it."""
         if self._fork_server is None:
             self._fork_server = ForkServer()
 
     async def ready(self) -> None:
-        """Wait until images can be decoded.
+        """Wait until a process is ready to decode.
 
         Raises:
-            MemoryError: there is none for a process.
+            MemoryError: no process could be started.
         """
         if not self._idle:
             await asyncio.shield(self._begin(self._add()))
@@ -99,18 +96,18 @@ class ImageDecoder:
     async def decode(
         self, data: bytes, *, height: int, width: int, color: Color, rank: Rank, deadline: float
     ) -> tuple[Decoded, Quality]:
-        """Decode one image file, and measure its quality. If the caller is cancelled, the process is killed.
+        """Decode one image file and measure its quality. Cancellation kills the process.
 
         Args:
             data: the whole file.
             height, width, color: see ``models.preprocess.decode``.
-            rank: of its request, among those who wait.
+            rank: rank of the request.
             deadline: on the clock of ``time.monotonic``; decoding does not begin after it.
 
         Raises:
-            ImageError: it cannot be used, or takes more time or memory than an image may.
-            MemoryError: there is none for it now.
-            DeadlinePassed: it could not begin in time.
+            ImageError: the image cannot be used, or exceeds the limits of time or memory.
+            MemoryError: the machine is short of memory.
+            DeadlinePassed: the deadline passed before decoding began.
         """
         wanted = {"height": height, "width": width, "color": color, "max_pixels": self._max_pixels}
         pixel_bytes = height * width * (3 if color == "rgb" else 1)
@@ -122,7 +119,7 @@ class ImageDecoder:
                 raise
             order = order._replace(seconds=self._timeout)
             answer = await self._attempt(order, rank, deadline, self._slow)
-        # Some codecs call a file damaged where they lack memory, WebP's for one.
+        # Some codecs, such as WebP's, report damage when they lack memory.
         if "short_of_memory" in answer.found or answer.found.get("refused") == CorruptImage.__name__:
             left = max(0.01, self._timeout - float(answer.found["spent"]))
             order = order._replace(seconds=left, memory=SMALL + BYTES_PER_PIXEL * self._max_pixels)
@@ -130,7 +127,7 @@ class ImageDecoder:
         return _result(answer, wanted)
 
     async def close(self) -> None:
-        """End all processes."""
+        """End all processes and the fork server."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE_SECONDS)
         for process in self._idle:
@@ -141,7 +138,7 @@ class ImageDecoder:
             await asyncio.wrap_future(in_thread(fork_server.close))
 
     async def _attempt(self, order: Order, rank: Rank, deadline: float, *first: FairSemaphore) -> Answer:
-        """Have a process do what is ordered, after the turns that have to come ``first``."""
+        """Run ``order`` in a process, after acquiring the semaphores ``first``."""
         with ExitStack() as turns:
             for turn in (*first, self._free):
                 await turn.acquire(rank)
@@ -153,8 +150,8 @@ class ImageDecoder:
                 try:
                     answer = await process.decode(order)
                 except BaseException as error:
-                    # It is dead, or nobody waits for it any more. Its turns are over when it has ended,
-                    # not before: they bound the memory.
+                    # The process is dead, or its image was cancelled. The semaphores are released only when
+                    # it has ended, because they limit the memory.
                     overtime = "slow" if not first and order.seconds < self._timeout else "timeout"
                     cancelled = isinstance(error, asyncio.CancelledError)
                     ending = self._begin(
@@ -176,9 +173,9 @@ class ImageDecoder:
             await asyncio.shield(self._begin(self._add()))
 
     async def _add(self) -> None:
-        """Fork a process, by a new fork_server where the old one has died."""
+        """Fork a process. If the fork server has died, start a new one first."""
         try:
-            for _ in range(3):  # the first may have died long ago, and one may be killed while it begins
+            for _ in range(3):  # the server may have died earlier, and the next may be killed as it starts
                 if self._fork_server is None:
                     self._fork_server = ForkServer()
                 fork_server = self._fork_server
@@ -195,31 +192,35 @@ class ImageDecoder:
     async def _end(
         self, process: Process, turns: ExitStack, *, overtime: str = "timeout", cancelled: bool = False
     ) -> int:
-        """Kill a process, then give back its ``turns``; its exit status, negative for a signal.
+        """Kill a process, then release its ``turns``. Return its exit status, negative for a signal.
 
-        ``overtime`` is the reason that is counted where it took too much time.
+        Args:
+            process: the process.
+            turns: releases the semaphores that it holds.
+            overtime: the reason to count if it exceeded its time limit.
+            cancelled: whether its image was cancelled.
         """
         with turns:
             try:
                 status = await process.end()
-            except (EOFError, OSError):  # its fork_server has died, and it with that
+            except (EOFError, OSError):  # the fork server has died, and the process with it
                 status = -signal.SIGKILL
         reasons = {-signal.SIGPROF: overtime, -signal.SIGKILL: "killed"}
         self._metrics.decoder_ended("cancelled" if cancelled else reasons.get(status, "crashed"))
         return status
 
     def _death(self, status: int) -> Exception:
-        """What the death of a process says of its image."""
+        """Return the exception for an image whose process ended with ``status``."""
         if status == -signal.SIGPROF:
             return ImageTooCostly(
                 f"Decoding the image takes more than {self._timeout:g} s of processor time."
             )
-        if status == -signal.SIGKILL:  # as the kernel does where memory is short
+        if status == -signal.SIGKILL:  # the kernel does this when memory is short
             return MemoryError("a process that decoded an image was killed")
         return CorruptImage("The image is damaged: its decoder crashed.")
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Do ``work`` to its end, whether its caller is cancelled or not."""
+        """Run ``work`` to its end even if the caller is cancelled."""
 
         async def watched() -> T:
             with self._watched():
@@ -233,7 +234,7 @@ class ImageDecoder:
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # told to the caller; else asyncio logs it where that was cancelled
+            task.exception()  # mark as retrieved: asyncio would log it if the caller was cancelled
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -246,14 +247,14 @@ class ImageDecoder:
 
 
 def _result(answer: Answer, wanted: dict[str, Any]) -> tuple[Decoded, Quality]:
-    """What an answer says, or the exception that it stands for."""
+    """Return the content of ``answer``, or raise the exception that it names."""
     found, pixels = answer
     if "short_of_memory" in found:
         raise ImageTooCostly("Decoding the image takes more memory than an image may.")
     if "refused" in found:
         kind = getattr(errors, found["refused"])
         if not issubclass(kind, ImageError):
-            raise ValueError("a process that decodes images answers nonsense")
+            raise ValueError(f"unknown refusal of a decoding process: {found['refused']}")
         raise kind(found["detail"])
     if "failed" in found:
         raise RuntimeError(f"an image could not be decoded: {found['failed']}")

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from models.bundle import Bundle, load_bundle
-from service.settings import Settings
+from models.bundle import MANIFEST_NAME, Bundle, load_bundle
+from models.errors import BundleError
+from service.settings import PREFIX, Settings
 from service.system.cpus import usable_cpus
 
 if TYPE_CHECKING:
@@ -34,10 +35,15 @@ def verify(settings: Settings) -> Bundle:
     """Check the files of the bundle in ``settings.bundle``.
 
     Raises:
-        BundleError: a file is missing or does not match the manifest.
+        BundleError: a file is missing or does not match the manifest, or the manifest does not match
+            ``settings.bundle_digest``.
     """
     # Resolved once: a link may be switched to another bundle meanwhile.
-    return load_bundle(settings.bundle.resolve())
+    bundle = load_bundle(settings.bundle.resolve())
+    if settings.bundle_digest not in (None, bundle.digest):
+        what = f"{PREFIX}BUNDLE_DIGEST: expected sha256 {settings.bundle_digest}, got {bundle.digest}"
+        raise BundleError(f"{bundle.path / MANIFEST_NAME}: {what}", public=f"{MANIFEST_NAME}: {what}")
+    return bundle
 
 
 def load(bundle: Bundle, settings: Settings) -> LoadedModel:

@@ -1,11 +1,11 @@
-"""Who comes next where many wait: the order of requests, of images to decode and of images to infer.
+"""Fair order of waiting requests, images to decode and images to infer.
 
-Clients take turns, however many connections and requests each of them has. A client is an API key or, without
-keys, an address. So one that floods the service waits for itself, and someone else's image waits for one of
-its images at a time. All behind one proxy without keys are one client. Within a client, the connection that
-has rested the longest comes first: who asks now and then overtakes those who ask without a pause.
+Clients take turns, whatever number of connections and requests each has. A client is an API key or, without
+keys, an address. If one client sends many images, an image of another client waits for one of them at a time.
+Without keys, all users of one proxy are one client. Among the items of one client, the connection with the
+longest pause comes first, so that occasional requests overtake a steady stream.
 
-Nobody is refused here, and no place stays empty. An order costs nothing where nobody waits.
+Nothing is rejected here, and no place stays free while something waits.
 """
 
 import asyncio
@@ -19,29 +19,28 @@ from typing import Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 
-# Seconds that count: for as long, new connections may overtake a kept one.
-_LONGEST_REST = 0.1
-_REMEMBERED = 1000  # clients; beyond it those are forgotten who wait for nothing and are owed nothing
+_LONGEST_REST = 0.1  # seconds; longer pauses count as this, which limits how long new connections overtake
+_REMEMBERED = 1000  # clients; above it, those that have nothing in the queue and no turn ahead are forgotten
 
 
 class Rank(NamedTuple):
-    """Whose a request is, and since when its connection had rested, on the clock of ``time.monotonic``."""
+    """The client of a request, and when its connection's pause began, on the clock of ``time.monotonic``."""
 
     client: Hashable
     rested_since: float
 
 
 def rank_of(client: Hashable, last: float) -> Rank:
-    """The rank of a request that begins now; the one before it on the same connection began at ``last``."""
+    """Return the rank of a request that begins now. The previous one of its connection began at ``last``."""
     return Rank(client, max(last, time.monotonic() - _LONGEST_REST))
 
 
 DEFAULT_RANK = Rank(None, 0.0)
-"""Items of this rank are one client's and keep their order."""
+"""The rank of items without a client. They keep their order."""
 
 
 def client_of(address: str | None) -> str | None:
-    """The client at ``address``. Of IPv6, a network of 64 bits is one: a single machine may have it all."""
+    """Return the client at ``address``. An IPv6 network of 64 bits is one client: one machine may own it."""
     if address is None or ":" not in address:
         return address
     found = ipaddress.IPv6Address(address)
@@ -51,16 +50,18 @@ def client_of(address: str | None) -> str | None:
 
 
 class FairQueue(Generic[Item]):
-    """A queue of which ``pop`` takes the item of the client whose turn it is (start-time fair queueing).
+    """A queue whose ``pop`` takes an item of the client whose turn it is.
 
-    Each client has a number, which its items advance by one. The lowest of those who wait is next. A client
-    that comes anew begins where the others are: rest is not saved up. Not thread-safe.
+    Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996) with items of equal cost: each client has a
+    number, which each of its items increases by one, and the waiting client with the lowest number is next. A
+    client that had nothing in the queue starts at the number that the others have reached, so pauses earn no
+    credit. Not thread-safe.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[Hashable, list[tuple[float, int, Item]]] = {}  # a heap for each client
         self._numbers: dict[Hashable, float] = {}
-        self._reached = 0.0  # the number of the latest turn
+        self._reached = 0.0  # the number of the client that had the latest turn
         self._arrivals = itertools.count()
         self._length = 0
 
@@ -68,15 +69,15 @@ class FairQueue(Generic[Item]):
         return self._length
 
     def __iter__(self) -> Iterator[Item]:
-        """All items, in no order."""
+        """Iterate over all items, in no particular order."""
         return (item for line in self._waiting.values() for _, _, item in line)
 
     def push(self, item: Item, rank: Rank) -> None:
         """Add one item."""
         line = self._waiting.setdefault(rank.client, [])
         if not line:
-            # Before the next item of who has just had a turn; but newcomers push on what is reached, else
-            # one after the other could overtake someone for ever.
+            # Half a turn, not none: a stream of new clients then advances the number that is reached, and
+            # cannot overtake a waiting client for ever.
             begin = self._reached + 0.5
             self._numbers[rank.client] = max(begin, self._numbers.get(rank.client, begin))
         heapq.heappush(line, (rank.rested_since, next(self._arrivals), item))
@@ -107,10 +108,10 @@ class FairQueue(Generic[Item]):
         return item
 
     def remove(self, item: Item, rank: Rank) -> None:
-        """Take one item out of turn; its client's number stays.
+        """Remove one item. The number of its client does not change.
 
         Raises:
-            ValueError: it is not there.
+            ValueError: the item is not in the queue.
         """
         line = self._waiting.get(rank.client, [])
         at = next((at for at, (*_, found) in enumerate(line) if found is item), None)
@@ -125,14 +126,14 @@ class FairQueue(Generic[Item]):
 
 
 class FairSemaphore:
-    """A number of places, given in turn; on the event loop only."""
+    """A semaphore whose places are given in fair order. Runs on the event loop only."""
 
     def __init__(self, places: int) -> None:
         self._free = places
         self._line: FairQueue[asyncio.Future[None]] = FairQueue()
 
     async def acquire(self, rank: Rank) -> None:
-        """Take a place, when it is free and it is this one's turn."""
+        """Wait for a place, and take it."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.push(turn, rank)
         self._give()
@@ -141,7 +142,7 @@ class FairSemaphore:
         except asyncio.CancelledError:
             with suppress(ValueError):
                 self._line.remove(turn, rank)
-            if turn.done() and not turn.cancelled():  # it had been given, and nobody was told yet
+            if turn.done() and not turn.cancelled():  # the place was given before the cancellation
                 self.release()
             raise
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from service.settings import Settings
+from tests.deploy.memory_plan import planned_memory
 from tests.deploy.monitoring import ROOT, alerts
 
 GIB = {"g": 1.0, "m": 1 / 1024}
@@ -101,33 +102,13 @@ def test_the_memory_alert_matches_the_limits() -> None:
 
 @pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.gpu.yml"])
 def test_the_memory_that_operations_tells_to_plan_is_within_the_limit(name: str) -> None:
-    """The bullets of the section: a base, and sizes per byte or process, in the units that they name."""
-    text = (
-        (ROOT / "docs" / "operations.md")
-        .read_text()
-        .partition("## Memory to plan\n")[2]
-        .partition("\n## ")[0]
-    )
-    base, bodies, process, files, pixel = re.findall(
-        r"(\d+) MB for the service;\n- (\w+) `DERMASERVE_MAX_UPLOAD_MEMORY`;\n"
-        r"- for each of `DERMASERVE_DECODE_WORKERS`: (\d+) MB and (\w+) times "
-        r"`DERMASERVE_MAX_BODY_BYTES`.*;\n"
-        r"- (\d+) bytes for each of `DERMASERVE_MAX_PIXELS`",
-        text,
-    )[0]
-    times = {"twice": 2, "three": 3}
     service = compose(name)["services"]["service"]
     default = re.fullmatch(
         r"\$\{DECODE_WORKERS:-(\d+)\}", service["environment"]["DERMASERVE_DECODE_WORKERS"]
     )
     assert default is not None
-    settings = Settings()
-    plan = (
-        int(base) * 1_000_000 + times[bodies] * settings.max_upload_memory + int(pixel) * settings.max_pixels
-    )
-    plan += int(default[1]) * (int(process) * 1_000_000 + times[files] * settings.max_body_bytes)
     limit = service["mem_limit"]
-    assert plan <= float(limit[:-1]) * GIB[limit[-1]] * 1024**3
+    assert planned_memory(int(default[1])) <= float(limit[:-1]) * GIB[limit[-1]] * 1024**3
 
 
 def test_prometheus_scrapes_the_operations_port_of_the_service_as_often_as_grafana_believes() -> None:

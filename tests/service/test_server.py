@@ -20,6 +20,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from models.bundle import load_bundle
 from tests.service.app_client import wait_for
 from tests.service.conftest import JPEG, assert_problem
 from tests.service.decoders import Decoders
@@ -95,6 +96,17 @@ def test_a_bundle_that_fails_verification_ends_the_process_with_the_reason(
     with process(tmp_path, folder) as server:
         assert server.process.wait(30) == 1
         assert "model.onnx: sha256 is" in server.output()
+        assert "Traceback" not in server.output()
+
+
+def test_a_bundle_with_another_digest_ends_the_process_naming_variable_and_digests(
+    tmp_path: Path, tiny: Path
+) -> None:
+    wanted = "0" * 64
+    with process(tmp_path, tiny, BUNDLE_DIGEST=wanted) as server:
+        assert server.process.wait(30) == 1
+        came = load_bundle(tiny).digest
+        assert f"DERMASERVE_BUNDLE_DIGEST: expected sha256 {wanted}, got {came}" in server.output()
         assert "Traceback" not in server.output()
 
 

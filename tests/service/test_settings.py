@@ -45,6 +45,9 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("BUNDLE_DIGEST", "sha256:" + 64 * "0"),
+        ("BUNDLE_DIGEST", 64 * "A"),
+        ("BUNDLE_DIGEST", ""),
         ("PORT", "70000"),
         ("DEVICE", "tpu"),
         ("MAX_BATCH_SIZE", "0"),

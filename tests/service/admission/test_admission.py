@@ -3,9 +3,9 @@
 import asyncio
 import errno
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -78,11 +78,15 @@ def test_an_announced_size_over_the_limit_is_refused_before_anything_is_read(tin
         assert_problem(refused, 413, "body-too-large")
 
 
-def test_when_bodies_fill_the_memory_the_slowest_is_refused_first(tiny: Path, jpeg: bytes) -> None:
+def test_when_bodies_fill_the_memory_the_slowest_is_refused_first(
+    tiny: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]  # so that a busy machine makes no upload slower
+    monkeypatch.setattr("service.admission.admission.time", SimpleNamespace(monotonic=lambda: now[0]))
     limits = {"max_body_bytes": 1_000_000, "max_upload_memory": 1_500_000, "min_upload_rate": 0}
     with running(tiny, **limits) as client:
         slowest = Upload(client, b"\xff" * 300_000)
-        time.sleep(0.5)  # so much longer it takes
+        now[0] = 10.0
         slow = Upload(client, jpeg, b"\0" * 100)
         fast = client.post("/predict", content=jpeg + b"\0" * (999_000 - len(jpeg)), headers=JPEG)
         assert fast.status_code == 200

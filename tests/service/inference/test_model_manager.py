@@ -193,6 +193,18 @@ def test_a_bad_bundle_is_refused_with_its_fault_and_the_old_one_stays(
     assert door.post("/admin/reload", headers=KEY).status_code == 200
 
 
+def test_a_reload_takes_only_the_bundle_whose_digest_is_demanded(bundles: Bundles, jpeg: bytes) -> None:
+    old, new = (load_bundle(bundles.folder / name).digest for name in ("old", "new"))
+    with running(bundles.current, bundle_digest=old) as door:
+        bundles.switch("new")
+        with pytest.raises(BundleRefused, match=f"BUNDLE_DIGEST: expected sha256 {old}, got {new}"):
+            door.call(door.runtime.reload())
+        answer = door.post("/predict", content=jpeg, headers=JPEG)
+        assert answer.json()["model"]["version"] == OLD
+        bundles.switch("old")
+        door.call(door.runtime.reload())
+
+
 @pytest.mark.parametrize(
     ("failure", "detail"),
     [
