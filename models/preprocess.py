@@ -6,6 +6,7 @@ All later arithmetic (scaling to floats, normalisation) is part of the model's g
 
 import io
 import math
+import traceback
 import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -177,10 +178,20 @@ def _decode_file(
     except Exception as error:
         # On damaged files, Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error,
         # IndexError …, which have no common base. The JPEG and WebP codecs raise the same errors when
-        # memory runs out. The next line then raises MemoryError.
+        # memory runs out. np.empty() then raises MemoryError. What the image holds is freed first: a damaged
+        # image of nearly the largest size would count as too costly.
+        _clear_frames(error)
+        del image
         np.empty(BYTES_PER_PIXEL * columns * rows, np.uint8)
         raise CorruptImage(f"The {format_} image is truncated or damaged and cannot be decoded.") from error
     return Decoded(pixels, format_, full_width, full_height, several_frames, profile_ignored=ignored)
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Drop what the functions that raised ``error`` hold in their variables."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def _decode_dicom(data: bytes, target: _Target) -> Decoded:

@@ -151,7 +151,7 @@ class Job:
             NoMemory: there is not enough memory.
         """
         with self.record.stage("overlay"), self._count_failures():
-            return await self.model.overlay(classification, code)
+            return await self.model.overlay(classification, code, rank=self.rank)
 
     @contextmanager
     def _receive_stage(self) -> Iterator[None]:

@@ -136,6 +136,7 @@ class Classifier:
         self.provider = session.provider
         self.max_images_in_inference = loaded.inference_workers * loaded.max_batch_size
         self.batch_images = FairSemaphore(self.max_images_in_inference + settings.decode_workers)
+        self._overlays = FairSemaphore(settings.decode_workers)
         self.drift = Drift(manifest.drift_reference, window=settings.drift_window)
         self._workers = workers
         self._metrics = metrics
@@ -216,15 +217,24 @@ class Classifier:
             image.pixels, used or None, row.cams, decision, uncertainty, warnings, row.started, row.ended
         )
 
-    async def overlay(self, classification: Classification, code: str) -> Overlay:
+    async def overlay(
+        self, classification: Classification, code: str, *, rank: Rank = DEFAULT_RANK
+    ) -> Overlay:
         """Draw the overlay for the class ``code`` of the manifest, in a thread.
+
+        Args:
+            classification: from ``classify``.
+            code: of the class.
+            rank: of its request.
 
         Raises:
             NoMemory: there is not enough memory.
         """
         heatmap = classification.cams[self.manifest.codes.index(code)]
-        with self._memory_errors():
-            overlay = await self._workers.run(self._timed_overlay, classification.pixels, heatmap)
+        # The calls of ``Workers`` wait in the order of their arrival, whosever they are.
+        async with self._overlays.place(rank):
+            with self._memory_errors():
+                overlay = await self._workers.run(self._timed_overlay, classification.pixels, heatmap)
         if overlay.empty:
             self._metrics.warnings.labels(EMPTY_HEATMAP.code).inc()
         return overlay

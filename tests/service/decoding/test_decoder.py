@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -320,6 +320,24 @@ def test_large_images_of_every_format_are_answered_and_damaged_ones_refused(
     data = encoded(colours, format_, **known.get(format_, {}))
     assert server.predict(data).status_code == 200
     refused = server.predict(data[: len(data) // 2])
+    assert refused.status_code == 422
+    assert refused.json()["type"] == "urn:dermaserve:problem:corrupt-image"
+
+
+@pytest.mark.parametrize(
+    "keep", [lambda data: data[:-20_000], lambda data: data[:40_000] + b"x" * 40_000, lambda data: data[:60]]
+)
+def test_a_damaged_image_of_nearly_the_largest_size_is_called_damaged(
+    tmp_path: Path, tiny: Path, keep: Callable[[bytes], bytes]
+) -> None:
+    server = Server(tmp_path, tiny, DECODE_TIMEOUT=10, MAX_PIXELS=20_000_000)
+    try:
+        server.wait_ready()
+        image = encoded(Image.new("RGB", (6000, 3300), (9, 90, 200)), "PNG")
+        assert server.predict(image).status_code == 200
+        refused = server.predict(keep(image))
+    finally:
+        server.end()
     assert refused.status_code == 422
     assert refused.json()["type"] == "urn:dermaserve:problem:corrupt-image"
 
