@@ -27,10 +27,13 @@ _BATCH = TypeAdapter(list[Metadata | None])
 
 
 def field_schemas() -> dict[str, Any]:
-    """Return the JSON schemas of the form fields, by name."""
+    """Return the JSON schemas of the form fields, by name.
+
+    Without examples: Swagger UI fills them in, and would send them as facts about the patient.
+    """
     properties = Metadata.model_json_schema()["properties"]
     return {
-        name: {key: value for key, value in schema.items() if key not in ("default", "title")}
+        name: {key: value for key, value in schema.items() if key not in ("default", "title", "examples")}
         for name, schema in properties.items()
     }
 
@@ -39,14 +42,13 @@ _SCHEMAS = field_schemas()
 
 
 def _parameter(name: str) -> Any:
-    # Without an example, which Swagger UI would send by default.
     described = _SCHEMAS[name].get("description", "").strip()
     description = f"{described} Prefer the form field: proxies log the query.".strip()
     return Query(description=description, max_length=64)
 
 
 def _text(name: str) -> WithJsonSchema:
-    hidden = ("description", "examples")
+    hidden = ("description",)
     return WithJsonSchema({key: value for key, value in _SCHEMAS[name].items() if key not in hidden})
 
 

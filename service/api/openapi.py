@@ -163,7 +163,7 @@ MODEL_HEADER = {
     "X-Model": {
         "description": "Name and version of the model.",
         "schema": {"type": "string"},
-        "example": "ham10000-ensemble/1.2.1",
+        "example": "ham10000-ensemble/1.3.0",
     }
 }
 

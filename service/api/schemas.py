@@ -259,7 +259,7 @@ class Reloaded(BaseModel):
     """The models before and after the reload."""
 
     old: ModelName = Field(examples=[{"name": "ham10000-ensemble", "version": "1.0.0"}])
-    new: ModelName = Field(examples=[{"name": "ham10000-ensemble", "version": "1.2.1"}])
+    new: ModelName = Field(examples=[{"name": "ham10000-ensemble", "version": "1.3.0"}])
 
 
 class Alive(BaseModel):

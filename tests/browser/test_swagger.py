@@ -43,6 +43,7 @@ def test_swagger_ui_shows_the_numbers_of_the_api(visitor: Visitor, server: Proce
     visitor.wait_for(lambda: visitor.sees(shown))
     body = json.loads(visitor.reads(shown))
     direct = httpx.post(f"{server.url}/predict", files={"file": lesion.read_bytes()}, timeout=40).json()
+    assert body["metadata_used"] is None, "nothing is sent that the visitor did not enter"
     assert body["probabilities"] == direct["probabilities"]
 
 
