@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query
-from pydantic import TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import Field, TypeAdapter, ValidationError, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 
 from models.bundle import NO_METADATA, Metadata
@@ -23,7 +23,8 @@ _EXPECTED = {
     "site": f"one of {', '.join(SITES)}",
 }
 _MAX_FAULTS = 32
-_BATCH = TypeAdapter(list[Metadata | None])
+# The length is more than a batch has images. It ends the checks of a long array, each of which may fail.
+_BATCH = TypeAdapter(Annotated[list[Metadata | None], Field(max_length=100)])
 
 
 def field_schemas() -> dict[str, Any]:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from service.api.metadata import _BATCH
 from service.observability.logs import JsonFormatter
 from tests.service.app_client import Client, running
 from tests.service.conftest import JPEG, assert_problem
@@ -143,6 +145,14 @@ def test_fields_that_are_large_repeated_or_not_text_are_422(reader: Client, jpeg
         assert_problem(response, 422, "invalid-request")
         assert response.json()["errors"][0]["pointer"] == pointer
     assert_problem(batch(reader, jpeg, "[" + " " * 20_000 + "null]", images=1), 422, "invalid-request")
+
+
+def test_a_long_array_of_metadata_is_not_checked_to_its_end(reader: Client, jpeg: bytes) -> None:
+    array = "[" + "1," * 8000 + "1]"
+    with pytest.raises(ValidationError) as caught:
+        _BATCH.validate_json(array)
+    assert caught.value.error_count() <= 101
+    assert_problem(batch(reader, jpeg, array, images=1), 422, "invalid-request")
 
 
 def test_gradcam_takes_metadata_too(tmp_path: Path, reader: Client, jpeg: bytes) -> None:
