@@ -23,8 +23,10 @@ _EXPECTED = {
     "site": f"one of {', '.join(SITES)}",
 }
 _MAX_FAULTS = 32
-# The length is more than a batch has images. It ends the checks of a long array, each of which may fail.
-_BATCH = TypeAdapter(Annotated[list[Metadata | None], Field(max_length=100)])
+_MAX_ENTRIES = 100
+"""More than a batch may have images. It ends the checks of a long array, each of which may fail."""
+
+_BATCH = TypeAdapter(Annotated[list[Metadata | None], Field(max_length=_MAX_ENTRIES)])
 
 
 def field_schemas() -> dict[str, Any]:
@@ -103,17 +105,22 @@ def parse_batch(data: bytes, images: int) -> list[Metadata]:
     try:
         found = _BATCH.validate_json(data, strict=True)
     except ValidationError as error:
-        places = [fault["loc"] for fault in error.errors(include_input=False)]
+        errors = error.errors(include_input=False)
+        if any(fault["type"] == "too_long" for fault in errors):
+            raise _wrong_length(images, f"more than {_MAX_ENTRIES}") from None
+        places = [fault["loc"] for fault in errors]
         faults = list(dict.fromkeys(_fault_at(place) for place in places))[:_MAX_FAULTS]
         found = None
     if found is None:
         raise _refused(faults)
     if len(found) != images:
-        raise InvalidRequest(
-            f"metadata: expected one entry for each of the {images} images, got {len(found)}.",
-            pointer="#/metadata",
-        )
+        raise _wrong_length(images, str(len(found)))
     return [entry or NO_METADATA for entry in found]
+
+
+def _wrong_length(images: int, got: str) -> InvalidRequest:
+    text = f"metadata: expected one entry for each of the {images} images, got {got}."
+    return InvalidRequest(text, pointer="#/metadata")
 
 
 def merge(query: Metadata, form: Metadata) -> Metadata:

@@ -31,6 +31,7 @@ export function useKey(text) {
  */
 export function ask(path, { body = null, signal = null, onSent = () => {} } = {}) {
   return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
     const request = new XMLHttpRequest();
     request.open(body ? "POST" : "GET", path);
     request.responseType = "json";

@@ -16,15 +16,19 @@ export function offerMetadata(spec) {
   if (!spec) form.reset();
 }
 
-/** Add the known values to the FormData `body`. Throws a Problem if the age is not a number of years. */
-export function addMetadata(body) {
+/** The known values as [name, text] pairs. Throws a Problem if the age is not a number of years. */
+export function knownMetadata() {
   if (!form.elements.age.checkValidity()) {
     form.elements.age.focus();
     throw new Problem({ title: "Check the age", detail: "Enter a number of years from 0 to 120, or nothing." });
   }
-  for (const [name, value] of new FormData(form)) {
-    if (value) body.append(name, value);
-  }
+  return [...new FormData(form)].filter(([, value]) => value);
+}
+
+/** Show values that an earlier result was made with. Calls nothing. */
+export function restoreMetadata(known) {
+  forgetMetadata();
+  for (const [name, value] of known) form.elements[name].value = value;
 }
 
 /** Empty the fields: the next image may be of another patient. Calls nothing. */

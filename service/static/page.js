@@ -2,8 +2,8 @@
 
 import { ask, Problem } from "./api.js";
 import { onImages } from "./inputs.js";
-import { addMetadata, forgetMetadata, offerMetadata, onMetadata } from "./known.js";
-import { addResult, wireList } from "./list.js";
+import { forgetMetadata, knownMetadata, offerMetadata, onMetadata, restoreMetadata } from "./known.js";
+import { addResult, isListed, wireList } from "./list.js";
 import { readable, wireStrength } from "./pictures.js";
 import { resultCard, showExplanation, showModel, showResult } from "./result.js";
 import { hideTrouble, showTrouble } from "./trouble.js";
@@ -12,8 +12,11 @@ const get = (id) => document.getElementById(id);
 let model = null; // the facts of GET /model
 let chosen = null; // the last file that the visitor gave
 let shown = null; // the file whose result is shown
+let given = false; // whether the visitor has given an image
+let pending = []; // files that wait for their turn
 let running = new AbortController();
 let prefix = () => ""; // what comes before each status
+const BUSY = [429, 503]; // statuses after which the service may be asked again
 const IMAGE_PROBLEMS = [413, 415, 422]; // statuses that concern only the image
 
 const FAILED = new Problem({
@@ -27,14 +30,23 @@ async function loadModel(signal) {
   offerMetadata(model.metadata);
 }
 
-/** Classify `file`, with the facts that the visitor entered. `code` is the class to explain, or empty. */
-function predict(file, code, signal) {
+/** Classify `file` with the metadata `known`. `code` is the class to explain, or empty. */
+function predict(file, code, known, signal) {
   const body = bodyOf(file);
-  addMetadata(body);
+  for (const [name, value] of known) body.append(name, value);
   return send(`predict?gradcam=true${code && `&gradcam_class=${encodeURIComponent(code)}`}`, body, signal);
 }
 
+/** The form to send. Throws a Problem if the service would refuse its size, for which it may cut the connection. */
 function bodyOf(file) {
+  const most = model?.request_limits?.max_body_bytes ?? Infinity;
+  if (file.size > most) {
+    throw new Problem({
+      title: "Image is too large",
+      detail: `The file has ${(file.size / 1e6).toFixed(1)} MB. At most ${(most / 1e6).toFixed(1)} MB are accepted.`,
+      status: 413,
+    });
+  }
   const body = new FormData();
   body.append("file", file, "image"); // file names may hold patients' names
   return body;
@@ -59,58 +71,87 @@ async function send(path, body, signal) {
   return answer;
 }
 
-function classify(file, { focus = true, collect = get("keep").checked } = {}) {
+function classify(file, { focus = true, collect = get("keep").checked || isListed(file) } = {}) {
+  giveUp();
   hideResults(); // so that the old result is not taken for one of the new image
   chosen = file;
   attempt(async (signal) => {
-    const answer = await predict(file, "", signal);
+    const known = knownMetadata();
+    const answer = await predict(file, "", known, signal);
     const bitmap = await readable(file);
     const small = collect ? await readable(file) : null;
     signal.throwIfAborted();
     shown = file;
     showResult(answer, nameOf(file), bitmap, model);
     document.body.classList.add("answered");
-    if (collect) addResult(file, small, { answer }, open);
+    if (collect) addResult(file, small, { answer, known }, open);
     if (focus) get("result-title").focus();
   }, file);
 }
 
 /** Classify each of `files` without age, sex and site, and show a table. */
 function classifyAll(files) {
+  giveUp();
   hideResults();
   chosen = null;
-  const left = [...files]; // where the service fails, another attempt goes on
+  pending = [...files]; // where the service fails, another attempt goes on
+  let lost = null; // the file that the connection was lost with
   attempt(async (signal) => {
-    for (let file = left[0]; file; file = left[0]) {
-      const outcome = await send("predict", bodyOf(file), signal).then(
-        (answer) => ({ answer }),
-        (problem) => {
-          if (!IMAGE_PROBLEMS.includes(problem.status)) throw problem;
-          return { problem };
-        },
-      );
+    for (let file = pending[0]; file; file = pending[0]) {
+      let outcome;
+      try {
+        outcome = { answer: await send("predict", bodyOf(file), signal) };
+      } catch (problem) {
+        if (signal.aborted || !(problem instanceof Problem)) throw problem;
+        if (problem.retryAfter && BUSY.includes(problem.status)) {
+          say(`The service is busy. It is asked again in ${problem.retryAfter} s.`);
+          await pause(problem.retryAfter, signal);
+          continue;
+        }
+        if (!IMAGE_PROBLEMS.includes(problem.status) && !(problem.status === 0 && lost === file)) {
+          lost = file;
+          throw problem;
+        }
+        outcome = { problem };
+      }
       const bitmap = await readable(file);
       signal.throwIfAborted();
       addResult(file, bitmap, outcome, open);
       document.body.classList.add("answered");
-      left.shift();
+      pending.shift();
     }
     get("list-title").focus();
-  }, files[0], () => `Image ${files.length - left.length + 1} of ${files.length}. `);
+  }, files[0], () => (pending.length ? `Image ${files.length - pending.length + 1} of ${files.length}. ` : ""));
+}
+
+/** Show that the rest of the files was not classified: another action takes the place of theirs. */
+function giveUp() {
+  const problem = new Problem({ title: "Not classified", detail: "Stopped before its turn." });
+  for (const file of pending.splice(0)) addResult(file, null, { problem }, open);
+}
+
+function pause(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    setTimeout(resolve, 1000 * seconds);
+    signal.addEventListener("abort", () => reject(signal.reason));
+  });
 }
 
 /** Show the whole result for a file in the table. */
-function open(file) {
-  forgetMetadata();
-  classify(file, { collect: false });
+function open(file, known) {
+  restoreMetadata(known);
+  classify(file);
 }
 
 function compare(entries) {
+  giveUp();
+  chosen = null;
   attempt(async (signal) => {
     const cards = [];
-    for (const { file } of entries) {
-      const answer = await send("predict?gradcam=true", bodyOf(file), signal);
+    for (const { file, known } of entries) {
+      const answer = await predict(file, "", known, signal);
       const bitmap = await readable(file);
+      signal.throwIfAborted();
       cards.push(resultCard(answer, nameOf(file), bitmap, model));
       bitmap?.close();
     }
@@ -135,7 +176,7 @@ function explain(code) {
   attempt(async (signal) => {
     get("stack").setAttribute("aria-busy", "true");
     try {
-      showExplanation(await predict(shown, code, signal), model);
+      showExplanation(await predict(shown, code, knownMetadata(), signal), model);
     } catch (error) {
       get("class").value = get("class").dataset.shown; // the overlay still shows the previous class
       throw error;
@@ -172,12 +213,15 @@ function say(text) {
 
 get("cancel").addEventListener("click", () => {
   running.abort();
+  giveUp();
+  prefix = () => "";
   say("Cancelled.");
   get("file").focus();
 });
 get("class").addEventListener("change", (event) => explain(event.target.value));
 onImages((files) => {
-  if (chosen || files.length > 1) forgetMetadata();
+  if (given || files.length > 1) forgetMetadata();
+  given = true;
   if (files.length > 1) classifyAll(files);
   else classify(files[0]);
 }, (why) => {
@@ -186,8 +230,14 @@ onImages((files) => {
   get("status").scrollIntoView({ block: "nearest" });
 });
 onMetadata(() => {
-  if (chosen) classify(chosen, { focus: false, collect: false }); // the visitor is at the fields
+  if (chosen) classify(chosen, { focus: false }); // the visitor is at the fields
 });
 wireStrength();
-wireList(compare);
+wireList(compare, () => {
+  running.abort();
+  pending = [];
+  chosen = null;
+  say("");
+});
+get("print").addEventListener("click", () => window.print());
 attempt(loadModel);

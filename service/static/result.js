@@ -35,10 +35,7 @@ export function showResult(answer, name, bitmap, model) {
   get("class").replaceChildren(...sorted.map(({ name, code }) => new Option(name, code)));
   showTerms(get("facts"), factWords(answer, model.provider));
   get("subject-name").textContent = name;
-  get("print").onclick = () => {
-    showTerms(get("printed"), printWords(answer, name, new Date()));
-    window.print();
-  };
+  showTerms(get("printed"), printWords(answer, name, new Date())); // also for the browser's own print command
   showOriginal(bitmap, model.input);
   showExplanation(answer, model);
   get("result").hidden = false;
@@ -105,6 +102,7 @@ export function resultCard(answer, name, bitmap, model) {
   card.append(
     make("h3", name), pictures, make("p", `${overlay.alt}.`, "quiet"), make("p", title, "flag-word"),
     make("p", figures), bars, warnings,
+    make("p", `${answer.model.name} ${answer.model.version}, request ${answer.request_id}`, "quiet"),
   );
   return card;
 }

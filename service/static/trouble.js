@@ -34,7 +34,7 @@ export function showTrouble(problem, again, file = null) {
     repeat();
   };
   // A retry may help if the cause is the service, not the image.
-  get("again").hidden = locked || !(unreached || problem.status === 429 || problem.status >= 500);
+  get("again").hidden = locked || !(unreached || [408, 429].includes(problem.status) || problem.status >= 500);
   get("again").onclick = repeat;
   wait(problem.retryAfter);
   get("trouble").hidden = false;

@@ -123,7 +123,7 @@ export function setWords({ coverage, labels }, longer) {
 export function printWords(answer, name, time) {
   return [
     ["File", name],
-    ["Printed", time.toLocaleString()],
+    ["Answered", time.toLocaleString()],
     ["Model", `${answer.model.name} ${answer.model.version}`],
     ["Metadata used", usedWords(answer.metadata_used).replace("Metadata used: ", "")],
     ["Request id", answer.request_id],

@@ -35,7 +35,8 @@ LIMITS = (
     "mostly from light skin; such models are known to fail more often on melanoma in dark skin.",
     "Calibration and coverage hold at the prevalence of the training data, which differs from that of a "
     "clinic.",
-    "All metrics were measured on held-out lesions of the same data set; expect lower ones elsewhere.",
+    "All metrics but those of external tests were measured on held-out lesions of the same data set; expect "
+    "lower ones elsewhere.",
     "The heatmap shows where the evidence for a class lies, relative to the map's maximum. It is neither a "
     "probability nor a segmentation.",
 )
@@ -185,8 +186,8 @@ def _metrics(manifest: Manifest) -> list[str]:
     return [
         "## Measured on the test part",
         "",
-        f"{LABELS} Nothing was fitted on the test part, but earlier versions of the model may have been "
-        f"evaluated on it. {explain_intervals(manifest.metrics)} Details: `report/report.md`.",
+        f"{LABELS} Nothing was fitted on the test part, but this and earlier versions may have been "
+        f"evaluated on it before. {explain_intervals(manifest.metrics)} Details: `report/report.md`.",
         "",
         *table(
             ("metric", "value"),

@@ -152,7 +152,11 @@ def test_a_long_array_of_metadata_is_not_checked_to_its_end(reader: Client, jpeg
     with pytest.raises(ValidationError) as caught:
         _BATCH.validate_json(array)
     assert caught.value.error_count() <= 101
-    assert_problem(batch(reader, jpeg, array, images=1), 422, "invalid-request")
+    response = batch(reader, jpeg, array, images=1)
+    assert_problem(response, 422, "invalid-request")
+    assert response.json()["detail"] == (
+        "metadata: expected one entry for each of the 1 images, got more than 100."
+    )
 
 
 def test_gradcam_takes_metadata_too(tmp_path: Path, reader: Client, jpeg: bytes) -> None:
