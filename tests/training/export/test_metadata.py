@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from tests.tiny_bundle import write_tiny_bundle
 from training.calibration.metadata import MetadataFactors
 from training.export.metadata import add_metadata_input
 from training.export.runtime import OUTPUTS
@@ -15,24 +16,26 @@ COLUMNS = 5
 
 
 @pytest.fixture
-def factors(shipped_bundle: Path) -> MetadataFactors:
+def factors() -> MetadataFactors:
     return MetadataFactors(np.random.default_rng(0).normal(size=(COLUMNS, 7)), weight=0.5)
 
 
 @pytest.fixture
-def outputs(shipped_bundle: Path, tmp_path: Path, factors: MetadataFactors) -> tuple[list[np.ndarray], ...]:
+def outputs(tmp_path: Path, factors: MetadataFactors) -> tuple[list[np.ndarray], ...]:
     """Return outputs of the original graph, with rows of zeros, and with known values, for 3 images."""
-    graph = tmp_path / "model.onnx"
-    shutil.copy(shipped_bundle / "model.onnx", graph)
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    original, graph = bundle.path / "model.onnx", tmp_path / "model.onnx"
+    shutil.copy(original, graph)
     add_metadata_input(graph, factors)
-    images = np.random.default_rng(1).integers(0, 256, (3, 224, 224, 3), np.uint8)
+    size = bundle.manifest.input
+    images = np.random.default_rng(1).integers(0, 256, (3, size.height, size.width, 3), np.uint8)
 
     def run(path: Path, **inputs: np.ndarray) -> list[np.ndarray]:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return list(session.run(OUTPUTS, {"image": images, **inputs}))
 
     return (
-        run(shipped_bundle / "model.onnx"),
+        run(original),
         run(graph, metadata=np.zeros((3, COLUMNS), np.float32)),
         run(graph, metadata=np.eye(3, COLUMNS, dtype=np.float32)),
     )
