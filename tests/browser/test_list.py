@@ -196,3 +196,64 @@ def test_a_printed_result_has_one_page_and_says_what_it_is_of(
     paper = {"printBackground": False, "paperWidth": 8.27, "paperHeight": 11.69}
     pdf = base64.b64decode(visitor.driver.execute_cdp_cmd("Page.printToPDF", paper)["data"])
     assert len(re.findall(rb"/Type */Page\b", pdf)) == 1
+
+
+def test_a_row_keeps_the_metadata_it_was_made_with(
+    visitor: Visitor, server: Process, lesions: list[Path]
+) -> None:
+    visitor.visit(server.url)
+    visitor.wait_for(lambda: visitor.sees("#known"))
+    visitor.find("#keep").click()
+    visitor.choose(lesions[0])
+    wait_for_result_of(visitor, lesions[0].name)
+    visitor.js(
+        "const age = document.getElementById('age'); age.value = '30';"
+        "age.dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    visitor.wait_for(lambda: "age 30" in visitor.reads("#used"))
+    visitor.choose(lesions[1])
+    wait_for_result_of(visitor, lesions[1].name)
+    assert visitor.reads("#used") == "Metadata used: none.", "the next image may be of another patient"
+    assert len(cells(visitor)) == 2
+    saved = {row["file"]: row for row in download(visitor)}
+    assert saved[lesions[0].name]["metadata_used"] == "age=30"
+    assert saved[lesions[1].name]["metadata_used"] == ""
+
+    (button,) = (b for b in visitor.find_all("#rows button") if b.text == lesions[0].name)
+    button.click()
+    wait_for_result_of(visitor, lesions[0].name)
+    assert "age 30" in visitor.reads("#used")
+    figure = float(saved[lesions[0].name]["malignancy"])
+    assert percent(figure) in visitor.reads("#flag-figures")
+
+
+def test_what_is_left_of_cancelled_images_is_in_the_table(
+    visitor: Visitor, server: Process, lesions: list[Path]
+) -> None:
+    visitor.visit(server.url)
+    visitor.wait_for(lambda: visitor.reads("#model"))
+    visitor.js(
+        """
+        const send = XMLHttpRequest.prototype.send;
+        let sent = 0;
+        XMLHttpRequest.prototype.send = function (body) {
+          sent += 1;
+          if (sent < 2) send.call(this, body);  // the second is never answered
+        };
+        """
+    )
+    visitor.choose(*lesions)
+    visitor.wait_for(lambda: len(cells(visitor)) == 1)
+    visitor.find("#cancel").click()
+    assert [row[1] for row in cells(visitor)][1:] == ["Not classified"] * 2
+
+
+def test_the_browsers_own_print_command_prints_the_result_that_is_shown(
+    visitor: Visitor, server: Process, lesions: list[Path]
+) -> None:
+    visitor.visit(server.url)
+    for path in lesions[:2]:
+        visitor.choose(path)
+        wait_for_result_of(visitor, path.name)
+    visitor.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert lesions[1].name in visitor.reads("#printed")
