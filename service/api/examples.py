@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from models.manifest.metadata import SITES
 from models.preprocess import ACCEPTED_FORMATS
 
 REQUEST_ID = "01K6X5V7Q2M3N4P5R6S7T8V9WA"
@@ -105,22 +106,7 @@ MODEL_CARD: dict[str, Any] = {
         "name": "metadata",
         "ages": [0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0],
         "sexes": ["female", "male"],
-        "sites": [
-            "abdomen",
-            "acral",
-            "back",
-            "chest",
-            "ear",
-            "face",
-            "foot",
-            "genital",
-            "hand",
-            "lower extremity",
-            "neck",
-            "scalp",
-            "trunk",
-            "upper extremity",
-        ],
+        "sites": list(SITES),
         "weight": 0.4,
         "threshold": 0.0463,
         "target_sensitivity": 0.97,

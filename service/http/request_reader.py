@@ -33,7 +33,7 @@ class RequestReader(HttpToolsProtocol):
         self._again: bytes | None = None  # a head to parse again, without its Upgrade header
         self._violation: DermaserveError | None = None  # raised in a callback of the parser
 
-    # Implemented by Connection
+    # Connection implements these. This class cannot be used alone.
 
     def _refuse(self, error: DermaserveError) -> None:
         """Answer the earlier requests, then respond with ``error`` and end the connection."""

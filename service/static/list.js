@@ -9,7 +9,7 @@ const PAIR = 2; // results that can be compared
 let rows = []; // { file, known, answer, problem, row, box }; the answer or the problem is null
 
 /**
- * Add the result for `file`, or replace its former one: an `answer`, or the `problem` of an image that has none.
+ * Add a row for `file`, or replace its row. The result is an `answer`, or a `problem` if the image has no answer.
  * `bitmap` may be null. `known` is the metadata that was sent. `open(file, known)` shows the whole result.
  */
 export function addResult(file, bitmap, { answer = null, problem = null, known = [] }, open) {

@@ -36,6 +36,20 @@ def wait_for_result_of(visitor: Visitor, name: str) -> None:
     visitor.wait_for(lambda: visitor.sees("#result") and visitor.reads("#subject-name") == name)
 
 
+def interrupt_second_request(visitor: Visitor, script: str) -> None:
+    """Run ``script`` in place of sending the second request from now on."""
+    visitor.js(
+        f"""
+        const send = XMLHttpRequest.prototype.send;
+        let sent = 0;
+        XMLHttpRequest.prototype.send = function (body) {{
+          sent += 1;
+          if (sent === 2) {{ {script} }} else send.call(this, body);
+        }};
+        """
+    )
+
+
 def cells(visitor: Visitor) -> list[list[str]]:
     """File, flag, malignancy, label and warnings of each row."""
     rows = visitor.find_all("#rows tr")
@@ -136,17 +150,7 @@ def test_after_a_failure_of_the_service_the_rest_is_classified_once(
 ) -> None:
     visitor.visit(server.url)
     visitor.wait_for(lambda: visitor.reads("#model"))
-    visitor.js(
-        """
-        const send = XMLHttpRequest.prototype.send;
-        let sent = 0;
-        XMLHttpRequest.prototype.send = function (body) {
-          sent += 1;
-          if (sent === 2) this.onerror();
-          else send.call(this, body);
-        };
-        """
-    )
+    interrupt_second_request(visitor, "this.onerror()")
     visitor.choose(*lesions)
     visitor.wait_for_trouble()
     assert len(cells(visitor)) == 1
@@ -232,16 +236,7 @@ def test_what_is_left_of_cancelled_images_is_in_the_table(
 ) -> None:
     visitor.visit(server.url)
     visitor.wait_for(lambda: visitor.reads("#model"))
-    visitor.js(
-        """
-        const send = XMLHttpRequest.prototype.send;
-        let sent = 0;
-        XMLHttpRequest.prototype.send = function (body) {
-          sent += 1;
-          if (sent < 2) send.call(this, body);  // the second is never answered
-        };
-        """
-    )
+    interrupt_second_request(visitor, "/* it is never answered */")
     visitor.choose(*lesions)
     visitor.wait_for(lambda: len(cells(visitor)) == 1)
     visitor.find("#cancel").click()
