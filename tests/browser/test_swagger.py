@@ -25,7 +25,9 @@ def test_swagger_ui_shows_the_overlay_of_an_image(
 ) -> None:
     operation = "#operations-images-gradcam"
     unfold(visitor, server.url, operation)
-    visitor.find(f"{operation} .body-param-content-type option[value='{media_type}']").click()
+    option = f"{operation} .body-param-content-type option[value='{media_type}']"
+    visitor.wait_for(lambda: visitor.find_all(option))
+    visitor.find(option).click()
     visitor.wait_for(lambda: visitor.find_all(f"{operation} input[type=file]"))
     visitor.find(f"{operation} input[type=file]").send_keys(str(lesion))
     visitor.find(f"{operation} .execute").click()
