@@ -8,6 +8,10 @@ DermaserveError
 ├── UnreadableFile            offline: the row says why
 ├── MetadataFileError         offline: the file with age, sex and site cannot be used
 ├── OutputError               offline: rows cannot be written, and the run ends
+├── BridgeError               only in the DICOM bridge, which answers no requests
+│   ├── Away                  the archive or the service does not answer now; the bridge waits
+│   ├── InstanceRefused       an instance cannot be read, scored or stored; the bridge goes on with the next
+│   └── BridgeStopped         the bridge cannot go on
 ├── RequestError              the request cannot be read
 │   ├── BodyTooLarge
 │   ├── UnsupportedMediaType
@@ -63,6 +67,35 @@ class MetadataFileError(DermaserveError):
 
 class OutputError(DermaserveError):
     """The output of a run cannot be written."""
+
+
+class BridgeError(DermaserveError):
+    """The DICOM bridge failed. The message is for its log, and contains no values of DICOM files."""
+
+
+class Away(BridgeError):
+    """The archive or the service does not answer now, but may answer later."""
+
+    def __init__(self, detail: str, *, retry_after: float = 0, fault: bool = False) -> None:
+        """Set the text.
+
+        Args:
+            detail: for the log.
+            retry_after: seconds that the other side asks to wait.
+            fault: whether the other side answered, but with a fault that may be due to the instance. It is
+                asked a few times only.
+        """
+        super().__init__(detail)
+        self.retry_after = retry_after
+        self.fault = fault
+
+
+class InstanceRefused(BridgeError):
+    """An instance cannot be read, scored or stored. Others are not affected."""
+
+
+class BridgeStopped(BridgeError):
+    """The bridge cannot go on until its operator changes something."""
 
 
 class RequestError(DermaserveError):

@@ -1,0 +1,116 @@
+"""The archive, by DICOMweb: search (QIDO-RS), fetch (WADO-RS) and store (STOW-RS)."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import requests
+from dicomweb_client import DICOMwebClient
+from pydicom import uid
+from pydicom.dataset import Dataset
+
+from service.bridge.http import failures_of
+from service.errors import Away, InstanceRefused
+
+PHOTOGRAPHS = (uid.VLPhotographicImageStorage, uid.DermoscopicPhotographyImageStorage)
+"""SOP classes that are scored. Secondary captures are not: the bridge stores its own overlays as such."""
+
+READABLE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.JPEGBaseline8Bit)
+"""Transfer syntaxes that the service reads."""
+
+_SIDE = "the archive"
+_DICOM = "application/dicom"
+_PAGE = 500
+_OUT_OF_RESOURCES = range(0xA700, 0xA800)
+_DUPLICATE = 0x0111
+
+
+class Instance(NamedTuple):
+    """The place of an instance: its UID and those of its series and study."""
+
+    study: str
+    series: str
+    uid: str
+
+
+class Archive:
+    """A DICOMweb server. All methods raise the exceptions of ``failures_of``."""
+
+    def __init__(self, url: str, session: requests.Session, timeout: float) -> None:
+        """Connect with the first request.
+
+        Args:
+            url: of its DICOMweb services.
+            session: may carry a password.
+            timeout: seconds to wait for a connection, and for data.
+        """
+        self._client = DICOMwebClient(url, session, timeout=timeout, chunk_size=2**30, permissive_uid=True)
+        self._client.set_http_retry_params(retry=False)  # service.bridge.waits repeats
+
+    def photographs(self, study: str) -> list[Instance]:
+        """Return the photographs of a study, in the order of their UIDs."""
+        found: dict[str, dict[str, Any]] = {}
+        offset = 0
+        while True:
+            with failures_of(_SIDE):
+                page = self._client.search_for_instances(
+                    study, fields=["SOPClassUID", "SeriesInstanceUID"], offset=offset, limit=_PAGE
+                )
+            offset += len(page)
+            rows = {_text(row, _UID): row for row in page}
+            if not rows.keys() - found.keys():  # also ends with a server that ignores the offset
+                break
+            found |= rows
+        return [
+            Instance(study, _text(row, _SERIES), own)
+            for own, row in sorted(found.items())
+            if _text(row, _SOP_CLASS) in PHOTOGRAPHS
+        ]
+
+    def holds(self, study: str, instance: str) -> bool:
+        """Return whether a study has an instance."""
+        with failures_of(_SIDE):
+            found = self._client.search_for_instances(study, search_filters={"SOPInstanceUID": instance})
+        # Some servers ignore filters that they do not know.
+        return any(_text(row, _UID) == instance for row in found)
+
+    def fetch(self, instance: Instance) -> Dataset:
+        """Return an instance as it was stored, or uncompressed if the service cannot read its encoding.
+
+        Raises:
+            InstanceRefused: it is gone, or cannot be read.
+        """
+        found = self._fetch(instance, "*")
+        if found.file_meta.TransferSyntaxUID in READABLE:
+            return found
+        try:
+            return self._fetch(instance, uid.ExplicitVRLittleEndian)
+        except InstanceRefused as refused:
+            raise InstanceRefused("the archive cannot decompress it for the service") from refused
+
+    def _fetch(self, instance: Instance, syntax: str) -> Dataset:
+        with failures_of(_SIDE):
+            return self._client.retrieve_instance(*instance, media_types=((_DICOM, syntax),))
+
+    def store(self, study: str, results: Sequence[Dataset]) -> None:
+        """Store new instances in a study.
+
+        Raises:
+            Away: the archive did not store all of them. They may be sent again: their UIDs stay the same.
+        """
+        # An archive whose disk is full answers 500, too: a result waits until it can be stored.
+        with failures_of(_SIDE, fault=False):
+            answer = self._client.store_instances(results, study)
+        reasons = [int(item.get("FailureReason", 0)) for item in answer.get("FailedSOPSequence", ())]
+        reasons = [reason for reason in reasons if reason != _DUPLICATE]
+        if reasons:
+            full = any(reason in _OUT_OF_RESOURCES for reason in reasons)
+            raise Away(f"the archive did not store a result (reason {reasons[0]:04X})", fault=not full)
+
+
+_UID, _SERIES, _SOP_CLASS = "00080018", "0020000E", "00080016"
+
+
+def _text(row: dict[str, Any], tag: str) -> str:
+    """Return the first value of an element in the DICOM JSON model; empty if there is none."""
+    values = row.get(tag, {}).get("Value") or [""]
+    return str(values[0])
