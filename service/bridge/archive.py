@@ -1,7 +1,7 @@
 """The archive, by DICOMweb: search (QIDO-RS), fetch (WADO-RS) and store (STOW-RS)."""
 
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import requests
 from dicomweb_client import DICOMwebClient
@@ -9,27 +9,14 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from service.bridge.http import failures_of
-from service.errors import Away, InstanceRefused
-
-PHOTOGRAPHS = (uid.VLPhotographicImageStorage, uid.DermoscopicPhotographyImageStorage)
-"""SOP classes that are scored. Secondary captures are not: the bridge stores its own overlays as such."""
-
-READABLE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.JPEGBaseline8Bit)
-"""Transfer syntaxes that the service reads."""
+from service.bridge.instances import PHOTOGRAPHS, READABLE, Instance
+from service.errors import Away, BridgeStopped, InstanceRefused
 
 _SIDE = "the archive"
 _DICOM = "application/dicom"
 _PAGE = 500
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 _DUPLICATE = 0x0111
-
-
-class Instance(NamedTuple):
-    """The place of an instance: its UID and those of its series and study."""
-
-    study: str
-    series: str
-    uid: str
 
 
 class Archive:
@@ -45,6 +32,18 @@ class Archive:
         """
         self._client = DICOMwebClient(url, session, timeout=timeout, chunk_size=2**30, permissive_uid=True)
         self._client.set_http_retry_params(retry=False)  # service.bridge.waits repeats
+
+    def check(self) -> None:
+        """Search for nothing in particular.
+
+        Raises:
+            BridgeStopped: there is no DICOMweb search at the address.
+        """
+        try:
+            with failures_of(_SIDE):
+                self._client.search_for_studies(limit=1)
+        except InstanceRefused as refused:
+            raise BridgeStopped(f"{refused}; there may be no DICOMweb server at its address") from refused
 
     def photographs(self, study: str) -> list[Instance]:
         """Return the photographs of a study, in the order of their UIDs."""
@@ -88,8 +87,9 @@ class Archive:
             raise InstanceRefused("the archive cannot decompress it for the service") from refused
 
     def _fetch(self, instance: Instance, syntax: str) -> Dataset:
-        with failures_of(_SIDE):
-            return self._client.retrieve_instance(*instance, media_types=((_DICOM, syntax),))
+        with failures_of(_SIDE, of_instance=True):
+            found: Dataset = self._client.retrieve_instance(*instance, media_types=((_DICOM, syntax),))
+        return found
 
     def store(self, study: str, results: Sequence[Dataset]) -> None:
         """Store new instances in a study.
@@ -97,8 +97,8 @@ class Archive:
         Raises:
             Away: the archive did not store all of them. They may be sent again: their UIDs stay the same.
         """
-        # An archive whose disk is full answers 500, too: a result waits until it can be stored.
-        with failures_of(_SIDE, fault=False):
+        # Not of_instance: an archive whose disk is full may answer 500, and results wait for as long.
+        with failures_of(_SIDE):
             answer = self._client.store_instances(results, study)
         reasons = [int(item.get("FailureReason", 0)) for item in answer.get("FailedSOPSequence", ())]
         reasons = [reason for reason in reasons if reason != _DUPLICATE]

@@ -8,10 +8,11 @@ from typing import Literal, TypeVar
 
 from pydicom.dataset import Dataset
 
-from service.bridge.archive import Archive, Instance
+from service.bridge.archive import Archive
 from service.bridge.capture import capture_of
 from service.bridge.changes import Orthanc, State
 from service.bridge.codes import Codes
+from service.bridge.instances import Instance
 from service.bridge.report import report_of
 from service.bridge.results import Uids, uids_of
 from service.bridge.scoring import Answer, Model, Service
@@ -44,6 +45,16 @@ class Bridge:
         self._waits = waits
         self._age_and_sex = age_and_sex
 
+    def check(self) -> None:
+        """Wait until archive and service answer.
+
+        Raises:
+            Stopping: the bridge is to stop.
+            BridgeStopped: they are not what they should be.
+        """
+        self._waits.repeat(self._archive.check)
+        self._waits.repeat(self._service.model)
+
     def watch(self, orthanc: Orthanc, state: State, *, start: Literal["first", "now"], pause: float) -> None:
         """Score what arrives, until ``Stopping``.
 
@@ -65,9 +76,9 @@ class Bridge:
         logger.info("Watching changes after %d", done)
         while True:
             page = self._of_orthanc(partial(orthanc.changes_after, done))
-            if page.last < done:
+            if page.last < done and self._of_orthanc(orthanc.last_change) < done:
                 # Orthanc never lowers its numbers, so its data base is another. What has results is skipped.
-                logger.warning("Orthanc's last change is %d, before %d: starting again", page.last, done)
+                logger.warning("Orthanc's changes end before %d: starting again with the first", done)
                 done = 0
                 continue
             for change in page.new:
@@ -108,7 +119,7 @@ class Bridge:
         try:
             return self._waits.repeat(action)
         except (InstanceRefused, KeyError, TypeError) as error:
-            raise BridgeStopped(f"Orthanc's changes cannot be read: {_described(error)}") from error
+            raise BridgeStopped(f"Orthanc's changes cannot be read: {described(error)}") from error
 
     def _instance(self, find: Callable[[], Instance | None], name: str) -> bool:
         """Score one instance, and return whether it has its results now, or needs none."""
@@ -120,7 +131,7 @@ class Bridge:
             raise
         except Exception as error:
             # pydicom and highdicom raise errors of any type on damaged instances.
-            logger.error("%s is passed by: %s", name, _described(error))
+            logger.error("%s is passed by: %s", name, described(error))
             return False
         return True
 
@@ -167,8 +178,8 @@ def _check_identity(source: Dataset, instance: Instance) -> None:
         raise InstanceRefused("the archive sent another instance than the one asked for")
 
 
-def _described(error: BaseException) -> str:
-    """Describe an error without its text, which may quote a DICOM file, unless the text is ours."""
+def described(error: BaseException) -> str:
+    """Describe an error for the log: with its text if it is ours, as others may quote a DICOM file."""
     if isinstance(error, BridgeError):
         return str(error)
     trace, place = error.__traceback__, ""

@@ -34,7 +34,7 @@ def capture_of(answer: Answer, source: Dataset, uids: Uids) -> Dataset:
         answer.overlay,
         (SHORT_RESEARCH_USE, f"Evidence for class {label}", f"{answer.model.name} {answer.model.version}"),
     )
-    image = SCImage(
+    image: Dataset = SCImage(
         pixels,
         photometric_interpretation="RGB",
         bits_allocated=8,
@@ -55,8 +55,8 @@ def capture_of(answer: Answer, source: Dataset, uids: Uids) -> Dataset:
     image.BurnedInAnnotation = "YES" if source.get("BurnedInAnnotation") == "YES" else "NO"
     image.ImageComments = RESEARCH_USE
     image.DerivationDescription = (
-        f"Class activation map of {answer.model.name} {answer.model.version} for class {label}, drawn over the "
-        "image as the model read it. It shows neither a probability nor the outline of the lesion."
+        f"Class activation map of {answer.model.name} {answer.model.version} for class {label}, drawn over "
+        "the image as the model read it. It shows neither a probability nor the outline of the lesion."
     )
     for keyword in _COPIED:
         if keyword in source:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import requests
 
-from service.bridge.archive import PHOTOGRAPHS, Instance
 from service.bridge.http import failures_of
+from service.bridge.instances import PHOTOGRAPHS, Instance
 from service.errors import BridgeStopped, InstanceRefused, SettingsError
 from service.settings import BRIDGE_PREFIX
 
@@ -34,7 +34,7 @@ class Changes(NamedTuple):
 
     Attributes:
         new: new instances, in order.
-        last: number of the last change that was looked at.
+        last: number of the last change that was looked at; if there was none, of the last one ever.
         done: whether there are no more now.
     """
 
@@ -46,9 +46,17 @@ class Changes(NamedTuple):
 class Orthanc:
     """Orthanc's own REST API. Its methods raise the exceptions of ``failures_of``."""
 
-    def __init__(self, url: str, session: requests.Session) -> None:
+    def __init__(self, url: str, session: requests.Session, timeout: float) -> None:
+        """Connect with the first request.
+
+        Args:
+            url: of Orthanc.
+            session: may carry a password.
+            timeout: seconds to wait for a connection, and for data.
+        """
         self._url = url
         self._session = session
+        self._timeout = timeout
 
     def last_change(self) -> int:
         """Return the number of the last change; 0 if there was none."""
@@ -62,9 +70,7 @@ class Orthanc:
             for change in page["Changes"]
             if change["ChangeType"] == "NewInstance"
         ]
-        # Without changes, Orthanc's "Last" is that of no change.
-        last = int(page["Last"]) if page["Changes"] else number
-        return Changes(new, last, bool(page["Done"]))
+        return Changes(new, int(page["Last"]), bool(page["Done"]))
 
     def photograph(self, change: Change) -> Instance | None:
         """Return the place of the new instance; None if it is no photograph, or was deleted since."""
@@ -89,7 +95,7 @@ class Orthanc:
             return self._ask(path).json()
 
     def _ask(self, path: str) -> requests.Response:
-        answer = self._session.get(self._url + path)
+        answer = self._session.get(self._url + path, timeout=self._timeout)
         answer.raise_for_status()
         return answer
 

@@ -15,7 +15,8 @@ LOCAL_SCHEME = "99DERMASERVE"
 COLUMNS = ("key", "value", "scheme", "meaning", "source")
 
 _NAMES = (
-    "procedure", "probability", "includes", "label", "flag", "malignancy", "threshold", "warning", "use", "metadata",
+    "procedure", "probability", "includes", "label", "flag", "malignancy", "threshold", "warning", "use",
+    "metadata",
 )  # fmt: skip
 REQUIRED = (*(f"name.{name}" for name in _NAMES), "flag.malignant", "flag.benign", "unit.probability")
 """Keys that every table has. Classes and warnings that it lacks get local codes."""
@@ -85,7 +86,9 @@ def load_codes(path: Path) -> Codes:
     keys = [row[0] for _, row in rows]
     problems += [f"{path}: the key {key} is missing" for key in REQUIRED if key not in keys]
     unique = [key for key in keys if not key.startswith(_REPEATED)]
-    problems += [f"{path}: the key {key} is repeated" for key in dict.fromkeys(unique) if unique.count(key) > 1]
+    problems += [
+        f"{path}: the key {key} is repeated" for key in dict.fromkeys(unique) if unique.count(key) > 1
+    ]
     if problems:
         raise SettingsError([f"{_VARIABLE}: {problem}" for problem in problems])
     return Codes([(row[0], Code(*row[1:4])) for _, row in rows])

@@ -3,6 +3,7 @@
 from typing import Any
 
 from highdicom import sr
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.dataset import Dataset
 
 from service.bridge.codes import LOCAL_SCHEME, Code, Codes
@@ -35,7 +36,7 @@ def report_of(answer: Answer, source: Dataset, uids: Uids, codes: Codes) -> Data
     """
     reference = reference_of(source)
     builder = _Builder(answer, reference, uids, codes)
-    report = sr.ComprehensiveSR(
+    report: Dataset = sr.ComprehensiveSR(
         evidence=[reference],
         content=builder.content()[0],
         series_instance_uid=uids.report_series,
@@ -47,7 +48,7 @@ def report_of(answer: Answer, source: Dataset, uids: Uids, codes: Codes) -> Data
         software_versions=answer.model.version,
         series_description=f"dermaserve report ({SHORT_RESEARCH_USE.lower()})",
         content_qualification="RESEARCH",
-        coding_schemes=[sr.CodingSchemeIdentificationItem(LOCAL_SCHEME, name="Codes of dermaserve")],
+        coding_schemes=[CodingSchemeIdentificationItem(LOCAL_SCHEME, name="Codes of dermaserve")],
         is_complete=True,
         is_final=False,
         is_verified=False,
@@ -84,9 +85,7 @@ class _Builder:
         )
         root = tree[0].ContentSequence
         root.append(_text(self._name("use"), RESEARCH_USE))
-        root.extend(
-            _text(_concept(_COMMENT), warning["detail"]) for warning in self._prediction["warnings"]
-        )
+        root.extend(_text(_concept(_COMMENT), warning["detail"]) for warning in self._prediction["warnings"])
         if self._prediction["metadata_used"]:
             used = (f"{name} {value}" for name, value in self._prediction["metadata_used"].items())
             root.append(_text(self._name("metadata"), ", ".join(used)))
@@ -140,9 +139,7 @@ class _Builder:
         )
 
     def _source_image(self) -> sr.SourceImageForMeasurementGroup:
-        return sr.SourceImageForMeasurementGroup(
-            self._reference.SOPClassUID, self._reference.SOPInstanceUID
-        )
+        return sr.SourceImageForMeasurementGroup(self._reference.SOPClassUID, self._reference.SOPInstanceUID)
 
     def _number(self, name: str, value: float) -> sr.Measurement:
         return sr.Measurement(

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from pydicom.dataset import Dataset
 
-from service.bridge.archive import Instance
+from service.bridge.instances import Instance
 from service.bridge.scoring import Model
 
 RESEARCH_USE = (
-    "Research use only. Not a medical device. Do not use as the sole criterion of a decision, nor to confirm or "
-    "exclude a diagnosis."
+    "Research use only. Not a medical device. Do not use as the sole criterion of a decision, nor to confirm "
+    "or exclude a diagnosis."
 )
 SHORT_RESEARCH_USE = "RESEARCH USE ONLY"
 MANUFACTURER = "dermaserve"

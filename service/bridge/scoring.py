@@ -1,4 +1,4 @@
-"""Asks the service about an instance. It gets the pixels and what describes them, and nothing of the patient."""
+"""Asks the service about an instance: it gets the pixels and what describes them, nothing of the patient."""
 
 import base64
 import io
@@ -16,9 +16,9 @@ from service.errors import URN, Away, BridgeStopped, InstanceRefused
 _SIDE = "the service"
 
 _PIXELS = (
-    "SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows",
-    "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "BurnedInAnnotation", "ICCProfile",
-    "PixelData",
+    "SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames",
+    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "BurnedInAnnotation",
+    "ICCProfile", "PixelData",
 )  # fmt: skip
 """The elements that are sent, by keyword."""
 
@@ -54,9 +54,18 @@ class Answer(NamedTuple):
 class Service:
     """The service. Its methods raise the exceptions of ``failures_of``."""
 
-    def __init__(self, url: str, session: requests.Session, key: str | None) -> None:
+    def __init__(self, url: str, session: requests.Session, timeout: float, key: str | None) -> None:
+        """Connect with the first request.
+
+        Args:
+            url: of the service.
+            session: opened for it.
+            timeout: seconds to wait for a connection, and for data.
+            key: its API key, None for none.
+        """
         self._url = url
         self._session = session
+        self._timeout = timeout
         self._headers = {} if key is None else {"X-API-Key": key}
 
     def model(self) -> Model:
@@ -82,28 +91,37 @@ class Service:
         """
         files = {"file": ("instance.dcm", pixels_only(instance), "application/dicom")}
         fields = metadata_of(instance) if age_and_sex else {}
-        with failures_of(_SIDE):
+        with failures_of(_SIDE, of_instance=True):
             response = self._session.post(
                 f"{self._url}/predict",
                 params={"gradcam": "true"},
                 files=files,
                 data=fields,
                 headers=self._headers,
+                timeout=self._timeout,
             )
             _check(response)
             prediction = response.json()
         model = Model(**prediction["model"])
         card = self._card()
-        if (card["name"], card["version"]) != model:
+        if Model(card["name"], card["version"]) != model:
             raise Away("the service has changed its model meanwhile")
         names = {entry["code"]: entry["name"] for entry in card["classes"]}
         return Answer(model, names, prediction, base64.b64decode(prediction["gradcam"]["data"]))
 
     def _card(self) -> Any:
-        with failures_of(_SIDE):
-            response = self._session.get(f"{self._url}/model", headers=self._headers)
-            response.raise_for_status()
-            return response.json()
+        try:
+            with failures_of(_SIDE):
+                response = self._session.get(
+                    f"{self._url}/model", headers=self._headers, timeout=self._timeout
+                )
+                response.raise_for_status()
+                card = response.json()
+            if {"name", "version", "formats", "classes"} <= card.keys():
+                return card
+        except (InstanceRefused, AttributeError):
+            pass
+        raise BridgeStopped("no dermaserve with GET /model is at the address of the service")
 
 
 def _check(response: requests.Response) -> None:

@@ -59,9 +59,9 @@ class BridgeSettings(BaseSettings):
         description="true sends images, key and password to other machines without TLS; else their addresses "
         "must be https",
     )
-    state_file: Path | None = Field(
-        default=None,
-        description="file with the number of the last change that is done; watching needs it; default: none",
+    state_file: Path = Field(
+        default=Path("dicom-bridge.json"),
+        description="file with the number of the last change that is done",
     )
     start: Literal["first", "now"] = Field(
         default="first",
@@ -105,6 +105,13 @@ class BridgeSettings(BaseSettings):
         default="json", description="json writes one object a line, for programs; text is for people"
     )
 
+    @field_validator("state_file")
+    @classmethod
+    def _in_a_folder(cls, value: Path) -> Path:
+        if not value.absolute().parent.is_dir():
+            raise ValueError("a file in a folder that exists")
+        return value
+
     @field_validator("archive_user")
     @classmethod
     def _no_colon(cls, value: str | None) -> str | None:
@@ -135,28 +142,13 @@ class BridgeSettings(BaseSettings):
         return self.dicomweb_url or f"{self.orthanc_url}/dicom-web"
 
 
-def load_bridge_settings(*, watching: bool) -> BridgeSettings:
+def load_bridge_settings() -> BridgeSettings:
     """Read the settings from the environment.
-
-    Args:
-        watching: whether the changes of the archive are watched, which needs a state file.
 
     Raises:
         SettingsError: with one line for every wrong or unknown variable.
     """
-
-    def check(settings: BridgeSettings) -> None:
-        folder = settings.state_file.absolute().parent if settings.state_file else None
-        if watching and folder is None:
-            raise SettingsError(
-                [f"{BRIDGE_PREFIX}STATE_FILE: expected a file to watch changes with, got nothing"]
-            )
-        if watching and not folder.is_dir():
-            raise SettingsError(
-                [f"{BRIDGE_PREFIX}STATE_FILE: expected a file in an existing folder, got {folder}"]
-            )
-
-    return read_environment(BridgeSettings, check)
+    return read_environment(BridgeSettings)
 
 
 def read_secret(variable: str, path: Path | None) -> str | None:

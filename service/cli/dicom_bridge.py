@@ -11,18 +11,18 @@ from typing import Any
 from service.bridge.codes import load_codes
 from service.bridge.settings import BridgeSettings, load_bridge_settings, read_secret
 from service.environment import described
-from service.errors import BridgeStopped
+from service.errors import BridgeStopped, SettingsError
 from service.observability.logs import set_up_logs
 
 logger = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
-Score the dermoscopic and other photographs of a DICOM archive, and store a structured report and an overlay of
-each in its study. Without --study, the command watches the changes of an Orthanc until SIGTERM. It needs the
-extra 'dicom-bridge', and a running service with the extra 'dicom'. docs/archive.md describes it.
+Score the dermoscopic and other photographs of a DICOM archive, and store a structured report and an overlay
+of each in its study. Without --study, the command watches the changes of an Orthanc until SIGTERM. It needs
+the extra 'dicom-bridge', and a running service with the extra 'dicom'. docs/archive.md describes it.
 
-Exit status: 0 if it was stopped by SIGTERM or Ctrl+C, or all photographs of the studies have results; 1 if some
-photographs were passed by, or the bridge cannot go on; 2 for wrong options or settings.
+Exit status: 0 if it watched until SIGTERM or Ctrl+C, or all photographs of the studies have results; 1 if
+some have none, or the bridge cannot go on; 2 for wrong options or settings.
 """
 
 
@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
 
 
 def _dicom_bridge(options: argparse.Namespace) -> int:
-    settings = load_bridge_settings(watching=not options.study)
+    settings = load_bridge_settings()
     codes = load_codes(settings.codes_file)
     key = read_secret("SERVICE_KEY_FILE", settings.service_key_file)
     password = read_secret("ARCHIVE_PASSWORD_FILE", settings.archive_password_file)
@@ -55,34 +55,42 @@ def _dicom_bridge(options: argparse.Namespace) -> int:
 
     from service.bridge.archive import Archive
     from service.bridge.bridge import Bridge
+    from service.bridge.bridge import described as described_error
     from service.bridge.changes import Orthanc, State
     from service.bridge.http import new_session
     from service.bridge.scoring import Service
     from service.bridge.waits import Stopping, Waits
 
     stop = _stop_on_signals()
-    archive_session = new_session(settings.timeout, user=settings.archive_user, password=password)
+    archive_session = new_session(settings.archive_user, password)
     bridge = Bridge(
         Archive(settings.dicomweb, archive_session, settings.timeout),
-        Service(settings.service_url, new_session(settings.timeout), key),
+        Service(settings.service_url, new_session(), settings.timeout, key),
         codes,
         Waits(settings.max_wait, stop),
         age_and_sex=settings.send_age_and_sex,
     )
     try:
+        bridge.check()
         if options.study:
             studies = enumerate(options.study, 1)
             return 1 if sum(bridge.study(study, f"Study {number}") for number, study in studies) else 0
         bridge.watch(
-            Orthanc(settings.orthanc_url, archive_session),
+            Orthanc(settings.orthanc_url, archive_session, settings.timeout),
             State(settings.state_file),
             start=settings.start,
             pause=settings.poll_seconds,
         )
     except Stopping:
         logger.info("Stopped")
+        return 1 if options.study else 0
     except BridgeStopped as error:
         logger.critical("The bridge cannot go on: %s", error)
+        return 1
+    except SettingsError:
+        raise
+    except Exception as error:
+        logger.critical("The bridge failed: %s", described_error(error))
         return 1
     return 0
 
