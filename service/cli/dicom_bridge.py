@@ -16,6 +16,8 @@ from service.observability.logs import set_up_logs
 
 logger = logging.getLogger(__name__)
 
+_PACKAGES = ("dicomweb_client", "highdicom", "pydicom", "requests")
+
 _DESCRIPTION = """\
 Score the dermoscopic and other photographs of a DICOM archive, and store a structured report and an overlay
 of each in its study. Without --study, the command watches the changes of an Orthanc until SIGTERM. It needs
@@ -46,8 +48,10 @@ def _dicom_bridge(options: argparse.Namespace) -> int:
     codes = load_codes(settings.codes_file)
     key = read_secret("SERVICE_KEY_FILE", settings.service_key_file)
     password = read_secret("ARCHIVE_PASSWORD_FILE", settings.archive_password_file)
-    if any(find_spec(package) is None for package in ("dicomweb_client", "highdicom")):
-        raise BridgeStopped("the extra 'dicom-bridge' is not installed")
+    if any(find_spec(package) is None for package in _PACKAGES):
+        raise BridgeStopped(
+            "the extra 'dicom-bridge' is not installed (make bridge-env installs it into .venv-bridge)"
+        )
     set_up_logs(settings.log_format, settings.log_level)
     for library in ("dicomweb_client", "highdicom", "pydicom", "urllib3"):
         # They log UIDs, addresses with UIDs, and values of patients.

@@ -49,6 +49,7 @@ def test_a_jpeg_is_sent_as_it_is() -> None:
     assert jpeg in sent
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DA")
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
