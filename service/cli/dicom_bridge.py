@@ -50,7 +50,7 @@ def _dicom_bridge(options: argparse.Namespace) -> int:
     password = read_secret("ARCHIVE_PASSWORD_FILE", settings.archive_password_file)
     if any(find_spec(package) is None for package in _PACKAGES):
         raise BridgeStopped(
-            "the extra 'dicom-bridge' is not installed (make bridge-env installs it into .venv-bridge)"
+            "the extra 'dicom-bridge' is not installed (make serve EXTRAS='dicom dicom-bridge' installs it)"
         )
     set_up_logs(settings.log_format, settings.log_level)
     for library in ("dicomweb_client", "highdicom", "pydicom", "urllib3"):

@@ -6,14 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 from pydicom import uid
 
-from tests.service.app_client import wait_for
 from tests.service.process import ROOT, free_port
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -22,6 +22,14 @@ PATIENCE = 1800.0
 
 USER, PASSWORD = "bridge", "a secret of the archive"
 REPORT, CAPTURE = uid.ComprehensiveSRStorage, uid.SecondaryCaptureImageStorage
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait, and leave the processors to the processes that are waited for."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.2)
 
 
 def missing() -> list[str]:
@@ -58,6 +66,7 @@ class Archive:
                 }
             )
         )
+        self._kinds: dict[str, str] = {}
         self.client = httpx.Client(base_url=self.url, auth=(USER, PASSWORD), timeout=60)
         self.start()
 
@@ -66,7 +75,7 @@ class Archive:
             self.process = subprocess.Popen(
                 ["Orthanc", str(self._configuration)], stdout=log, stderr=subprocess.STDOUT
             )
-        wait_for(self._answers, PATIENCE)
+        until(self._answers)
 
     def kill(self) -> None:
         self.process.kill()
@@ -95,8 +104,10 @@ class Archive:
         """Orthanc's ids of the instances of a class, by SOP Instance UID."""
         found = {}
         for instance in self.get("/instances?expand"):
-            kind = self.client.get(f"/instances/{instance['ID']}/metadata/SopClassUid").text
-            if kind == sop_class:
+            own = instance["ID"]
+            if own not in self._kinds:
+                self._kinds[own] = self.client.get(f"/instances/{own}/metadata/SopClassUid").text
+            if self._kinds[own] == sop_class:
                 found[instance["MainDicomTags"]["SOPInstanceUID"]] = instance["ID"]
         return found
 

@@ -4,6 +4,7 @@ Not collected by the suite. The tests are one story and run in their order.
 """
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -18,9 +19,19 @@ from pydicom.dataset import Dataset
 
 from models.labels import HAM10000_LABELS
 from service.admission.api_keys import line_of, new_token
-from tests.archive.orthanc import CAPTURE, PASSWORD, PATIENCE, REPORT, USER, Archive, Bridge, bridge, missing
+from tests.archive.orthanc import (
+    CAPTURE,
+    PASSWORD,
+    PATIENCE,
+    REPORT,
+    USER,
+    Archive,
+    Bridge,
+    bridge,
+    missing,
+    until,
+)
 from tests.dicom_files import SECRETS, dicom_file
-from tests.service.app_client import wait_for
 from tests.service.process import Process, process
 from tests.synthetic import draw_lesion, encoded
 
@@ -90,7 +101,7 @@ def services(folder: Path, shipped_bundle: Path, token: str) -> Iterator[list[Pr
     keys = folder / "keys.txt"
     keys.write_text(line_of("bridge", token) + "\n")
     with process(folder, shipped_bundle, API_KEYS_FILE=keys) as first:
-        first.wait_ready()
+        wait_ready(first)
         running = [first]
         try:
             yield running
@@ -98,11 +109,16 @@ def services(folder: Path, shipped_bundle: Path, token: str) -> Iterator[list[Pr
             running[-1].end()
 
 
+def wait_ready(service: Process) -> None:
+    until(lambda: service.status("/readyz") == 200 or service.process.poll() is not None)
+    assert service.process.poll() is None, service.output()
+
+
 def restarted(services: list[Process], folder: Path, bundle: Path) -> None:
     """Start the service again at its address."""
     again = Process(folder, bundle, port=services[-1].port, API_KEYS_FILE=folder / "keys.txt")
     services.append(again)
-    again.wait_ready()
+    wait_ready(again)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +160,7 @@ def test_when_all_three_are_killed_nothing_is_lost_and_nothing_twice(
     shipped_bundle: Path,
 ) -> None:
     def stored(count: int) -> None:
-        wait_for(lambda: archive.count(REPORT, CAPTURE) >= count, PATIENCE)
+        until(lambda: archive.count(REPORT, CAPTURE) >= count)
 
     archive.send(*files[::2])  # before the bridge runs
     first = Bridge(folder, settings)
@@ -156,20 +172,16 @@ def test_when_all_three_are_killed_nothing_is_lost_and_nothing_twice(
     with bridge(folder, settings) as second:
         stored(12)
         services[-1].end()
-        wait_for(lambda: "the service does not answer" in second.log(), PATIENCE)
+        until(lambda: "the service does not answer" in second.log())
         held = archive.count(REPORT, CAPTURE)
         assert held < 2 * COUNT
         restarted(services, folder, shipped_bundle)
         stored(held + 4)
         archive.kill()
-        wait_for(
-            lambda: re.search("(Orthanc|the archive) does not answer", second.log()) is not None, PATIENCE
-        )
+        until(lambda: re.search("(Orthanc|the archive) does not answer", second.log()) is not None)
         archive.start()
         stored(2 * COUNT)
-        wait_for(lambda: "Stable" in str(archive.get("/changes?last")), PATIENCE)
-        last = archive.get("/changes?last")["Last"]
-        wait_for(lambda: f'"change": {last}' in second.state.read_text(), PATIENCE)
+        until(lambda: json.loads(second.state.read_text())["change"] == archive.get("/changes?last")["Last"])
         assert second.stop() == 0
     for sop_class in (REPORT, CAPTURE):
         named = [source_of(result) for result in results(archive, sop_class)]
@@ -230,7 +242,7 @@ def test_a_bridge_without_its_state_stores_nothing_twice(
     archive: Archive, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     with bridge(tmp_path, settings) as again:
-        wait_for(lambda: again.log().count("has results of") == COUNT, PATIENCE)
+        until(lambda: again.log().count("has results of") == COUNT)
         assert again.stop() == 0
     assert archive.count(REPORT) == archive.count(CAPTURE) == COUNT
 
