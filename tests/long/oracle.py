@@ -27,6 +27,13 @@ PROFILES = frozenset(rgb_profile(name) for name in SPACES)
 TOLERANCE = 2.5
 """By how much pixels may differ, of 255, on average: scaling comes in another place here."""
 
+ENLARGED_TOLERANCE = 10.0
+"""The same of an enlarged picture with transparency.
+
+The bicubic filter overshoots. What it overshoots by is clipped before the picture is laid on white here, and
+after it there. It shows where a few pixels are enlarged to the whole picture.
+"""
+
 
 def compare(data: bytes, *, max_pixels: int, side: int = 224, intact: bool = False) -> str:
     """Decode ``data`` both ways.
@@ -79,8 +86,9 @@ def _compare_pixels(found: Decoded, image: Image.Image, *, intact: bool) -> None
     square = (left, top, shown.width - left, shown.height - top)
     bicubic = Image.Resampling.BICUBIC
     expected = np.asarray(shown.resize((side, side), bicubic, square, reducing_gap=2.0))
+    enlarged = image.has_transparency_data and min(image.size) < side
     difference = np.abs(found.pixels.astype(int) - expected).mean()
-    assert difference <= TOLERANCE, f"pixels differ by {difference:.2f}"
+    assert difference <= (ENLARGED_TOLERANCE if enlarged else TOLERANCE), f"pixels differ by {difference:.2f}"
 
 
 def _loaded(data: bytes) -> Image.Image | None:
