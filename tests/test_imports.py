@@ -40,6 +40,7 @@ HOMES = {
         "models/preprocess.py",
         "models/jpeg.py",
         "models/samples.py",
+        "models/scaling.py",
         "models/color.py",
         "service/inference/overlay.py",
         "service/bridge/capture.py",
@@ -53,6 +54,7 @@ FLOORS = {
     "models": (
         {"errors", "labels", "quality", "color"},
         {"jpeg", "dicom", "samples"},
+        {"scaling"},
         {"preprocess"},
         {"manifest"},
         {"bundle"},
