@@ -22,6 +22,9 @@ _PIXELS = (
 )  # fmt: skip
 """The elements that are sent, by keyword."""
 
+_FORM_BYTES = 2000
+"""More than all of a form but the file."""
+
 _NO_UID = UID("2.25.0")
 
 _SEXES = {"F": "female", "M": "male"}
@@ -89,7 +92,13 @@ class Service:
         Raises:
             InstanceRefused: the service cannot use it. The message has the type of the problem.
         """
-        files = {"file": ("instance.dcm", pixels_only(instance), "application/dicom")}
+        card = self._card()
+        data = pixels_only(instance)
+        # Not left to the service, which may close the connection before it is read whole, as if it were away.
+        limit = card.get("request_limits", {}).get("max_body_bytes")
+        if limit is not None and len(data) + _FORM_BYTES > limit:
+            raise InstanceRefused(f"{_SIDE} accepts no body of {len(data)} bytes")
+        files = {"file": ("instance.dcm", data, "application/dicom")}
         fields = metadata_of(instance) if age_and_sex else {}
         with failures_of(_SIDE, of_instance=True):
             response = self._session.post(
@@ -103,7 +112,6 @@ class Service:
             _check(response)
             prediction = response.json()
         model = Model(**prediction["model"])
-        card = self._card()
         if Model(card["name"], card["version"]) != model:
             raise Away("the service has changed its model meanwhile")
         names = {entry["code"]: entry["name"] for entry in card["classes"]}

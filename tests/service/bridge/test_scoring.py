@@ -74,7 +74,7 @@ def test_age_and_sex_are_sent_only_if_asked_for(asked_for: bool) -> None:
     with scripted({MODEL: Said(body=CARD), PREDICT: Said(body=PREDICTION)}) as server:
         source = instance(PatientAge="061Y", PatientSex="F")
         answer = service(server, "dsk_key").score(source, age_and_sex=asked_for)
-    sent = server.asked[0]
+    sent = next(asked for asked in server.asked if asked.method == "POST")
     assert sent.headers["X-API-Key"] == "dsk_key"
     assert (b'name="age"' in sent.body, b"female" in sent.body) == (asked_for, asked_for)
     assert answer.model == ("ham10000-ensemble", "1.3.0")
@@ -86,14 +86,26 @@ def test_age_and_sex_are_sent_only_if_asked_for(asked_for: bool) -> None:
 def test_a_refused_image_is_told_by_the_type_of_its_problem(status: int) -> None:
     problem = {"type": "urn:dermaserve:problem:corrupt-image", "detail": "secret"}
     with (
-        scripted({PREDICT: Said(status, problem)}) as server,
+        scripted({MODEL: Said(body=CARD), PREDICT: Said(status, problem)}) as server,
         pytest.raises(InstanceRefused, match=f"cannot use the image: {status}, corrupt-image$"),
     ):
         service(server).score(instance(), age_and_sex=False)
 
 
+def test_an_instance_above_the_limit_of_the_service_is_not_sent() -> None:
+    card = CARD | {"request_limits": {"max_body_bytes": 10_000}}
+    with scripted({MODEL: Said(body=card)}) as server:
+        large = instance(picture=Image.new("RGB", (64, 64)))
+        with pytest.raises(InstanceRefused, match="accepts no body of"):
+            service(server).score(large, age_and_sex=False)
+    assert [asked.method for asked in server.asked] == ["GET"]
+
+
 def test_a_full_service_is_away() -> None:
-    answers: dict[str, Said | list[Said]] = {PREDICT: Said(503, headers={"Retry-After": "3"})}
+    answers: dict[str, Said | list[Said]] = {
+        MODEL: Said(body=CARD),
+        PREDICT: Said(503, headers={"Retry-After": "3"}),
+    }
     with scripted(answers) as server, pytest.raises(Away) as caught:
         service(server).score(instance(), age_and_sex=False)
     assert (caught.value.retry_after, caught.value.fault) == (3, False)
