@@ -132,6 +132,7 @@ def settings(folder: Path, archive: Archive, services: list[Process], token: str
         "ORTHANC_URL": archive.url,
         "ARCHIVE_USER": USER,
         "ARCHIVE_PASSWORD_FILE": password,
+        "LOG_LEVEL": "debug",
     }
 
 
@@ -284,7 +285,8 @@ def test_age_and_sex_reach_the_model_only_if_the_operator_says_so(
         with bridge(tmp_path, own, "--study", f"{ROOT}.1.{number}") as by_hand:
             assert by_hand.process.wait(PATIENCE) == 0, by_hand.log()
         (report,) = (r for r in results(archive, REPORT) if source_of(r) == f"{ROOT}.3.{number}")
-        assert ("age 78.0, sex female" in str(report)) == (sent == "true")
+        texts = [item.TextValue for item in report.ContentSequence if item.ValueType == "TEXT"]
+        assert ("age 78.0, sex female" in texts) == (sent == "true"), texts
 
 
 def test_a_wrong_key_or_password_ends_the_bridge(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -299,8 +301,9 @@ def test_a_wrong_key_or_password_ends_the_bridge(settings: dict[str, Any], tmp_p
 def test_logs_and_files_hold_nothing_of_a_patient(
     folder: Path, services: list[Process], settings: dict[str, Any], token: str
 ) -> None:
-    with bridge(folder, settings | {"LOG_LEVEL": "debug"}, "--study", f"{ROOT}.1.0") as last:
-        assert last.process.wait(PATIENCE) == 0
+    with bridge(folder, settings) as last:
+        until(last.state.exists)
+        assert last.stop() == 0
     for text in (last.log(), services[-1].output()):
         assert [secret for secret in (*SECRETS, ROOT, "2.25.", token, PASSWORD) if secret in text] == []
     assert last.files() == ["state.json"]

@@ -183,11 +183,13 @@ METHODS = ["changes_after", "photograph", "model", "holds", "fetch", "score", "s
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_who_is_away_for_a_while_costs_nothing(method: str, world: World, state: State) -> None:
+def test_who_is_away_for_a_while_costs_nothing(
+    method: str, world: World, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.failures[method] = [Away("the archive does not answer")] * 50
     if method == "stored":  # the answer to a store is lost
         world.failures[method] = [Away("the archive does not answer")]
-        world.store = repeatable(world)  # type: ignore[method-assign]
+        monkeypatch.setattr(world, "store", repeatable(world))
     watch(world, state)
     assert set(world.held) == world.expected()
 
