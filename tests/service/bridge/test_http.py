@@ -13,16 +13,16 @@ from tests.service.process import free_port
 UID = "1.2.840.99"
 
 
-def get(url: str, session: requests.Session | None = None, **options: bool) -> str:
-    with failures_of("the archive", **options):
+def get(url: str, session: requests.Session | None = None, *, of_instance: bool = False) -> str:
+    with failures_of("the archive", of_instance=of_instance):
         answer = (session or new_session()).get(f"{url}/{UID}", timeout=5)
         answer.raise_for_status()
         return answer.text
 
 
-def failure(said: Said, **options: bool) -> Exception:
+def failure(said: Said, *, of_instance: bool = False) -> Exception:
     with scripted({f"GET /{UID}": said}) as server, pytest.raises(Exception) as caught:  # noqa: PT011
-        get(server.url, **options)
+        get(server.url, of_instance=of_instance)
     return caught.value
 
 
