@@ -15,8 +15,8 @@ LOCAL_SCHEME = "99DERMASERVE"
 COLUMNS = ("key", "value", "scheme", "meaning", "source")
 
 _NAMES = (
-    "procedure", "probability", "includes", "label", "flag", "malignancy", "threshold", "warning", "use",
-    "metadata",
+    "procedure", "class", "probability", "includes", "label", "flag", "malignancy", "threshold", "warning",
+    "use", "metadata",
 )  # fmt: skip
 REQUIRED = (*(f"name.{name}" for name in _NAMES), "flag.malignant", "flag.benign", "unit.probability")
 """Keys that every table has. Classes and warnings that it lacks get local codes."""

@@ -111,9 +111,12 @@ class _Builder:
         included = self._codes.included_in(code)
         return self._group(
             code,
-            finding=self._class_code(code),
             measurements=[self._number("probability", self._prediction["probabilities"][code])],
-            evaluations=[self._evaluation("includes", diagnosis) for diagnosis in included],
+            # Not the finding: an index of findings would list every patient under every class.
+            evaluations=[
+                self._evaluation("class", self._class_code(code)),
+                *(self._evaluation("includes", diagnosis) for diagnosis in included),
+            ],
         )
 
     def _group(
@@ -122,11 +125,9 @@ class _Builder:
         *,
         measurements: list[sr.Measurement],
         evaluations: list[sr.QualitativeEvaluation],
-        finding: Code | None = None,
     ) -> sr.MeasurementsAndQualitativeEvaluations:
         return sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=sr.TrackingIdentifier(uid=self._uids.lesion, identifier=f"image: {name}"),
-            finding_type=None if finding is None else _concept(finding),
             algorithm_id=sr.AlgorithmIdentification(
                 name=self._answer.model.name,
                 version=self._answer.model.version,

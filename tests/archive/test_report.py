@@ -82,7 +82,7 @@ def test_the_report_is_a_tid_1500_in_the_study_of_its_source(answer: Answer, sou
 def test_each_class_has_a_group_with_its_code_and_its_probability(answer: Answer, source: Dataset) -> None:
     probabilities = {}
     for group in groups(report(answer, source))[1:]:
-        (finding,) = (item for item in items(group) if name(item) == "Finding")
+        (finding,) = (item for item in items(group) if name(item) == "Class whose probability is given")
         (value,) = (number(item) for item in items(group) if item.ValueType == "NUM")
         probabilities[code(finding)] = value
     expected = {
@@ -95,6 +95,10 @@ def test_each_class_has_a_group_with_its_code_and_its_probability(answer: Answer
         ("vasc", "99DERMASERVE"): 0.01,
     }
     assert probabilities == expected
+
+
+def test_no_class_is_given_as_a_finding(answer: Answer, source: Dataset) -> None:
+    assert "Finding" not in [name(item) for item in items(report(answer, source))]
 
 
 def test_the_first_group_has_the_flag_its_threshold_the_label_and_the_warnings(
@@ -152,7 +156,7 @@ def test_classes_of_another_model_get_local_codes(answer: Answer, source: Datase
     answer.prediction["probabilities"] = {"scc": 1.0}
     answer.names["scc"] = "Squamous cell carcinoma"
     (group,) = groups(report(answer, source))[1:]
-    (finding,) = (item for item in items(group) if name(item) == "Finding")
+    (finding,) = (item for item in items(group) if name(item) == "Class whose probability is given")
     assert code(finding) == ("scc", "99DERMASERVE")
     assert finding.ConceptCodeSequence[0].CodeMeaning == "Squamous cell carcinoma"
 
