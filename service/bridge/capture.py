@@ -16,9 +16,10 @@ _SERIES_NUMBER = 9002
 _LINE = 16
 _COPIED = (
     "Laterality", "ImageLaterality", "LossyImageCompression", "LossyImageCompressionRatio",
-    "LossyImageCompressionMethod",
+    "LossyImageCompressionMethod", "BurnedInAnnotation", "RecognizableVisualFeatures", "PatientIdentityRemoved",
+    "DeidentificationMethod",
 )  # fmt: skip
-"""An image that was once compressed with loss says so for ever, and so do those derived from it."""
+"""What the source says of itself holds for the overlay; what it does not say is not known."""
 
 
 def capture_of(answer: Answer, source: Dataset, uids: Uids) -> Dataset:
@@ -52,7 +53,6 @@ def capture_of(answer: Answer, source: Dataset, uids: Uids) -> Dataset:
         content_qualification="RESEARCH",
     )
     image.PatientOrientation = ""  # highdicom requires one, but it is not known
-    image.BurnedInAnnotation = "YES" if source.get("BurnedInAnnotation") == "YES" else "NO"
     image.ImageComments = RESEARCH_USE
     image.DerivationDescription = (
         f"Class activation map of {answer.model.name} {answer.model.version} for class {label}, drawn over "

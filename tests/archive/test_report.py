@@ -193,7 +193,11 @@ def test_the_capture_names_its_source_and_is_no_photograph(answer: Answer, sourc
 
 
 def test_what_is_burned_in_or_was_lost_stays_known(answer: Answer, source: Dataset) -> None:
-    assert capture(answer, source).BurnedInAnnotation == "NO"
+    for keyword in ("BurnedInAnnotation", "PatientIdentityRemoved"):
+        source.pop(keyword, None)
+        assert keyword not in capture(answer, source)
+    source.PatientIdentityRemoved = "NO"
+    assert capture(answer, source).PatientIdentityRemoved == "NO"
     source.BurnedInAnnotation = "YES"
     source.LossyImageCompression = "01"
     source.ImageLaterality = "L"
