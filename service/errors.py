@@ -94,6 +94,10 @@ class InstanceRefused(BridgeError):
     """An instance cannot be read, scored or stored. Others are not affected."""
 
 
+class InstanceFaulty(InstanceRefused):
+    """An instance met a fault each time it was tried. The fault may also be due to the other side."""
+
+
 class BridgeStopped(BridgeError):
     """The bridge cannot go on until its operator changes something."""
 

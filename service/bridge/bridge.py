@@ -17,9 +17,12 @@ from service.bridge.report import report_of
 from service.bridge.results import Uids, uids_of
 from service.bridge.scoring import Answer, Model, Service
 from service.bridge.waits import Stopping, Waits
-from service.errors import BridgeError, BridgeStopped, InstanceRefused
+from service.errors import BridgeError, BridgeStopped, InstanceFaulty, InstanceRefused
 
 T = TypeVar("T")
+
+MAX_FAULTY = 3
+"""So many instances in a row are given up for faults before the other side is taken to be at fault."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ class Bridge:
         self._codes = codes
         self._waits = waits
         self._age_and_sex = age_and_sex
+        self._faulty = 0  # instances in a row
 
     def check(self) -> None:
         """Wait until archive and service answer.
@@ -83,9 +87,11 @@ class Bridge:
                 continue
             for change in page.new:
                 self._instance(partial(orthanc.photograph, change), f"Change {change.number}")
-                state.write(done := change.number)
+                done = change.number
+                self._keep(state, done)
             if page.last > done:
-                state.write(done := page.last)
+                done = page.last
+                self._keep(state, done)
             if page.done:
                 self._waits.pause(pause)
 
@@ -115,6 +121,10 @@ class Bridge:
         ]
         return outcomes.count(False)
 
+    def _keep(self, state: State, done: int) -> None:
+        if not self._faulty:  # else these are tried again after a restart
+            state.write(done)
+
     def _of_orthanc(self, action: Callable[[], T]) -> T:
         try:
             return self._waits.repeat(action)
@@ -127,8 +137,15 @@ class Bridge:
             instance = self._waits.repeat(find)
             if instance is not None:
                 logger.info("%s: %s", name, self._score(instance))
+                self._faulty = 0
         except (Stopping, BridgeStopped):
             raise
+        except InstanceFaulty as error:
+            logger.error("%s is passed by: %s", name, error)
+            self._faulty += 1
+            if self._faulty == MAX_FAULTY:
+                raise BridgeStopped(f"{MAX_FAULTY} instances in a row failed; the last: {error}") from error
+            return False
         except Exception as error:
             # pydicom and highdicom raise errors of any type on damaged instances.
             logger.error("%s is passed by: %s", name, described(error))

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from service.errors import Away, InstanceRefused
+from service.errors import Away, InstanceFaulty
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Waits:
         """Call ``action`` until it is not ``Away``, and return its result.
 
         Raises:
-            InstanceRefused: it failed ``MAX_FAULTS`` times with a fault.
+            InstanceFaulty: it failed ``MAX_FAULTS`` times with a fault.
             Stopping: the bridge is to stop.
         """
         attempts = faults = 0
@@ -47,7 +47,7 @@ class Waits:
             except Away as away:
                 faults += away.fault
                 if faults == MAX_FAULTS:
-                    raise InstanceRefused(f"{away}, {faults} times") from None
+                    raise InstanceFaulty(f"{away}, {faults} times") from None
                 seconds = min(max(2.0**attempts, away.retry_after), self._longest)
                 attempts = min(attempts + 1, 12)
                 logger.warning("%s; trying again in %.0f s", away, seconds)

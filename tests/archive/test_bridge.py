@@ -258,6 +258,34 @@ def test_a_fault_of_one_instance_ends(world: World, state: State, caplog: pytest
     assert "Change 1 is passed by: the service answered 500, 6 times" in caplog.text
 
 
+@pytest.mark.parametrize("method", ["score", "store"])
+def test_faults_of_all_instances_stop_the_bridge_and_pass_none_by(
+    method: str, world: World, state: State
+) -> None:
+    watched = bridge(world)
+    world.failures[method] = [Away("the archive answered 409", fault=True)] * 18
+    with pytest.raises(BridgeStopped, match="3 instances in a row"):
+        watched.watch(cast(Orthanc, cast(Any, world)), state, start="first", pause=1)
+    assert state.read() == 0
+    watch(world, state)
+    assert set(world.held) == world.expected()
+
+
+def test_a_success_between_faults_keeps_the_bridge_going(
+    world: World, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = {world.place(number).uid for number in (0, 1, 3, 4)}
+
+    def score(instance: Dataset, *, age_and_sex: bool) -> Answer:
+        if instance.SOPInstanceUID in refused:
+            raise Away("the service answered 500", fault=True)
+        return world.answer
+
+    monkeypatch.setattr(world, "score", score)
+    watch(world, state)
+    assert len(world.held) == 2
+
+
 def test_a_wrong_key_stops_the_bridge_and_loses_nothing(world: World, state: State) -> None:
     world.failures["score"] = [BridgeStopped("the service refuses the key")]
     with pytest.raises(BridgeStopped):
