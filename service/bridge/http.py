@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import requests
+from urllib3.exceptions import ReadTimeoutError
 
 from service.errors import Away, BridgeStopped, InstanceRefused
 
-_BUSY = (408, 429, 502, 503, 504, 507)
+_BUSY = (408, 429, 502, 503, 507)
 """Statuses that say nothing against the request: the same one may succeed later."""
 
 _CONFLICT = 409  # of STOW-RS: nothing was stored, for whatever reason
@@ -38,12 +39,13 @@ def failures_of(side: str, *, of_instance: bool = False) -> Iterator[None]:
 
     Args:
         side: ``the archive`` or ``the service``.
-        of_instance: whether the request is about one instance, so that an unexpected 5xx may be due to it.
-            If not, it counts as temporary.
+        of_instance: whether the request is about one instance, so that an unexpected 5xx, or an answer that is late
+            or incomplete, may be due to it.
+            If not, they count as temporary.
 
     Raises:
         Away: there is no connection, no answer in time, or a status that is temporary.
-        BridgeStopped: the key or password is wrong.
+        BridgeStopped: the key or password is wrong, or the answer is not JSON where it should be.
         InstanceRefused: any other status of the client's fault.
     """
     try:
@@ -54,8 +56,14 @@ def failures_of(side: str, *, of_instance: bool = False) -> Iterator[None]:
         status, wait = response.status_code, _retry_after(response)
     except requests.TooManyRedirects:
         raise BridgeStopped(f"{side} redirects; set its final address") from None
+    except requests.JSONDecodeError:
+        raise BridgeStopped(f"{side} answers something else than JSON; its address may be wrong") from None
     except requests.RequestException as error:
-        raise Away(f"{side} does not answer ({type(error).__name__})") from None
+        # An answer that is late or incomplete may be due to the instance; a missing connection is not.
+        # Late in the middle of an answer is a ConnectionError, too.
+        late = bool(error.args) and isinstance(error.args[0], ReadTimeoutError)
+        fault = of_instance and (late or not isinstance(error, requests.ConnectionError))
+        raise Away(f"{side} does not answer ({type(error).__name__})", fault=fault) from None
     else:
         return
     raise _exception(side, status, wait, of_instance=of_instance)

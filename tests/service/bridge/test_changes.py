@@ -8,7 +8,7 @@ from pydicom import uid
 from service.bridge.changes import Change, Orthanc, State
 from service.bridge.http import new_session
 from service.bridge.instances import Instance
-from service.errors import Away, BridgeStopped, SettingsError
+from service.errors import BridgeStopped, SettingsError
 from tests.service.bridge.scripted import Said, Scripted, scripted
 
 CHANGES = {
@@ -63,8 +63,8 @@ def test_an_instance_that_was_deleted_is_none() -> None:
         assert orthanc(server).photograph(Change(1, "a")) is None
 
 
-def test_an_answer_that_is_no_json_counts_as_none() -> None:
-    with scripted({"GET /changes?last": Said(body="<html>")}) as server, pytest.raises(Away):
+def test_an_answer_that_is_no_json_stops_the_bridge() -> None:
+    with scripted({"GET /changes?last": Said(body="<html>")}) as server, pytest.raises(BridgeStopped):
         orthanc(server).last_change()
 
 

@@ -1,9 +1,11 @@
 """What failures of the archive and the service mean to the bridge."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import requests
+from urllib3.exceptions import ReadTimeoutError
 
 from service.bridge.http import failures_of, new_session
 from service.errors import Away, BridgeStopped, InstanceRefused
@@ -33,7 +35,7 @@ def test_nobody_there_is_away_and_no_address_is_told() -> None:
     assert not caught.value.fault
 
 
-@pytest.mark.parametrize("status", [408, 429, 502, 503, 504, 507])
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 507])
 def test_a_temporary_status_is_away_without_an_end(status: int) -> None:
     found = failure(Said(status, headers={"Retry-After": "7"}), of_instance=True)
     assert isinstance(found, Away)
@@ -48,10 +50,32 @@ def test_a_date_to_retry_at_is_ignored() -> None:
 
 
 @pytest.mark.parametrize("of_instance", [False, True])
-def test_an_error_of_the_other_side_is_a_fault_where_it_may_be_due_to_the_instance(of_instance: bool) -> None:
-    found = failure(Said(500), of_instance=of_instance)
+@pytest.mark.parametrize("status", [500, 504])
+def test_an_error_of_the_other_side_is_a_fault_where_it_may_be_due_to_the_instance(
+    of_instance: bool, status: int
+) -> None:
+    found = failure(Said(status), of_instance=of_instance)
     assert isinstance(found, Away)
     assert found.fault == of_instance
+
+
+@pytest.mark.parametrize("of_instance", [False, True])
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (requests.ReadTimeout(), True),
+        (requests.exceptions.ChunkedEncodingError(), True),
+        (requests.ConnectionError(ReadTimeoutError(cast(Any, None), "", "late")), True),
+        (requests.ConnectTimeout(), False),
+        (requests.ConnectionError("aborted"), False),
+    ],
+)
+def test_a_late_or_incomplete_answer_is_a_fault_and_a_missing_connection_is_not(
+    error: Exception, fault: bool, of_instance: bool
+) -> None:
+    with pytest.raises(Away) as caught, failures_of("the archive", of_instance=of_instance):
+        raise error
+    assert caught.value.fault == (fault and of_instance)
 
 
 @pytest.mark.parametrize("status", [401, 403])
