@@ -1,5 +1,6 @@
 """HTTP to the archive and to the service: sessions, and what failures mean."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,20 +16,18 @@ _CONFLICT = 409  # of STOW-RS: nothing was stored, for whatever reason
 
 
 def new_session(user: str | None = None, password: str | None = None) -> requests.Session:
-    """Open a session that follows no redirects and knows no password but this.
+    """Open a session that follows no redirects, uses no proxy and knows no password but this.
 
     Args:
         user, password: for HTTP's basic authentication; None for none.
     """
     session = requests.Session()
     session.max_redirects = 0  # a redirect would take key and images to an address that nobody has set
-    # Without any, requests would take one from ~/.netrc.
-    session.auth = _no_auth if user is None else (user, password or "")
+    session.trust_env = False  # else requests uses proxies of the environment and passwords of ~/.netrc
+    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+    if user is not None:
+        session.auth = (user, password or "")
     return session
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 @contextmanager

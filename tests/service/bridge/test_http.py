@@ -96,6 +96,23 @@ def test_any_other_status_is_about_the_instance(status: int) -> None:
     assert UID not in str(found)
 
 
+def test_a_proxy_of_the_environment_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted({f"GET /{UID}": Said(body="x")}) as server, scripted({}) as proxy:
+        for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(variable, proxy.url)
+        for variable in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(variable, raising=False)
+        assert get(server.url) == "x"
+        assert proxy.asked == []
+
+
+def test_authorities_of_the_operator_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    assert new_session().verify is True
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/authorities.pem")
+    assert new_session().verify == "/etc/authorities.pem"
+
+
 def test_only_the_given_password_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password else\n")
