@@ -10,7 +10,7 @@ import requests
 
 from service.bridge.http import failures_of
 from service.bridge.instances import PHOTOGRAPHS, Instance
-from service.errors import BridgeStopped, InstanceRefused, SettingsError
+from service.errors import BridgeStopped, SettingsError
 from service.settings import BRIDGE_PREFIX
 
 _SIDE = "Orthanc"
@@ -74,16 +74,18 @@ class Orthanc:
 
     def photograph(self, change: Change) -> Instance | None:
         """Return the place of the new instance; None if it is no photograph, or was deleted since."""
-        try:
-            with failures_of(_SIDE):
-                answer = self._ask(f"/instances/{change.resource}/metadata/SopClassUid")
-            if answer.text.strip() not in PHOTOGRAPHS:
+        path = f"/instances/{change.resource}"
+        with failures_of(_SIDE):
+            answer = self._session.get(self._url + path, timeout=self._timeout)
+            if answer.status_code == 404:
                 return None
-            instance = self._get(f"/instances/{change.resource}")
-            series = self._get(f"/series/{instance['ParentSeries']}")
-            study = self._get(f"/studies/{series['ParentStudy']}")
-        except InstanceRefused:
-            return None  # 404
+            answer.raise_for_status()
+            instance = answer.json()
+            kind = self._ask(f"{path}/metadata/SopClassUid").text.strip()
+        if kind not in PHOTOGRAPHS:
+            return None
+        series = self._get(f"/series/{instance['ParentSeries']}")
+        study = self._get(f"/studies/{series['ParentStudy']}")
         return Instance(
             study["MainDicomTags"]["StudyInstanceUID"],
             series["MainDicomTags"]["SeriesInstanceUID"],

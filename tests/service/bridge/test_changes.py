@@ -8,7 +8,7 @@ from pydicom import uid
 from service.bridge.changes import Change, Orthanc, State
 from service.bridge.http import new_session
 from service.bridge.instances import Instance
-from service.errors import BridgeStopped, SettingsError
+from service.errors import BridgeStopped, InstanceRefused, SettingsError
 from tests.service.bridge.scripted import Said, Scripted, scripted
 
 CHANGES = {
@@ -53,14 +53,25 @@ def test_photographs_are_located(kind: str) -> None:
     "kind", [uid.SecondaryCaptureImageStorage, uid.ComprehensiveSRStorage, uid.CTImageStorage, ""]
 )
 def test_other_objects_are_not_asked_about_further(kind: str) -> None:
-    with scripted({"GET /instances/a/metadata/SopClassUid": Said(body=kind)}) as server:
+    answers: dict[str, Said | list[Said]] = {
+        "GET /instances/a": Said(body={"ParentSeries": "s"}),
+        "GET /instances/a/metadata/SopClassUid": Said(body=kind),
+    }
+    with scripted(answers) as server:
         assert orthanc(server).photograph(Change(1, "a")) is None
-    assert len(server.asked) == 1
+    assert len(server.asked) == 2
 
 
 def test_an_instance_that_was_deleted_is_none() -> None:
     with scripted({}) as server:
         assert orthanc(server).photograph(Change(1, "a")) is None
+
+
+@pytest.mark.parametrize("path", ["/instances/a", "/instances/a/metadata/SopClassUid"])
+def test_a_refusal_is_not_taken_for_a_deletion(path: str) -> None:
+    answers: dict[str, Said | list[Said]] = {"GET /instances/a": Said(body={}), f"GET {path}": Said(400)}
+    with scripted(answers) as server, pytest.raises(InstanceRefused):
+        orthanc(server).photograph(Change(1, "a"))
 
 
 def test_an_answer_that_is_no_json_stops_the_bridge() -> None:
