@@ -1,8 +1,10 @@
 """The changes of an Orthanc, and how far they are done."""
 
+import fcntl
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,6 +109,30 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other bridges from using the file, by a lock on another file beside it.
+
+        Raises:
+            SettingsError: a bridge uses it already, or the other file cannot be written.
+        """
+        variable = f"{BRIDGE_PREFIX}STATE_FILE"
+        path = self._path.with_name(f"{self._path.name}.lock")
+        try:
+            file = path.open("a")
+        except OSError as error:
+            raise SettingsError(
+                [f"{variable}: expected a folder that can be written, got {path} ({error.strerror})"]
+            ) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise SettingsError(
+                    [f"{variable}: expected a file that no other bridge uses, got {self._path}"]
+                ) from None
+            yield
 
     def read(self) -> int | None:
         """Return the number, or None if there is no file.

@@ -79,12 +79,14 @@ def _dicom_bridge(options: argparse.Namespace) -> int:
         if options.study:
             studies = enumerate(options.study, 1)
             return 1 if sum(bridge.study(study, f"Study {number}") for number, study in studies) else 0
-        bridge.watch(
-            Orthanc(settings.orthanc_url, archive_session, settings.timeout),
-            State(settings.state_file),
-            start=settings.start,
-            pause=settings.poll_seconds,
-        )
+        state = State(settings.state_file)
+        with state.locked():
+            bridge.watch(
+                Orthanc(settings.orthanc_url, archive_session, settings.timeout),
+                state,
+                start=settings.start,
+                pause=settings.poll_seconds,
+            )
     except Stopping:
         logger.info("Stopped")
         return 1 if options.study else 0

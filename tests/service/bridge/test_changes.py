@@ -89,6 +89,15 @@ def test_the_state_holds_a_number_and_nothing_else(tmp_path: Path) -> None:
     assert (tmp_path / "state.json").read_text() == '{"change": 345}'
 
 
+def test_two_bridges_cannot_share_a_state(tmp_path: Path) -> None:
+    state, other = State(tmp_path / "state.json"), State(tmp_path / "state.json")
+    with state.locked(), pytest.raises(SettingsError, match="no other bridge uses"), other.locked():
+        pass
+    with other.locked():
+        other.write(1)
+    assert state.read() == 1
+
+
 @pytest.mark.parametrize(
     "content", ["", "12", "[]", "{}", '{"change": -1}', '{"change": true}', '{"change": 1.5}']
 )
