@@ -107,8 +107,9 @@ def _problems(row: list[str]) -> Iterator[str]:
         ("scheme", scheme, _MAX_SCHEME),
         ("meaning", meaning, _MAX_MEANING),
     ):
-        if not 0 < len(text) <= longest or text != text.strip() or not text.isprintable() or "\\" in text:
-            yield f"expected a {column} of 1 to {longest} characters without a backslash, got {text!r}"
+        plain = text.isascii() and text.isprintable() and "\\" not in text
+        if not plain or not 0 < len(text) <= longest or text != text.strip():
+            yield f"expected a {column} of 1 to {longest} characters of ASCII without a backslash, got {text!r}"
     if not source.strip():
         yield "expected a source, got nothing"
 

@@ -17,6 +17,7 @@ from service.bridge.results import (
     take_over,
 )
 from service.bridge.scoring import Answer
+from service.errors import BridgeStopped
 
 _SERIES_NUMBER = 9001
 _COMMENT = Code("121106", "DCM", "Comment")
@@ -158,8 +159,17 @@ class _Builder:
 
 
 def _concept(code: Code) -> sr.CodedConcept:
-    return sr.CodedConcept(code.value, code.scheme, code.meaning)
+    return sr.CodedConcept(_ascii(code.value), code.scheme, _ascii(code.meaning))
 
 
 def _text(name: sr.CodedConcept, value: str) -> sr.TextContentItem:
-    return sr.TextContentItem(name, value, relationship_type=sr.RelationshipTypeValues.CONTAINS)
+    return sr.TextContentItem(name, _ascii(value), relationship_type=sr.RelationshipTypeValues.CONTAINS)
+
+
+def _ascii(text: str) -> str:
+    """Refuse what the report's character set may lack: pydicom would store a question mark."""
+    if not text.isascii():
+        raise BridgeStopped(
+            "a class or warning of the service is not in ASCII; the table of codes may name it"
+        )
+    return text

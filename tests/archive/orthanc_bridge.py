@@ -302,9 +302,10 @@ def test_logs_and_files_hold_nothing_of_a_patient(
     folder: Path, services: list[Process], settings: dict[str, Any], token: str
 ) -> None:
     with bridge(folder, settings) as last:
-        until(last.state.exists)
+        before = last.log().count("Watching changes")
+        until(lambda: last.log().count("Watching changes") > before)
         assert last.stop() == 0
     for text in (last.log(), services[-1].output()):
         assert [secret for secret in (*SECRETS, ROOT, "2.25.", token, PASSWORD) if secret in text] == []
-    assert last.files() == ["state.json"]
+    assert last.files() == ["state.json", "state.json.lock"]
     assert re.fullmatch(r'\{"change": \d+\}', last.state.read_text())

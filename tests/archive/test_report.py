@@ -19,6 +19,7 @@ from service.bridge.report import report_of
 from service.bridge.results import RESEARCH_USE, uids_of
 from service.bridge.scoring import Answer
 from service.bridge.settings import BridgeSettings
+from service.errors import BridgeStopped
 
 CODES = load_codes(BridgeSettings().codes_file)
 
@@ -159,6 +160,13 @@ def test_classes_of_another_model_get_local_codes(answer: Answer, source: Datase
     (finding,) = (item for item in items(group) if name(item) == "Class whose probability is given")
     assert code(finding) == ("scc", "99DERMASERVE")
     assert finding.ConceptCodeSequence[0].CodeMeaning == "Squamous cell carcinoma"
+
+
+def test_names_that_are_not_ascii_are_not_stored_as_question_marks(answer: Answer, source: Dataset) -> None:
+    answer.prediction["probabilities"] = {"scc": 1.0}
+    answer.names["scc"] = "Carcinome épidermoïde"
+    with pytest.raises(BridgeStopped, match="not in ASCII"):
+        report(answer, source)
 
 
 def test_the_capture_shows_the_overlay_with_research_use_below(answer: Answer, source: Dataset) -> None:

@@ -78,6 +78,7 @@ def test_the_mark_that_spreadsheets_write_is_skipped(tmp_path: Path) -> None:
         (["class.mel", "1", 17 * "S", "Melanoma", "x"], "expected a scheme of 1 to 16 characters"),
         (["class.mel", "1", "SCT", 65 * "M", "x"], "expected a meaning of 1 to 64 characters"),
         (["class.mel", "1", "SCT", "Mel\\anoma", "x"], "without a backslash"),
+        (["class.mel", "1", "SCT", "Mélanome", "x"], "characters of ASCII"),
         (["class.mel", "1", "SCT", "Melanoma", " "], "expected a source, got nothing"),
         (["class.mel", "1", "SCT", "Melanoma"], "expected 5 cells, got 4"),
         (["klass.mel", "1", "SCT", "Melanoma", "x"], "expected a key that reports have, got 'klass.mel'"),
