@@ -8,6 +8,7 @@ from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
+from pydicom.uid import JPEGBaseline8Bit
 
 from service.bridge.results import MANUFACTURER, RESEARCH_USE, SHORT_RESEARCH_USE, Uids, number_of, take_over
 from service.bridge.scoring import Answer
@@ -61,6 +62,8 @@ def capture_of(answer: Answer, source: Dataset, uids: Uids) -> Dataset:
     for keyword in _COPIED:
         if keyword in source:
             image[keyword] = source[keyword]
+    if "LossyImageCompression" not in image and source.file_meta.TransferSyntaxUID == JPEGBaseline8Bit:
+        image.LossyImageCompression = "01"
     if "ImageLaterality" not in image and "Laterality" not in image:
         image.Laterality = ""
     reference = Dataset()

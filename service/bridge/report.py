@@ -96,7 +96,6 @@ class _Builder:
         malignancy = self._prediction["malignancy"]
         warnings = [self._codes.of_warning(warning["code"]) for warning in self._prediction["warnings"]]
         return self._group(
-            "flag",
             measurements=[
                 self._number("malignancy", malignancy["probability"]),
                 self._number("threshold", malignancy["threshold"]),
@@ -111,7 +110,6 @@ class _Builder:
     def _class(self, code: str) -> sr.MeasurementsAndQualitativeEvaluations:
         included = self._codes.included_in(code)
         return self._group(
-            code,
             measurements=[self._number("probability", self._prediction["probabilities"][code])],
             # Not the finding: an index of findings would list every patient under every class.
             evaluations=[
@@ -122,13 +120,12 @@ class _Builder:
 
     def _group(
         self,
-        name: str,
         *,
         measurements: list[sr.Measurement],
         evaluations: list[sr.QualitativeEvaluation],
     ) -> sr.MeasurementsAndQualitativeEvaluations:
         return sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=sr.TrackingIdentifier(uid=self._uids.lesion, identifier=f"image: {name}"),
+            tracking_identifier=sr.TrackingIdentifier(uid=self._uids.lesion, identifier="Whole image"),
             algorithm_id=sr.AlgorithmIdentification(
                 name=self._answer.model.name,
                 version=self._answer.model.version,

@@ -52,7 +52,7 @@ def uids_of(source: Instance, model: Model) -> Uids:
         report_series=derived("reports", source.series),
         capture=derived("capture", source.uid),
         capture_series=derived("captures", source.series),
-        lesion=derived("lesion", source.uid),
+        lesion=f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'dermaserve/lesion/{source.uid}').int}",
         device=derived("device", ""),
     )
 

@@ -217,6 +217,23 @@ def test_what_is_burned_in_or_was_lost_stays_known(answer: Answer, source: Datas
     )
 
 
+def test_a_jpeg_is_a_loss_even_if_its_file_does_not_say_so(answer: Answer, source: Dataset) -> None:
+    source.pop("LossyImageCompression", None)
+    source.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    assert "LossyImageCompression" not in capture(answer, source)
+    source.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.50"
+    assert capture(answer, source).LossyImageCompression == "01"
+
+
+def test_all_groups_are_about_one_lesion_whatever_the_model(answer: Answer, source: Dataset) -> None:
+    identifiers = {
+        item.TextValue for item in items(report(answer, source)) if name(item) == "Tracking Identifier"
+    }
+    assert identifiers == {"Whole image"}
+    versions = (answer.model, answer.model._replace(version="9.0.0"))
+    assert len({uids_of(place(source), model).lesion for model in versions}) == 1
+
+
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")
 def test_values_that_are_not_valid_are_neither_refused_nor_logged(
     answer: Answer, source: Dataset, caplog: pytest.LogCaptureFixture
