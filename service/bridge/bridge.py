@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -85,14 +86,18 @@ class Bridge:
                 logger.warning("Orthanc's changes end before %d: starting again with the first", done)
                 done = 0
                 continue
+            numbers = [done, *(change.number for change in page.new)]
+            if any(after <= before for before, after in pairwise(numbers)):
+                raise BridgeStopped("the numbers of Orthanc's changes do not increase")
             for change in page.new:
                 self._instance(partial(orthanc.photograph, change), f"Change {change.number}")
                 done = change.number
                 self._keep(state, done)
+            stuck = page.last <= done and not page.new
             if page.last > done:
                 done = page.last
                 self._keep(state, done)
-            if page.done:
+            if page.done or stuck:
                 self._waits.pause(pause)
 
     def study(self, study: str, name: str) -> int:

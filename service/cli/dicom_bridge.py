@@ -107,6 +107,7 @@ def _stop_on_signals() -> threading.Event:
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.set()
+        signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)

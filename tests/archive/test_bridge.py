@@ -315,6 +315,16 @@ def test_what_is_not_an_orthanc_stops_the_bridge(world: World, state: State) -> 
             bridge(world).watch(cast(Orthanc, cast(Any, world)), state, start="first", pause=1)
 
 
+def test_numbers_that_do_not_increase_stop_the_bridge(
+    world: World, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        world, "changes_after", lambda number: Changes([Change(3, "1"), Change(3, "1")], 4, False)
+    )
+    with pytest.raises(BridgeStopped, match="do not increase"):
+        bridge(world).watch(cast(Orthanc, cast(Any, world)), state, start="first", pause=1)
+
+
 def test_studies_by_hand_count_what_has_no_results(world: World) -> None:
     world.failures["fetch"] = [InstanceRefused("the archive answered 404")]
     assert bridge(world).study(STUDY, "Study 1") == 1
