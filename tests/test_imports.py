@@ -24,6 +24,8 @@ HOMES = {
     "onnxruntime": ("service/inference/onnx_session.py", "training/export/"),
     "fastapi": ("service/api/", "service/http/", "service/app.py", "service/admission/auth.py"),
     "opentelemetry": ("service/observability/tracing.py",),
+    "ray": ("service/bulk/cluster.py",),
+    "pyarrow": ("service/bulk/store.py", "service/bulk/parquet.py"),
     "uvicorn": (
         "service/server.py",
         "service/listener.py",
