@@ -34,6 +34,8 @@ BAD = {
 }
 """File to the problem of its row."""
 
+Table = list[dict[str, str]]
+
 PREDICT = [sys.executable, "-m", "service", "predict"]
 
 
@@ -144,7 +146,7 @@ def parts(folder: Path) -> int:
 
 
 def test_a_killed_worker_and_a_killed_run_lose_no_image_and_write_none_twice(
-    images: Path, cluster: Cluster, expected: list[dict[str, str]], tmp_path: Path
+    images: Path, cluster: Cluster, expected: Table, tmp_path: Path
 ) -> None:
     output = tmp_path / "scores"
     command = (str(images), "--output", str(output), "--part-size", "50")
