@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
 
 _TRIES = 20
-"""Ray gives a node 15 seconds to start. That is not enough on a busy machine, and cannot be set."""
+"""Ray gives the agents of a node 15 seconds to start, which cannot be set. A busy machine needs more."""
 
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -54,7 +54,9 @@ class Cluster:
         memory = "--object-store-memory=100000000"
         command = [RAY, "start", "--node-ip-address=127.0.0.1", "--num-cpus=1", memory, "--block", *options]
         with log.open("wb") as stream:
-            node = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=stream, stderr=stream)
+            node = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdout=stream, stderr=stream, start_new_session=True
+            )
         while b"Ray runtime started" not in log.read_bytes():
             if node.poll() is not None or b"timed out during startup" in log.read_bytes():
                 end(node)

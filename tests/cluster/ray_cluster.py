@@ -17,7 +17,6 @@ import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.parquet
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.cluster.nodes import ROOT, Cluster, end, free_port, wait_until
 from tests.service.costly_images import scans
@@ -53,28 +52,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "costly.jpg").write_bytes(scans(3000, 3000, 5000))
     (folder / "nowhere.jpg").symlink_to("gone.jpg")
     return folder
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[dict[str, str]]:
-    """An S3 server with an empty bucket; the variables that lead to it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=free_port(), verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    variables = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        import boto3
-
-        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="clinic")
-        yield variables
-    server.stop()
 
 
 @pytest.fixture(scope="module")
