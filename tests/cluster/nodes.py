@@ -52,7 +52,15 @@ class Cluster:
     def _add(self, *options: str) -> bool:
         log = self._folder / f"node-{len(list(self._folder.iterdir()))}.log"
         memory = "--object-store-memory=100000000"
-        command = [RAY, "start", "--node-ip-address=127.0.0.1", "--num-cpus=1", memory, "--block", *options]
+        command = [
+            str(RAY),
+            "start",
+            "--node-ip-address=127.0.0.1",
+            "--num-cpus=1",
+            memory,
+            "--block",
+            *options,
+        ]
         with log.open("wb") as stream:
             node = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdout=stream, stderr=stream, start_new_session=True

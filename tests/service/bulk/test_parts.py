@@ -36,7 +36,7 @@ def test_new_images_are_scored_and_finished_ones_are_not() -> None:
 
 def test_other_images_metadata_or_models_have_files_of_other_names() -> None:
     known = [Input(INPUTS[0].path, Metadata(age=5)), *INPUTS[1:]]
-    names = [plan(*arguments)[0].file for arguments in ((INPUTS, set()), (known, set()), (INPUTS[1:], set()))]
+    names = [plan(inputs, set())[0].file for inputs in (INPUTS, known, INPUTS[1:])]
     names.append(plan(INPUTS, set(), digest="e")[0].file)
     assert len(set(names)) == 4
 
