@@ -94,7 +94,7 @@ class Cluster:
         return found
 
 
-def end(node: "subprocess.Popen[bytes]") -> None:
+def end(node: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
     """End a program and all that it started."""
     started = []
     with suppress(psutil.NoSuchProcess):
