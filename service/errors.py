@@ -9,6 +9,7 @@ DermaserveError
 ├── OptionError               offline: an option is wrong, or does not go with another
 ├── MetadataFileError         offline: the file with paths, or age, sex and site, cannot be used
 ├── OutputError               offline: rows cannot be written, and the run ends
+├── StoreError                offline: a file system cannot be used, and the run ends
 ├── ClusterError              offline: the Ray cluster cannot be used, and the run ends
 ├── RequestError              the request cannot be read
 │   ├── BodyTooLarge
@@ -69,6 +70,10 @@ class MetadataFileError(DermaserveError):
 
 class OutputError(DermaserveError):
     """The output of a run cannot be written."""
+
+
+class StoreError(DermaserveError):
+    """A file system cannot be used, for example because credentials are wrong. No single file is at fault."""
 
 
 class ClusterError(DermaserveError):

@@ -37,10 +37,12 @@ os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import ray
 import ray.data
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 
 _READERS = 8
 """Files that each core reads at a time. An object store takes longer to answer than the model."""
+_RETRIES = 3
+"""How often a part is scored again because its worker ended. An image may end every worker."""
 
 
 class Job(NamedTuple):
@@ -62,8 +64,9 @@ class Job(NamedTuple):
 
 
 class PartDone(NamedTuple):
-    """A part that is written: its number of images, and of those that could not be scored."""
+    """A part that is written: its file, its number of images, and of those that could not be scored."""
 
+    file: str
     images: int
     failed: int
 
@@ -93,7 +96,7 @@ def disconnect() -> None:
 def score_parts(bundle: Bundle, job: Job, parts: Iterable[Part], *, actors: int | None) -> Iterator[PartDone]:
     """Score and write ``parts``, in any order. Yield each when it is written.
 
-    A part whose worker ends is scored again.
+    A part whose worker ends is scored again, ``_RETRIES`` times at most.
 
     Args:
         bundle: it is sent to the actors, and need not be on their machines.
@@ -103,6 +106,7 @@ def score_parts(bundle: Bundle, job: Job, parts: Iterable[Part], *, actors: int 
 
     Raises:
         OutputError: a part cannot be written.
+        StoreError: images cannot be read.
         BundleError, DeviceError: an actor cannot load the model.
         ClusterError: anything else.
     """
@@ -119,11 +123,12 @@ def score_parts(bundle: Bundle, job: Job, parts: Iterable[Part], *, actors: int 
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(actors or len(rows), len(rows))),
         num_cpus=job.cores,
         num_gpus=1 if settings.device == "cuda" else None,
+        max_task_retries=_RETRIES,
     )
     del rows
     try:
         for row in done.iter_rows():
-            yield PartDone(row["images"], row["failed"])
+            yield PartDone(**row)
     except RayError as error:
         raise _cause(error) from error
 
@@ -142,15 +147,16 @@ class _Actor:
             settings = _settings(job, Path(folder))
             loaded = load(verify(settings), settings)
         columns = Columns(loaded.bundle.manifest, overlays=False, metadata=job.metadata)
-        self._folder = PartFolder(place_of(job.output, job.folder), columns)
+        self._folder = PartFolder(place_of(job.output, job.folder), columns, loaded.bundle.digest)
         self._runner = asyncio.Runner()
         self._scorer = self._runner.run(_scorer(loaded, settings, job))
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, int]:
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         rows: list[Scored] = []
         self._runner.run(self._scorer.score(unpack(row["inputs"]), rows.append))
         self._folder.write(row["file"], rows)
-        return {"images": len(rows), "failed": sum(isinstance(scored.outcome, Failure) for scored in rows)}
+        failed = sum(isinstance(scored.outcome, Failure) for scored in rows)
+        return {"file": row["file"], "images": len(rows), "failed": failed}
 
 
 async def _scorer(loaded: Any, settings: Settings, job: Job) -> Scorer:
@@ -163,6 +169,7 @@ def _settings(job: Job, bundle: Path) -> Settings:
     given = job.settings
     changes: dict[str, Any] = {"bundle": bundle}
     if given.device != "cuda":
+        changes["device"] = "cpu"  # Ray gave it no GPU
         changes["inference_workers"] = given.inference_workers or job.cores
         changes["intra_op_threads"] = given.intra_op_threads or 1
     if "decode_workers" not in given.model_fields_set:
@@ -177,5 +184,7 @@ def _cause(error: BaseException) -> DermaserveError:
         if isinstance(known, DermaserveError):
             return known
         known = known.__cause__ or getattr(known, "cause", None)
+    if isinstance(error, RayActorError):
+        return ClusterError(f"a part was given up after {_RETRIES + 1} workers ended; Ray's logs say why")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ClusterError(f"the Ray cluster failed: {lines[-1] if lines else type(error).__name__}")

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow
@@ -18,7 +19,10 @@ from service.bulk.store import Place, reason, write_file
 from service.errors import MetadataFileError, OutputError
 
 _ENDING = ".parquet"
-_READ = ("path", "status", "model", "model_version")
+_BUNDLE = b"dermaserve_bundle"
+"""Key of the bundle's digest in the metadata of a file."""
+_READERS = 16
+"""Files that are read at a time. An object store takes long to answer."""
 
 
 class PartFolder:
@@ -27,14 +31,18 @@ class PartFolder:
     Args:
         place: of the folder.
         columns: of the rows.
+        digest: of the bundle that the rows are of.
     """
 
-    def __init__(self, place: Place, columns: Columns) -> None:
+    def __init__(self, place: Place, columns: Columns, digest: str) -> None:
         self._place = place
         self._columns = columns
         self._schema = pyarrow.schema(
-            (name, pyarrow.float64() if name in columns.numbers else pyarrow.string())
-            for name in columns.names
+            (
+                (name, pyarrow.float64() if name in columns.numbers else pyarrow.string())
+                for name in columns.names
+            ),
+            metadata={_BUNDLE: digest.encode()},
         )
 
     def create(self) -> None:
@@ -68,66 +76,59 @@ class PartFolder:
         pyarrow.parquet.write_table(table, data)
         write_file(self._place, file, data.getvalue())
 
-    def files(self) -> set[str]:
-        """Return the names of the parts.
-
-        Raises:
-            OutputError: the folder cannot be read.
-        """
-        return {name for name in self._names() if name.startswith("part-") and name.endswith(_ENDING)}
-
     def read_finished(self) -> dict[str, bool]:
         """Return the paths that have a row, and whether each failed.
 
         Raises:
-            OutputError: the folder cannot be read, or has rows of another model or with other columns.
+            OutputError: the folder cannot be read, or has rows that do not go with this run.
         """
-        system, path = self._place
-        files = [f"{path}/{name}" for name in sorted(self.files())]
-        if not files:
-            return {}
-        finished: dict[str, bool] = {}
-        try:
-            rows = pyarrow.dataset.dataset(files, filesystem=system)
-            if rows.schema.names != self._schema.names:
-                raise self._refused("it has rows with other columns")
-            for batch in rows.to_batches(columns=list(_READ)):
-                paths, states, *models = (column.to_pylist() for column in batch.columns)
-                for model in set(zip(*models, strict=True)) - {self._columns.model}:
-                    was, now = " ".join(map(str, model)), " ".join(self._columns.model)
-                    raise self._refused(f"it has rows of the model {was}, but the current model is {now}")
-                finished |= zip(paths, (state != "ok" for state in states), strict=True)
-        except (OSError, pyarrow.ArrowException) as error:
-            raise OutputError(f"{path}: cannot be read ({reason(error)})") from error
-        return finished
-
-    def check(self, files: set[str]) -> None:
-        """Check that all of ``files`` are in the folder.
-
-        Raises:
-            OutputError: some are missing.
-        """
-        missing = files - self.files()
-        if missing:
-            raise OutputError(
-                f"{self._place.path}: {len(missing)} of {len(files)} files are not here, although they were "
-                "written; expected a folder that all machines of the cluster share"
-            )
-
-    def clean(self) -> None:
-        """Delete incomplete files, which killed workers leave. No other run may be writing."""
-        system, path = self._place
-        for name in self._names():
-            if name.startswith(".part-"):
-                system.delete_file(f"{path}/{name}")
-
-    def _names(self) -> list[str]:
         system, path = self._place
         try:
             infos = system.get_file_info(FileSelector(path, allow_not_found=True))
+            names = sorted(info.base_name for info in infos if info.type == FileType.File)
+            parts = [name for name in names if name.startswith("part-") and name.endswith(_ENDING)]
+            finished: dict[str, bool] = {}
+            count = 0
+            with ThreadPoolExecutor(_READERS) as pool:
+                for paths, states in pool.map(self._read, parts):
+                    count += len(paths)
+                    finished |= zip(paths, (state != "ok" for state in states), strict=True)
         except (OSError, pyarrow.ArrowException) as error:
             raise OutputError(f"{path}: cannot be read ({reason(error)})") from error
-        return [info.base_name for info in infos if info.type == FileType.File]
+        if count > len(finished):
+            raise self._refused(
+                f"{count - len(finished)} of its rows are of images that have another row, because different "
+                "runs wrote to it at the same time"
+            )
+        return finished
+
+    def check(self, file: str) -> None:
+        """Check that a part that was written is in the folder.
+
+        Raises:
+            OutputError: it is missing.
+        """
+        system, path = self._place
+        try:
+            found = system.get_file_info(f"{path}/{file}").type == FileType.File
+        except (OSError, pyarrow.ArrowException) as error:
+            raise OutputError(f"{path}: cannot be read ({reason(error)})") from error
+        if not found:
+            raise OutputError(
+                f"{path}: a file that was written is not here; expected a folder that all machines of the "
+                "cluster share"
+            )
+
+    def _read(self, file: str) -> tuple[list[str], list[str]]:
+        system, path = self._place
+        with pyarrow.parquet.ParquetFile(f"{path}/{file}", filesystem=system) as part:
+            schema = part.schema_arrow
+            if not schema.equals(self._schema):
+                raise self._refused("it has rows with other columns")
+            if (schema.metadata or {}).get(_BUNDLE) != self._schema.metadata[_BUNDLE]:
+                raise self._refused(f"it has rows of another model than {' '.join(self._columns.model)}")
+            rows = part.read(columns=["path", "status"])
+        return rows["path"].to_pylist(), rows["status"].to_pylist()
 
     def _refused(self, why: str) -> OutputError:
         return OutputError(f"{self._place.path}: {why}; choose another folder")

@@ -3,7 +3,7 @@
 A part is the unit of work: its rows are written together, by one atomic rename or upload. The name of its
 file is derived from its images and the model. So if a part is scored twice, because a worker or the whole run
 was stopped, the second file replaces the first, and each image stays there once. This holds even if two runs
-write to one folder at the same time.
+of the same command on the same images write to one folder at the same time.
 """
 
 import hashlib

@@ -101,11 +101,11 @@ class Columns:
                 "probability": outcome.prediction.probability,
                 "malignancy": outcome.malignancy.flag,
                 "malignancy_probability": outcome.malignancy.probability,
-                "prediction_set": " ".join(outcome.prediction_set.labels),
+                "prediction_set": " ".join(outcome.prediction_set.labels) or None,
                 "entropy": uncertainty.entropy,
                 "disagreement": uncertainty.disagreement,
                 "ood_score": uncertainty.ood_score,
-                "warnings": " ".join(warning.code for warning in outcome.warnings),
+                "warnings": " ".join(warning.code for warning in outcome.warnings) or None,
                 "overlay": overlay,
             }
             used = outcome.metadata_used or NO_METADATA

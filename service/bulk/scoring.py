@@ -16,7 +16,7 @@ from service.api.schemas import ImageWarning, prediction_of
 from service.bulk.files import Input, path_text, read_file
 from service.bulk.rows import Failure, Scored
 from service.decoding.decoder import ImageDecoder
-from service.errors import INTERNAL, OutputError, kind_of
+from service.errors import INTERNAL, OutputError, StoreError, kind_of
 from service.inference.classifier import Classifier
 from service.inference.loader import LoadedModel
 from service.inference.warnings import EMPTY_HEATMAP
@@ -106,6 +106,7 @@ class Scorer:
 
         Raises:
             OutputError: an overlay cannot be written.
+            StoreError: a file system cannot be used.
         """
 
         def finish(scored: Scored, png: bytes) -> None:
@@ -136,6 +137,8 @@ class Scorer:
         """Return the outcome of one file and the PNG of its overlay, empty if there is none."""
         try:
             return await self._classify(path, metadata)
+        except StoreError:
+            raise  # it would fail all files
         except DermaserveError as error:
             kind = kind_of(error)
             detail = "The model failed." if kind is INTERNAL else str(error)

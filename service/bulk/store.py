@@ -18,11 +18,11 @@ import pyarrow
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from service.bulk.files import ENDINGS, FilesToScore, find_files, path_text, read_file, too_large, unreadable
-from service.errors import OutputError, UnreadableFile
+from service.errors import OutputError, StoreError, UnreadableFile
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://([^/]*)(.*)", re.DOTALL)
-_OBJECT_STORES = ("s3", "gcs", "abfs")
-"""File systems in which a file appears when it is complete."""
+_OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss")
+"""Schemes of the stores in which a file appears when it is complete."""
 
 _LONGEST_REASON = 200
 
@@ -44,26 +44,30 @@ def local_path(path: str, folder: str) -> str | None:
     match = _URI.fullmatch(path)
     if match is None:
         return str(Path(folder, path))
-    return unquote(match[3]) if match[1].lower() == "file" and match[2] in ("", "localhost") else None
+    local = match[1].lower() == "file" and match[2] in ("", "localhost")
+    return str(Path(unquote(match[3]))) if local else None
 
 
 def place_of(path: str, folder: str) -> Place:
     """Return the place of a path or URI.
 
     Raises:
-        UnreadableFile: the URI cannot be used. The message does not contain it.
+        UnreadableFile: the URI is wrong. The message does not contain it.
+        StoreError: its file system cannot be used.
     """
     local = local_path(path, folder)
     if local is not None:
         return Place(LocalFileSystem(), local)
     scheme, host, name = _URI.fullmatch(path).groups()  # type: ignore[union-attr]
+    if scheme.lower() not in _OBJECT_STORES:
+        raise UnreadableFile(f"Expected a path, or a URI with {', '.join(_OBJECT_STORES)} or file.")
     if ":" in host.rpartition("@")[0]:
         raise UnreadableFile("Expected a URI without a password.")
     try:
         system, base = _system(f"{scheme}://{host}/")
     except (OSError, pyarrow.ArrowException) as error:
-        raise UnreadableFile(f"The file system of the URI cannot be used: {reason(error)}") from error
-    return Place(system, base + name)
+        raise StoreError(f"{scheme}://{host}: cannot be used ({reason(error)})") from error
+    return Place(system, (base + name).rstrip("/"))
 
 
 @cache
@@ -76,8 +80,9 @@ def read_image(path: str, max_bytes: int, *, folder: str) -> bytes:
     """Read a file by its path or URI. Relative paths start from ``folder``.
 
     Raises:
-        UnreadableFile: the file is missing or not readable.
+        UnreadableFile: the file is missing, or is local and not readable.
         BodyTooLarge: the file has more than ``max_bytes`` bytes.
+        StoreError: the object store refuses or cannot be reached, so that nothing is known of the file.
     """
     local = local_path(path, folder)
     if local is not None:
@@ -92,14 +97,17 @@ def read_image(path: str, max_bytes: int, *, folder: str) -> bytes:
     except FileNotFoundError as error:
         raise unreadable(error) from error
     except (OSError, pyarrow.ArrowException) as error:
-        raise UnreadableFile(f"The file cannot be read: {reason(error)}") from error
+        # The name may be that of a patient, and Ray logs exceptions with their causes.
+        bucket, _, key = name.partition("/")
+        raise StoreError(f"{bucket}: cannot be read ({reason(error).replace(key, '...')})") from None
 
 
 def find_images(paths: Iterable[str], *, recursive: bool, folder: str) -> FilesToScore:
     """Find image files as ``find_files`` does, also by URI.
 
     Raises:
-        UnreadableFile: a URI cannot be listed.
+        UnreadableFile: a URI is wrong or cannot be listed.
+        StoreError: a file system cannot be used.
     """
     files: list[str] = []
     notes: list[str] = []
@@ -119,7 +127,7 @@ def _find_by_uri(uri: str, recursive: bool, folder: str) -> FilesToScore:
     try:
         if system.get_file_info(top).type != FileType.Directory:
             return FilesToScore([uri], [])
-        infos = system.get_file_info(FileSelector(top.rstrip("/"), recursive=recursive))
+        infos = system.get_file_info(FileSelector(top, recursive=recursive))
     except (OSError, pyarrow.ArrowException) as error:
         raise UnreadableFile(f"{path_text(uri)}: cannot be listed ({reason(error)})") from error
     names = sorted(info.path for info in infos if info.type == FileType.File)
@@ -135,7 +143,7 @@ def _find_by_uri(uri: str, recursive: bool, folder: str) -> FilesToScore:
     if folders and not recursive:
         notes.append(f"{path_text(uri)}: skipped folders without --recursive: {folders}")
     start = uri.rstrip("/")
-    return FilesToScore([start + name.removeprefix(top.rstrip("/")) for name in images], notes)
+    return FilesToScore([start + name.removeprefix(top) for name in images], notes)
 
 
 def write_file(folder: Place, name: str, data: Any) -> None:
@@ -146,35 +154,28 @@ def write_file(folder: Place, name: str, data: Any) -> None:
     """
     system = folder.system
     target = f"{folder.path}/{name}"
-    # Programs that read a folder of Parquet files ignore names that begin with a full stop.
-    hidden = f"{folder.path}/.{name}.{uuid.uuid4().hex}"
     try:
         if isinstance(system, LocalFileSystem):
-            _write_local(hidden, target, data)
-        elif system.type_name in _OBJECT_STORES:
-            _write_stream(system, target, data)
+            _write_local(Path(target), data)
         else:
-            _write_stream(system, hidden, data)
-            system.move(hidden, target)
+            with system.open_output_stream(target) as stream:
+                stream.write(data)
     except (OSError, pyarrow.ArrowException) as error:
         raise OutputError(f"{folder.path}: cannot be written ({reason(error)})") from error
 
 
-def _write_stream(system: FileSystem, path: str, data: Any) -> None:
-    with system.open_output_stream(path) as stream:
-        stream.write(data)
-
-
-def _write_local(hidden: str, target: str, data: Any) -> None:
+def _write_local(target: Path, data: Any) -> None:
+    # Programs that read a folder of Parquet files ignore names that begin with a full stop.
+    hidden = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        with Path(hidden).open("xb") as stream:
+        with hidden.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(hidden).replace(target)
+        hidden.replace(target)
     except BaseException:
         with suppress(OSError):
-            Path(hidden).unlink()
+            hidden.unlink()
         raise
 
 

@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ray",
         action="store_true",
-        help="score on a Ray cluster; PATH may be a URI (s3://, gs://, abfs://, hdfs://), and --output is "
+        help="score on a Ray cluster; PATH may be a URI (s3://, gs://, abfs://), and --output is "
         "a folder or URI for Parquet files; needs the extra ray",
     )
     group.add_argument(
@@ -73,6 +73,8 @@ def check_options(options: argparse.Namespace) -> None:
         raise OptionError(f"--manifest: expected either PATH or --manifest, got {got}")
     if options.manifest is not None and options.metadata is not None:
         raise OptionError("--metadata: expected columns of --manifest instead, got both options")
+    if options.manifest is not None and options.recursive:
+        raise OptionError("--recursive: expected together with PATH, got it together with --manifest")
     for name in ("actors", "cores", "part_size"):
         given = getattr(options, name)
         if given is not None:
@@ -112,7 +114,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     if metadata and bundle.manifest.metadata is None:
         print("the model reads only images: the metadata is not used", file=sys.stderr)
     columns = Columns(bundle.manifest, overlays=False, metadata=metadata)
-    folder = PartFolder(_place("--output", options.output, here), columns)
+    folder = PartFolder(_place("--output", options.output, here), columns, bundle.digest)
     folder.create()
     rows = folder.read_finished()
     finished = [text for entry in inputs if (text := path_text(entry.path)) in rows]
@@ -123,16 +125,14 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     if parts:
         cluster.connect(options.address)
         job = cluster.Job(settings, options.output, here, metadata, options.cores)
-        files = {part.file for part in parts}
         try:
             with tqdm(total=total, initial=len(finished), unit=" images", disable=None) as bar:
                 for done in cluster.score_parts(bundle, job, parts, actors=options.actors):
+                    folder.check(done.file)
                     failed += done.failed
                     bar.update(done.images)
         finally:
             cluster.disconnect()
-        folder.check(files)
-        folder.clean()
     earlier = f", {len(finished)} of them in earlier runs" if finished else ""
     print(f"{total} files{earlier}: {failed} could not be scored", file=sys.stderr)
     return 1 if failed else 0

@@ -15,13 +15,16 @@ ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
 
 _TRIES = 20
-"""Ray gives the agents of a node 15 seconds to start, which cannot be set. A busy machine needs more."""
+"""Ray gives the agents of a node 15 seconds to start, which cannot be set. A busy machine may need more."""
 
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",
     "RAY_memory_monitor_refresh_ms": "0",  # other programs use memory, too
     "RAY_gcs_rpc_server_reconnect_timeout_s": "3600",
+    "RAY_agent_register_timeout_ms": "600000",
+    "RAY_raylet_start_wait_time_s": "600",
+    "RAY_worker_register_timeout_seconds": "600",
     "RAY_health_check_failure_threshold": "10000",  # this machine may be busy
 }
 

@@ -115,7 +115,7 @@ def compare(rows: Sequence[dict[str, Any]], expected: Sequence[dict[str, str]]) 
             if isinstance(row[name], float):
                 assert row[name] == pytest.approx(float(cell), abs=1e-6), (name, wanted["path"])
             else:
-                assert (row[name] or "") == cell, (name, wanted["path"])
+                assert row[name] == (cell or None), (name, wanted["path"])
 
 
 def parts(folder: Path) -> int:

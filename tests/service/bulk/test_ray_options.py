@@ -37,6 +37,10 @@ def test_without_the_extra_the_command_says_how_to_install_it(
             "--manifest m.csv --metadata a.csv --output o",
             "--metadata: expected columns of --manifest instead, got both options",
         ),
+        (
+            "--manifest m.csv --recursive --output o",
+            "--recursive: expected together with PATH, got it together with --manifest",
+        ),
         ("x --output o --format csv", "--format: expected without --ray, got it together with --ray"),
         ("x --output o --gradcam d", "--gradcam: expected without --ray, got it together with --ray"),
         ("x --output o --overwrite", "--overwrite: expected without --ray, got it together with --ray"),
