@@ -26,6 +26,8 @@ from service.http.cors import Cors
 from service.http.middleware import RequestMiddleware
 from service.http.problems import add_problem_handlers
 from service.lifecycle import Runtime
+from service.open_inference.request import InferRequest
+from service.open_inference.rest import build_open_inference, build_open_inference_health
 from service.settings import Settings
 from service.system.threads import in_thread
 
@@ -79,7 +81,9 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
         "responses": error_responses(401),
     }
     app.include_router(build_router(runtime), **key_required)
+    app.include_router(build_open_inference(runtime), **key_required)
     app.include_router(build_probes(runtime))
+    app.include_router(build_open_inference_health(runtime))
     if settings.operations_port is None:
         app.include_router(build_metrics(runtime), **key_required)
         app.include_router(build_admin(runtime))
@@ -121,5 +125,5 @@ class _Documented(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = complete_document(super().openapi())
+            self.openapi_schema = complete_document(super().openapi(), [InferRequest])
         return self.openapi_schema

@@ -22,7 +22,13 @@ HOMES = {
     "tf2onnx": ("training/",),
     "onnx": ("training/",),
     "onnxruntime": ("service/inference/onnx_session.py", "training/export/"),
-    "fastapi": ("service/api/", "service/http/", "service/app.py", "service/admission/auth.py"),
+    "fastapi": (
+        "service/api/",
+        "service/http/",
+        "service/open_inference/",
+        "service/app.py",
+        "service/admission/auth.py",
+    ),
     "opentelemetry": ("service/observability/tracing.py",),
     "uvicorn": (
         "service/server.py",
@@ -61,6 +67,7 @@ FLOORS = {
         {"inference", "http"},
         {"lifecycle"},
         {"api"},
+        {"open_inference"},
         {"app", "bulk"},
         {"listener"},
         {"server"},
