@@ -120,7 +120,9 @@ def build_router(runtime: Runtime) -> APIRouter:
             images = await job.receive_images()
             names = [image.filename for image in images]
             manifest, request_id = job.model.manifest, job.record.request_id
-            outcomes = await job.classify_each(images, lambda found: prediction_of(manifest, found, request_id))
+            outcomes = await job.classify_each(
+                images, lambda found: prediction_of(manifest, found, request_id)
+            )
             if (failure := _failure_of_all(outcomes)) is not None:
                 return failure.response(job.record)
             rows = enumerate(zip(outcomes, names, strict=True))

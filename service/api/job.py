@@ -169,9 +169,9 @@ class Job:
     ) -> list[T | Failed]:
         """Classify the images of a batch, and return the ``result`` of each, or its problem, in order.
 
-        Batches must not fill the queue, so that single images wait behind few of theirs. One batch has at most
-        as many images in progress as inference takes at a time. All batches together have a few more, and take
-        turns.
+        Batches must not fill the queue, so that single images wait behind few of theirs. One batch has at
+        most as many images in progress as inference takes at a time. All batches together have a few more,
+        and take turns.
         """
         limit = asyncio.Semaphore(self.model.max_images_in_inference)
 

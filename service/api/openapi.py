@@ -48,8 +48,8 @@ TAGS = [
     {"name": "model", "description": "The served model."},
     {
         "name": "open inference",
-        "description": "The Open Inference Protocol (version 2), for the clients of KServe, Triton and MLServer. "
-        "Errors are `application/json` with the member `error`, and the members of a problem.",
+        "description": "The Open Inference Protocol (version 2), for clients of KServe, Triton and "
+        "MLServer. Errors are `application/json` with the member `error`, and the members of a problem.",
     },
     {"name": "operations", "description": "Probes, metrics and administration, for operators."},
 ]
@@ -247,7 +247,9 @@ def error_responses(*statuses: int, open_inference: bool = False) -> dict[int | 
     media_type, schema = ("application/json", InferenceError) if open_inference else (MEDIA_TYPE, Problem)
     responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
-        kinds = [kind for error, kind in KINDS.items() if kind.status == status and error is not UnreadableFile]
+        kinds = [
+            kind for error, kind in KINDS.items() if kind.status == status and error is not UnreadableFile
+        ]
         examples = {}
         for kind in kinds:
             detail, faults = _EXAMPLE_DETAILS[kind.type], _EXAMPLE_FAULTS.get(kind.type)
@@ -275,9 +277,9 @@ def complete_document(document: dict[str, Any], requests: Sequence[type[BaseMode
     for model in (Problem, InferenceError):
         schema = model.model_json_schema(ref_template=template, mode="serialization")
         components["schemas"] |= {**schema.pop("$defs"), model.__name__: schema}
-    for model in requests:
-        schema = model.model_json_schema(ref_template=template)
-        components["schemas"] |= {**schema.pop("$defs", {}), model.__name__: schema}
+    for request in requests:
+        schema = request.model_json_schema(ref_template=template)
+        components["schemas"] |= {**schema.pop("$defs", {}), request.__name__: schema}
     batch = document["paths"]["/predict/batch"]["post"]["responses"]["200"]
     batch["content"]["application/json"]["example"] = BATCH  # with its nulls, which FastAPI removes
     components["headers"] = {"X-Request-ID": _REQUEST_ID}

@@ -81,16 +81,23 @@ _REQUEST = {
     "inputs": [_tensor("image_bytes", "BYTES", 1) | {"data": ["/9j/4AAQSkZJRgABAQ…"]}],
     "outputs": [{"name": "label"}, {"name": "flag"}],
 }
-_LENGTH = {"description": "Size of the JSON in bytes, if tensors follow it in binary.", "schema": {"type": "integer"}}
+_LENGTH = {
+    "description": "Size of the JSON in bytes, if tensors follow it in binary.",
+    "schema": {"type": "integer"},
+}
 _BINARY = {"schema": {"type": "string", "format": "binary"}, "example": "the JSON, then the tensors"}
 
 INFER_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The images, in one of two inputs: `image`, UINT8 `[N, H, W, C]`, or `image_bytes`, BYTES "
-        f"`[N]`, encoded files in base64. With the header `{HEADER}`, tensors follow the JSON in binary.",
+        "description": "The images, in one of two inputs: `image`, UINT8 `[N, H, W, C]`, or `image_bytes`, "
+        "BYTES `[N]`, encoded files in base64. "
+        f"With the header `{HEADER}`, tensors follow the JSON in binary.",
         "content": {
-            "application/json": {"schema": {"$ref": "#/components/schemas/InferRequest"}, "example": _REQUEST},
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/InferRequest"},
+                "example": _REQUEST,
+            },
             "application/octet-stream": _BINARY,
         },
     }

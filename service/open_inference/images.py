@@ -61,7 +61,9 @@ def _check(tensor: Tensor, datatype: str, shape: str, fits: bool) -> None:
         raise malformed(f"{tensor.name}: expected the datatype {datatype}.")
     if not fits or not 1 <= tensor.shape[0] <= MAX_IMAGES:
         got = list(tensor.shape)
-        raise malformed(f"{tensor.name}: expected the shape {shape} with N from 1 to {MAX_IMAGES}, got {got}.")
+        raise malformed(
+            f"{tensor.name}: expected the shape {shape} with N from 1 to {MAX_IMAGES}, got {got}."
+        )
 
 
 def _bytes(tensor: Tensor) -> memoryview:
@@ -100,19 +102,20 @@ def _split(data: memoryview) -> Iterator[memoryview]:
 
 
 def _file(element: Any, index: int, encoded: bool) -> bytes:
-    where = f"{IMAGE_BYTES}[{index}]"
+    fault = "expected base64"
     try:
-        data = binascii.a2b_base64(element, strict_mode=True) if encoded or isinstance(element, str) else element
-        if data:
-            return bytes(data)
-        fault = "is empty. Expected an image."
+        if encoded or not isinstance(element, bytes | memoryview):
+            element = binascii.a2b_base64(element, strict_mode=True)
+        if len(element):
+            return bytes(element)
+        fault = "is empty; expected an image"
     except (TypeError, ValueError):
-        fault = "expected base64."
-    raise malformed(f"{where}: {fault}")
+        pass
+    raise malformed(f"{IMAGE_BYTES}[{index}]: {fault}.")
 
 
 def _tiff_head(height: int, width: int, channels: int) -> bytes:
-    """Return all of an uncompressed TIFF file but the samples, which follow (TIFF 6.0, sections 2, 3 and 6)."""
+    """Return an uncompressed TIFF file without its samples, which follow it (TIFF 6.0, sections 2 to 6)."""
     short, long = 3, 4
     samples_at = 8 + 2 + 9 * 12 + 4 + 2 * channels
     bits_at = samples_at - 2 * channels

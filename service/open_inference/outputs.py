@@ -35,7 +35,9 @@ def outputs_of(manifest: Manifest) -> dict[str, Output]:
     """
     classes = len(manifest.classes)
     outputs = (
-        Output("probabilities", "FP64", (classes,), lambda found: list(found.decision.probabilities.values())),
+        Output(
+            "probabilities", "FP64", (classes,), lambda found: list(found.decision.probabilities.values())
+        ),
         Output("cams", "FP32", (classes, -1, -1), lambda found: found.cams),
         Output("disagreement", "FP32", (), lambda found: found.uncertainty.disagreement),
         Output("ood_score", "FP32", (), lambda found: found.uncertainty.ood_score),
@@ -74,7 +76,7 @@ class Result(NamedTuple):
         return list(self.values.reshape(-1).tolist())
 
     def raw(self) -> bytes:
-        """Return the binary form, which is little endian. Each element of ``BYTES`` comes after its length."""
+        """Return the binary form, little endian. Each element of ``BYTES`` comes after its length."""
         if self.output.datatype != "BYTES":
             return self.values.tobytes()
         texts = [text.encode() for text in self.values]

@@ -114,8 +114,8 @@ def build_open_inference(runtime: Runtime) -> APIRouter:
         router.get(
             path,
             summary="Inputs and outputs of the model",
-            description="Returns the names, datatypes and shapes of the inputs and outputs. A request has one of "
-            "the two inputs. The order of the probabilities is that of `classes` in `GET /model`.",
+            description="Returns the names, datatypes and shapes of the inputs and outputs. A request has "
+            "one of the two inputs. The order of the probabilities is that of `classes` in `GET /model`.",
             operation_id=f"modelMetadata{suffix}",
             responses={**inference_errors(404, 503), 200: MODEL},
             openapi_extra={"parameters": parameters},
@@ -131,8 +131,8 @@ def build_open_inference(runtime: Runtime) -> APIRouter:
         router.post(
             f"{path}/infer",
             summary="Classify images by the Open Inference Protocol",
-            description="Classifies 1 to 32 images as `POST /predict` does: the same decoder, decision rule and "
-            "limits. If one image cannot be used, the whole request fails.",
+            description="Classifies 1 to 32 images as `POST /predict` does: the same decoder, decision rule "
+            "and limits. If one image cannot be used, the whole request fails.",
             operation_id=f"infer{suffix}",
             response_class=Response,
             responses={**INFER_ERRORS, 200: INFER_RESPONSE},
@@ -141,10 +141,12 @@ def build_open_inference(runtime: Runtime) -> APIRouter:
     return router
 
 
-def _response(head: dict[str, Any], request: InferRequest, results: list[Result], request_id: str) -> Response:
+def _response(
+    head: dict[str, Any], request: InferRequest, results: list[Result], request_id: str
+) -> Response:
     """Encode the results as the request asks: in the JSON, or in binary behind it."""
     all_binary = request.parameters.get("binary_data_output") is True
-    asked = {output.name: output.parameters.get("binary_data") for output in request.outputs}
+    asked = {output.name: output.parameters.get("binary_data", all_binary) for output in request.outputs}
     outputs, binary = [], []
     for result in results:
         output: dict[str, Any] = {
