@@ -26,6 +26,7 @@ from service.http.cors import Cors
 from service.http.middleware import RequestMiddleware
 from service.http.problems import add_problem_handlers
 from service.lifecycle import Runtime
+from service.open_inference.documents import inference_errors
 from service.open_inference.request import InferRequest
 from service.open_inference.rest import build_open_inference, build_open_inference_health
 from service.settings import Settings
@@ -76,12 +77,10 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
     if settings.cors_origins:
         app.add_middleware(Cors, origins=settings.cors_origins)
     _add_middleware(app, runtime, tracing)
-    key_required: dict[str, Any] = {
-        "dependencies": [Depends(runtime.authenticator.client)],
-        "responses": error_responses(401),
-    }
+    checked = [Depends(runtime.authenticator.client)]
+    key_required: dict[str, Any] = {"dependencies": checked, "responses": error_responses(401)}
     app.include_router(build_router(runtime), **key_required)
-    app.include_router(build_open_inference(runtime), **key_required)
+    app.include_router(build_open_inference(runtime), dependencies=checked, responses=inference_errors(401))
     app.include_router(build_probes(runtime))
     app.include_router(build_open_inference_health(runtime))
     if settings.operations_port is None:

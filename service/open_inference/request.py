@@ -5,7 +5,7 @@ objects, and seconds on the event loop.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -24,12 +24,14 @@ _Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
 _Name = Annotated[str, Field(max_length=64)]
 
 
-def _none_is(default: type[Any]) -> BeforeValidator:
-    """Take null for the empty ``default``: some clients send every member."""
-    return BeforeValidator(lambda value: default() if value is None else value)
+def _nullable(type_: Any, empty: Callable[[], Any]) -> BeforeValidator:
+    """Take null for ``empty()``: some clients send every member."""
+    return BeforeValidator(
+        lambda value: empty() if value is None else value, json_schema_input_type=type_ | None
+    )
 
 
-_Parameters = Annotated[dict[str, Any], _none_is(dict)]
+_Parameters = Annotated[dict[str, Any], _nullable(dict[str, Any], dict)]
 
 
 class _Part(BaseModel):
@@ -72,7 +74,7 @@ class InferRequest(_Part):
         "object or null for each. `binary_data_output`: true returns all outputs behind the JSON.",
     )
     inputs: list[RequestInput] = Field(max_length=8)
-    outputs: Annotated[list[RequestOutput], _none_is(list)] = Field(
+    outputs: Annotated[list[RequestOutput], _nullable(list[RequestOutput], list)] = Field(
         default_factory=list, max_length=32, description="Without any, all outputs are returned."
     )
 
