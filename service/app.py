@@ -101,6 +101,20 @@ def create_operations_app(runtime: Runtime) -> FastAPI:
     return app
 
 
+def create_grpc_app(runtime: Runtime) -> FastAPI:
+    """Build the application that answers the calls of the gRPC port."""
+    # Imported here: gRPC is an optional extra.
+    from service.open_inference.grpc_routes import build_grpc_calls, build_grpc_health
+
+    app = FastAPI(
+        openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=_NO_TELEMETRY
+    )
+    _add_middleware(app, runtime)
+    app.include_router(build_grpc_calls(runtime))
+    app.include_router(build_grpc_health(runtime))
+    return app
+
+
 def _add_middleware(app: FastAPI, runtime: Runtime, tracing: "Tracing | None" = None) -> None:
     app.add_middleware(
         RequestMiddleware,

@@ -29,6 +29,8 @@ HOMES = {
         "service/app.py",
         "service/admission/auth.py",
     ),
+    "grpc": ("service/open_inference/grpc_server.py",),
+    "google": ("service/open_inference/grpc_messages.py",),
     "opentelemetry": ("service/observability/tracing.py",),
     "uvicorn": (
         "service/server.py",

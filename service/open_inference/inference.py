@@ -1,6 +1,6 @@
 """An inference request of the protocol, from the body to the results. REST and gRPC share it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -13,7 +13,7 @@ from service.api.upload import Upload, UploadLimits, media_type_of, read_body
 from service.inference.classifier import Classification
 from service.open_inference.images import image_files
 from service.open_inference.outputs import Output, Result, outputs_of, results_of, wanted_outputs
-from service.open_inference.request import HEADER, InferRequest, Tensor, malformed, parse_request
+from service.open_inference.request import InferRequest, Tensor, malformed
 
 _MAX_METADATA = 16_384
 _UNSUPPORTED = {"classification", "shared_memory_region"}
@@ -30,8 +30,12 @@ class Inference:
     request: InferRequest
     outputs: Sequence[Output]
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(
+        self, manifest: Manifest, parse: Callable[[bytes], tuple[InferRequest, list[Tensor]]]
+    ) -> None:
+        """Prepare to receive a request. ``parse`` reads its body."""
         self._manifest = manifest
+        self._parse = parse
 
     async def run(self, job: Job) -> list[Result] | Failed:
         """Receive the body and return the results of all images, or the problem of the first that has one.
@@ -54,7 +58,7 @@ class Inference:
     async def _read(self, request: Request, limits: UploadLimits, reservation: Reservation) -> list[Upload]:
         media_type_of(request)
         body = await read_body(request, limits, reservation)
-        self.request, tensors = parse_request(body, request.headers.getlist(HEADER))
+        self.request, tensors = self._parse(body)
         images = self._images(tensors)
         held = sum(len(image.data) for image in images)
         reservation.grow_to(held)

@@ -114,15 +114,25 @@ def parse_request(body: bytes, header: Sequence[str]) -> tuple[InferRequest, lis
         raise BodyTooLarge("The JSON has too many values. Send the tensors in binary.")
     try:
         # Half of what pydantic takes to parse and validate in one step.
-        request = InferRequest.model_validate(from_json(text, allow_inf_nan=False, cache_strings="none"))
+        found = from_json(text, allow_inf_nan=False, cache_strings="none")
+    except ValueError as error:
+        raise malformed(f"The body is not JSON: {error}.") from None
+    request = validated(found)
+    return request, _tensors(request.inputs, memoryview(body)[size:])
+
+
+def validated(found: Any) -> InferRequest:
+    """Check the members of a request.
+
+    Raises:
+        InvalidRequest: a member is missing or not valid.
+    """
+    try:
+        return InferRequest.model_validate(found)
     except ValidationError as error:
-        # The cause is dropped: it would hold the values.
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         fault = ": ".join(filter(None, [_place(first["loc"]), first["msg"]]))
-    except ValueError as error:
-        fault = f"The body is not JSON: {error}."
-    else:
-        return request, _tensors(request.inputs, memoryview(body)[size:])
+    # Outside the handler: the cause would hold the values.
     raise malformed(fault)
 
 

@@ -35,7 +35,7 @@ from service.open_inference.metadata import (
     model_metadata,
 )
 from service.open_inference.outputs import Result
-from service.open_inference.request import HEADER, InferRequest
+from service.open_inference.request import HEADER, InferRequest, parse_request
 
 
 def build_open_inference_health(runtime: Runtime) -> APIRouter:
@@ -100,7 +100,8 @@ def build_open_inference(runtime: Runtime) -> APIRouter:
     async def infer(request: Request, client: Authenticated) -> Response:
         async with admit(runtime, request, client) as job:
             check_model(job.model.manifest, **request.path_params)
-            inference = Inference(job.model.manifest)
+            lengths = request.headers.getlist(HEADER)
+            inference = Inference(job.model.manifest, lambda body: parse_request(body, lengths))
             found = await inference.run(job)
             if isinstance(found, Failed):
                 return found.response(job.record)
