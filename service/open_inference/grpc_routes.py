@@ -93,8 +93,8 @@ def build_grpc_calls(runtime: Runtime) -> APIRouter:
     return router
 
 
-def _answer(name: str, **fields: Any) -> Response:
-    return Response(MESSAGES[name](**fields).SerializeToString(), media_type="application/grpc")
+def _answer(message: str, /, **fields: Any) -> Response:
+    return Response(MESSAGES[message](**fields).SerializeToString(), media_type="application/grpc")
 
 
 def _holds(check: Any) -> bool:

@@ -41,7 +41,7 @@ _CODES = {
 _WINDOW = 262_144
 
 
-class GrpcServer(grpc.GenericRpcHandler):
+class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not typed
     """Serves ``inference.GRPCInferenceService`` on a port of its own."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -121,7 +121,7 @@ class _Call:
 
     async def run(self) -> bytes:
         """Run the application, and return its response or end the call with its error."""
-        task = asyncio.create_task(self._app(self._scope, self._receive, self._send))  # type: ignore[arg-type]
+        task = asyncio.ensure_future(self._app(self._scope, self._receive, self._send))
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:

@@ -23,7 +23,7 @@ from tests.tiny_bundle import write_tiny_bundle
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = {"with_triton.py": "kserve", "with_kserve.py": "kserve", "with_mlserver.py": "mlserver"}
-"""The environment of each file. Each has a process of its own: their protobuf messages have the same names."""
+"""The environment of each file. Each has its own process, because their messages have the same names."""
 
 MAX_BYTES = 2_000_000
 
@@ -109,7 +109,7 @@ def test_clients_get_what_predict_says(file: str, facts: Path) -> None:
         str(HERE / file),
     ]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("DERMASERVE_", "PYTHON"))}
-    environment |= {"FACTS": str(facts), "PYTHONPATH": str(HERE)}
+    environment |= {"FACTS": str(facts), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [python, *options], env=environment, cwd=facts.parent, capture_output=True, text=True, timeout=400
     )

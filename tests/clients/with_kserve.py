@@ -12,7 +12,10 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from facts import (
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest
+from kserve.inference_client import RESTConfig
+
+from tests.clients.facts import (
     ADDRESS,
     FILES,
     GRPC_ADDRESS,
@@ -25,8 +28,6 @@ from facts import (
     full_queue,
     objects,
 )
-from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest
-from kserve.inference_client import RESTConfig
 
 URL = f"http://{ADDRESS}"
 NAMES = ["probabilities", "malignancy", "flag", "label"]

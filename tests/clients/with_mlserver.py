@@ -5,7 +5,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from facts import ADDRESS, FILES, KEY, MODEL, PIXELS, REFUSALS, check
 from mlserver.codecs import Base64Codec, NumpyCodec, StringCodec
 from mlserver.rest.errors import APIErrorResponse
 from mlserver.types import (
@@ -15,6 +14,8 @@ from mlserver.types import (
     MetadataServerResponse,
     RequestInput,
 )
+
+from tests.clients.facts import ADDRESS, FILES, KEY, MODEL, PIXELS, REFUSALS, check
 
 URL = f"http://{ADDRESS}/v2"
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from facts import (
+from tritonclient.utils import InferenceServerException
+
+from tests.clients.facts import (
     ADDRESS,
     FILES,
     GRPC_ADDRESS,
@@ -23,7 +25,6 @@ from facts import (
     full_queue,
     objects,
 )
-from tritonclient.utils import InferenceServerException
 
 NAMES = ["probabilities", "malignancy", "flag", "label"]
 
