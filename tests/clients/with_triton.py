@@ -59,7 +59,8 @@ def tensor(library: Any, name: str, values: Any, datatype: str) -> Any:
 def infer(
     library: Any, client: Any, *request: Any, headers: Any = KEY, model: str = MODEL, **options: Any
 ) -> Any:
-    return client.infer(model, [tensor(library, *request)], headers=headers, **options)
+    # A copy: over HTTP the client adds its own headers to the dictionary.
+    return client.infer(model, [tensor(library, *request)], headers=dict(headers), **options)
 
 
 def outputs(result: Any) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def test_http_in_json_gets_what_predict_says() -> None:
     pixels.set_data_from_numpy(PIXELS, binary_data=False)
     wanted = [tritonclient.http.InferRequestedOutput(name, binary_data=False) for name in NAMES]
     for request in (files, pixels):
-        check(outputs(client.infer(MODEL, [request], outputs=wanted, headers=KEY)), len(FILES))
+        check(outputs(client.infer(MODEL, [request], outputs=wanted, headers=dict(KEY))), len(FILES))
     client.close()
 
 
