@@ -27,8 +27,9 @@ from typing import Any, TypeVar
 
 from models import errors
 from models.errors import CorruptImage, ImageError, ImageTooCostly
-from models.preprocess import BYTES_PER_PIXEL, Color, Decoded
+from models.preprocess import BYTES_PER_PIXEL, Decoded
 from models.quality import Quality
+from models.scaling import Color
 from service.decoding.fork_server import Answer, ForkServer, Order, Process
 from service.errors import DeadlinePassed
 from service.observability.metrics import Metrics
@@ -173,7 +174,13 @@ class ImageDecoder:
             await asyncio.shield(self._begin(self._add()))
 
     async def _add(self) -> None:
-        """Fork a process. If the fork server has died, start a new one first."""
+        """Fork a process. If the fork server has died, start a new one first.
+
+        Raises:
+            MemoryError: the system cannot start a process, or kills each fork server as it starts.
+            RuntimeError: the fork server fails by itself.
+        """
+        status = 0
         try:
             for _ in range(3):  # the server may have died earlier, and the next may be killed as it starts
                 if self._fork_server is None:
@@ -184,9 +191,11 @@ class ImageDecoder:
                     return
                 if self._fork_server is fork_server:
                     self._fork_server = None
-                await asyncio.wrap_future(in_thread(fork_server.close))
+                status = await asyncio.wrap_future(in_thread(fork_server.close))
         except OSError as error:  # no descriptors, or no process numbers
             raise MemoryError("no process could be started") from error
+        if status < 0:  # a signal, which the kernel sends when memory is short
+            raise MemoryError("each process that was started was killed")
         raise RuntimeError("the process that decodes images cannot be started")
 
     async def _end(

@@ -150,14 +150,18 @@ class ForkServer:
         """Kill a process, unless it has ended, and return its exit status; negative for a signal."""
         return await self._call(number, [])
 
-    def close(self) -> None:
-        """End the fork server and all processes that it has forked."""
+    def close(self) -> int:
+        """End the fork server and all processes that it has forked.
+
+        Returns:
+            Its exit status; negative for a signal.
+        """
         self._control.close()
         try:
-            self._process.wait(_CLOSE_SECONDS)
+            return self._process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            return self._process.wait()
 
     async def _call(self, number: int, descriptors: list[int]) -> int:
         async with self._turn:
