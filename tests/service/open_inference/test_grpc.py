@@ -105,7 +105,7 @@ def test_health_needs_no_key_and_the_rest_does(call: Call, jpeg: bytes) -> None:
 
 def test_refusals_have_the_code_of_their_status(call: Call, jpeg: bytes) -> None:
     codes = grpc.StatusCode
-    assert code(call, "ModelMetadata", infer_request()) is codes.NOT_FOUND
+    assert code(call, "ModelMetadata", infer_request(model_name="other")) is codes.NOT_FOUND
     assert code(call, "ModelInfer", infer_request(jpeg, model_name="other")) is codes.NOT_FOUND
     assert code(call, "ModelInfer", infer_request(jpeg[:3000])) is codes.INVALID_ARGUMENT
     assert code(call, "ModelInfer", b"") is codes.INVALID_ARGUMENT
