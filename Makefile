@@ -16,7 +16,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast coverage test-integration lint fuzz hostile fairness rolling soak bench bench-train bench-gpu train-env openapi pages docs lock bench-lock docker-test sbom audit clean
+.PHONY: help serve test test-fast coverage test-integration client-test lint fuzz hostile fairness rolling soak bench bench-train bench-gpu train-env openapi pages docs lock bench-lock docker-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12

@@ -49,7 +49,7 @@ def call(server: tuple[Process, int]) -> Iterator[Call]:
 
 def infer_request(*files: bytes, raw: bool = False, **fields: Any) -> bytes:
     """Return a message. Protobuf appends binary tensors, whose field our class does not have, as they are."""
-    tensor = {"name": "image_bytes", "datatype": "BYTES", "shape": [len(files)]}
+    tensor: dict[str, Any] = {"name": "image_bytes", "datatype": "BYTES", "shape": [len(files)]}
     if not raw:
         tensor["contents"] = {"bytes_contents": files}
     message = MESSAGES["ModelInferRequest"](**({"model_name": MODEL, "inputs": [tensor]} | fields))
