@@ -110,6 +110,8 @@ def end(node: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
             process.kill()
     node.kill()
     node.wait()
+    if node.stderr is not None:
+        node.stderr.close()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
