@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.parquet
@@ -213,6 +215,26 @@ def test_a_bundle_that_an_actor_cannot_load_ends_the_run_with_one_line(
     (line,) = run.stderr.splitlines()
     assert line.startswith("error: ")
     assert "DERMASERVE_BUNDLE_DIGEST" in line
+
+
+def test_a_part_that_ends_every_worker_ends_the_run(images: Path, cluster: Cluster, tmp_path: Path) -> None:
+    run = start(cluster, str(images), "--output", str(tmp_path / "scores"))
+
+    def kill_those_that_score() -> bool:
+        for actor in cluster.actors():
+            with suppress(psutil.NoSuchProcess):
+                if actor.children():  # they decode
+                    actor.kill()
+        return run.poll() is not None
+
+    try:
+        wait_until(kill_those_that_score)
+        errors = run.communicate()[1]
+    finally:
+        end(run)
+    assert run.returncode == 2, errors
+    assert "error: a part was given up after 4 workers ended; Ray's logs say why\n" in errors
+    assert parts(tmp_path / "scores") == 0
 
 
 def test_an_address_without_a_cluster_is_named(images: Path, cluster: Cluster, tmp_path: Path) -> None:
