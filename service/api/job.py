@@ -144,14 +144,25 @@ class Job:
         )
         return classification
 
-    async def explain(self, classification: Classification, code: str) -> Overlay:
+    async def explain(
+        self, classification: Classification, code: str, memory: Reservation | None = None
+    ) -> Overlay:
         """Draw the overlay for the class ``code``.
+
+        Args:
+            classification: from ``classify``.
+            code: of the class.
+            memory: grows by the size of the overlay in base64, if it is given.
 
         Raises:
             NoMemory: there is not enough memory.
+            Overloaded: ``memory`` cannot grow.
         """
         with self.record.stage("overlay"), self._count_failures():
-            return await self.model.overlay(classification, code, rank=self.rank)
+            overlay = await self.model.overlay(classification, code, rank=self.rank)
+            if memory is not None:
+                memory.grow_to(memory.size + -(-len(overlay.png) // 3) * 4)
+            return overlay
 
     @contextmanager
     def _receive_stage(self) -> Iterator[None]:
