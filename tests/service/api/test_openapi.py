@@ -1,5 +1,6 @@
 """The OpenAPI document is complete, and the committed file is up to date."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import jsonschema_rs
 import pytest
 
 from service.__main__ import main
+from service.admission.api_keys import line_of, new_token
 from service.api.examples import MODEL_CARD
 from service.cli.openapi import openapi_text
 from service.inference.warnings import CODES
@@ -43,9 +45,23 @@ def test_the_command_prints_the_document_without_reading_settings(
     assert capsys.readouterr().out == openapi_text()
 
 
-def test_the_document_is_served(client: Client) -> None:
-    document = client.get("/openapi.json").json()
-    assert {(path, method) for path, item in document["paths"].items() for method in item} == ROUTES
+def test_the_document_is_served_with_the_routes_that_a_client_may_use(
+    client: Client, tiny: Path, tmp_path: Path
+) -> None:
+    def served(door: Client) -> set[tuple[str, str]]:
+        paths = door.get("/openapi.json").json()["paths"]
+        return {(path, method) for path, item in paths.items() for method in item}
+
+    admin = {("/admin/reload", "post")}
+    assert served(client) == ROUTES - admin
+    keys = tmp_path / "keys"
+    keys.write_text(line_of("operator", new_token(), admin=True) + "\n")
+    with running(tiny, api_keys_file=keys) as keyed:
+        assert served(keyed) == ROUTES
+    with running(tiny, api_keys_file=keys, operations_port=1) as apart:
+        assert served(apart) == ROUTES - admin - {("/metrics", "get")}
+    committed = json.loads(COMMITTED.read_text(encoding="utf-8"))["paths"]
+    assert {(path, method) for path, item in committed.items() for method in item} == ROUTES
 
 
 @pytest.mark.parametrize("prefix", ["", "/clinic/skin"])
@@ -138,8 +154,8 @@ def _differences(example: Any, served: Any, where: str) -> list[str]:
     return [line for place, left, right in parts for line in _differences(left, right, place)]
 
 
-def test_a_key_is_optional_except_for_admin_routes(client: Client) -> None:
-    paths = client.get("/openapi.json").json()["paths"]
+def test_a_key_is_optional_except_for_admin_routes() -> None:
+    paths = json.loads(COMMITTED.read_text(encoding="utf-8"))["paths"]
     keyed = {path: next(iter(item.values())).get("security") for path, item in paths.items()}
     assert keyed.pop("/admin/reload") == [{"ApiKey": []}]
     assert keyed.pop("/livez") is keyed.pop("/readyz") is None
