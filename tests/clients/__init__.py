@@ -1,0 +1,1 @@
+"""Clients generated from the OpenAPI document that need an environment of their own."""
