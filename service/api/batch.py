@@ -10,9 +10,8 @@ from pydantic import TypeAdapter
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from models.errors import DermaserveError
 from service.admission.admission import Reservation
-from service.api.job import Job
+from service.api.job import Failed, Job
 from service.api.schemas import (
     BatchPrediction,
     Prediction,
@@ -22,20 +21,12 @@ from service.api.schemas import (
     prediction_of,
 )
 from service.api.upload import Upload
-from service.errors import InvalidRequest, Unavailable, kind_of
-from service.http.problems import Problem, problem_of
+from service.inference.classifier import Classification
 
 _CHUNK = 65_536  # bytes
 _JSON = TypeAdapter(BatchPrediction)  # its result is bytes; a model's own is text, and one more copy
 
 logger = logging.getLogger(__name__)
-
-
-class Failed(NamedTuple):
-    """The problem of one image of a batch. ``retry_after`` is in seconds; None if a retry does not help."""
-
-    problem: Problem
-    retry_after: int | None
 
 
 class Overlays(NamedTuple):
@@ -55,34 +46,17 @@ async def classify_all(
 ) -> list[Prediction | Failed]:
     """Classify the images of a batch, and draw their overlays if ``overlays`` is given.
 
-    Batches must not fill the queue, so that single images wait behind few of theirs. One batch has at most
-    as many images in progress as inference takes at a time. All batches together have a few more, and take
-    turns.
+    An image whose overlay fails gets a problem.
     """
-    limit = asyncio.Semaphore(job.model.max_images_in_inference)
 
-    async def classify(index: int, image: Upload) -> Prediction | Failed:
-        async with limit, job.model.batch_images.place(job.rank):
-            try:
-                if not image.data:
-                    raise InvalidRequest("The part is empty. Expected an image.", pointer=f"#/files/{index}")
-                classification = await job.classify(image)
-                prediction = prediction_of(job.model.manifest, classification, job.record.request_id)
-                if overlays is not None:
-                    code = overlays.code or classification.decision.gradcam_class
-                    overlay = await job.explain(classification, code, overlays.memory)
-                    add_overlay(prediction, overlay, code)
-            except DermaserveError as error:
-                image.data = b""
-                job.record.image_problems.append(kind_of(error).type)
-                # The error itself is not kept: its traceback would keep the image in memory.
-                wait = error.retry_after if isinstance(error, Unavailable) else None
-                return Failed(problem_of(error, job.record.request_id), wait)
-            return prediction
+    async def result(classification: Classification) -> Prediction:
+        prediction = prediction_of(job.model.manifest, classification, job.record.request_id)
+        if overlays is not None:
+            code = overlays.code or classification.decision.gradcam_class
+            add_overlay(prediction, await job.explain(classification, code, overlays.memory), code)
+        return prediction
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(classify(index, image)) for index, image in enumerate(images)]
-    return [task.result() for task in tasks]
+    return await job.classify_each(images, result)
 
 
 def failure_of_all(outcomes: Sequence[Prediction | Failed]) -> Failed | None:

@@ -36,7 +36,6 @@ from service.api.schemas import (
 from service.api.upload import MAX_IMAGES
 from service.errors import InvalidRequest
 from service.http.etag import tagged
-from service.http.problems import answer_of
 from service.inference.classifier import Classifier
 from service.inference.warnings import EMPTY_HEATMAP
 from service.lifecycle import Runtime
@@ -137,9 +136,7 @@ def build_router(runtime: Runtime) -> APIRouter:
             overlays = Overlays(gradcam_class, memory) if gradcam else None
             outcomes = await classify_all(job, images, overlays)
             if (failure := failure_of_all(outcomes)) is not None:
-                wait = failure.retry_after
-                headers = {} if wait is None else {"Retry-After": str(wait)}
-                return answer_of(failure.problem, job.record, headers)
+                return failure.response(job.record)
             answer = batch_prediction(outcomes, names)
             return LargeResponse(answer, memory) if gradcam else answer
 

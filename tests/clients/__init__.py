@@ -1,1 +1,1 @@
-"""Clients generated from the OpenAPI document that need an environment of their own."""
+"""Clients of the service that run in environments of their own."""
