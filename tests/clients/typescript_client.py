@@ -1,7 +1,7 @@
 """A TypeScript client generated from ``openapi/openapi.json`` compiles strictly and works with the service.
 
-It needs Node 20, npm and the npm registry: ``make typescript-test``. ``typescript/package.json`` pins the packages
-that are installed, and only those: npm's lock file would also pin the registry's address.
+It needs Node 20, npm and the npm registry: ``make typescript-test``. Its ``package.json`` pins exactly the
+packages that are named in it. There is no lock file, because npm's would hold the address of a registry.
 """
 
 import json
