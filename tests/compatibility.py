@@ -70,7 +70,7 @@ def _security(old: _Side, new: _Side, where: str) -> Iterator[str]:
     """Each set of credentials that sufficed must still suffice. The empty one is a request without any."""
 
     def alternatives(side: _Side) -> list[dict[str, list[str]]]:
-        found: list[dict[str, list[str]]] = side.schema.get("security", side.document.get("security", []))
+        found: Any = side.schema.get("security", side.document.get("security", []))
         return found or [{}]
 
     def scheme(side: _Side, name: str) -> Schema:
