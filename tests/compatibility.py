@@ -70,8 +70,8 @@ def _security(old: _Side, new: _Side, where: str) -> Iterator[str]:
     """Each set of credentials that sufficed must still suffice. The empty one is a request without any."""
 
     def alternatives(side: _Side) -> list[dict[str, list[str]]]:
-        found: Any = side.schema.get("security", side.document.get("security", []))
-        return found or [{}]
+        found: list[dict[str, list[str]]] = (side.document | side.schema).get("security") or [{}]
+        return found
 
     def scheme(side: _Side, name: str) -> Schema:
         found = side.at(side.document["components"]["securitySchemes"][name]).schema
