@@ -16,7 +16,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast coverage test-integration client-test ray-test lint fuzz hostile fairness rolling soak bench bench-train bench-gpu train-env openapi pages docs lock bench-lock docker-test sbom audit clean
+.PHONY: help serve test test-fast coverage test-integration client-test typescript-test ray-test lint fuzz hostile fairness rolling soak bench bench-train bench-gpu train-env openapi pages docs lock bench-lock docker-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,7 +37,7 @@ test-fast: $(DEV_ENV)/.installed ## ruff, and the tests without training, browse
 coverage: $(DEV_ENV)/.installed ## test-fast; fails if these tests run too few lines of models and service
 	$(DEV_ENV)/bin/python -m pytest $(FAST) --cov --cov-report=term-missing:skip-covered
 
-test-integration: docker-test client-test ray-test ## what needs more than this machine's Python: the containers (needs Docker), clients of other projects, Ray
+test-integration: docker-test client-test typescript-test ray-test ## what needs more than this machine's Python: the containers (needs Docker), clients of other projects, Ray
 
 ray-test: .venv-ray/.installed ## predict --ray on a Ray cluster of two local nodes (IMAGES=2000)
 	$(dir $<)bin/python -m pytest -x -s -p no:cacheprovider tests/cluster/parquet_files.py tests/cluster/ray_cluster.py
@@ -138,6 +138,9 @@ docker-test: $(DEV_ENV)/.installed ## build the image, start all of docker-compo
 
 client-test: $(DEV_ENV)/.installed .venv-clients-kserve/.installed .venv-clients-mlserver/.installed ## clients of Triton, KServe and MLServer against the service
 	$(DEV_ENV)/bin/python -m pytest -x -s tests/clients/real_clients.py
+
+typescript-test: $(DEV_ENV)/.installed ## a TypeScript client generated from openapi.json against the service (needs Node 20 and npm)
+	$(DEV_ENV)/bin/python -m pytest -x -s tests/clients/typescript_client.py
 
 sbom: ## build the image and write sbom.cdx.json, what is installed in it (needs Docker)
 	docker build -t dermaserve .
