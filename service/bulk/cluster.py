@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 import ray
 import ray.data
 from ray.exceptions import RayActorError, RayError
+from ray.util.annotations import RayDeprecationWarning
 
 _READERS = 8
 """Files that each core reads at a time. An object store takes longer to answer than the model."""
@@ -120,14 +122,17 @@ def score_parts(bundle: Bundle, job: Job, parts: Iterable[Part], *, actors: int 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     files = {name: (bundle.path / name).read_bytes() for name in (MANIFEST_NAME, *bundle.manifest.files)}
     settings = job.settings.model_copy(update={"bundle_digest": bundle.digest})
-    done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        _Actor,
-        fn_constructor_args=(ray.put(files), job._replace(settings=settings)),
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(actors or len(rows), len(rows))),
-        num_cpus=job.cores,
-        num_gpus=1 if settings.device == "cuda" else None,
-        max_task_retries=_RETRIES,
-    )
+    with warnings.catch_warnings():
+        # Ray Data will lose the argument ``max_task_retries`` in Ray 2.64, and has none instead yet.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _Actor,
+            fn_constructor_args=(ray.put(files), job._replace(settings=settings)),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(actors or len(rows), len(rows))),
+            num_cpus=job.cores,
+            num_gpus=1 if settings.device == "cuda" else None,
+            max_task_retries=_RETRIES,
+        )
     del rows
     try:
         for row in done.iter_rows():
