@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from service.proxies import network_of
 
@@ -60,10 +61,8 @@ class TrustedProxies:
     async def _resolve(self) -> None:
         loop, found = asyncio.get_running_loop(), set()
         for name in self._names:
-            try:
+            with suppress(OSError):  # the proxy does not run
                 found |= {_parse(str(each[-1][0])) for each in await loop.getaddrinfo(name, None)}
-            except OSError:
-                pass  # the proxy does not run
         self._resolved = {address for address in found if address is not None}
 
 

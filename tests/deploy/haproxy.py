@@ -3,7 +3,7 @@
 import csv
 import itertools
 import os
-import signal
+import shlex
 import socket
 import struct
 import subprocess
@@ -67,18 +67,13 @@ class NameServer:
         return head + query[12 : name_end + 4] + b"".join(records)
 
 
-def make_certificate(folder: Path) -> Path:
-    """Write ``dermaserve.pem`` (certificate and key) and ``ca.pem``, for localhost. Return the first."""
+def make_certificate(folder: Path, *, key: str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1") -> None:
+    """Write ``dermaserve.pem`` (certificate and key), ``key.pem`` and ``ca.pem``, for localhost."""
+    names = "-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+    command = f"openssl req -x509 -days 2 -nodes -keyout key.pem -out ca.pem {names} {key}"
+    subprocess.run(shlex.split(command), cwd=folder, check=True, capture_output=True)
     pair = folder / "dermaserve.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        + ["-keyout", folder / "key.pem", "-out", folder / "ca.pem", "-days", "2", "-subj", "/CN=localhost"]
-        + ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-        check=True,
-        capture_output=True,
-    )
     pair.write_bytes((folder / "ca.pem").read_bytes() + (folder / "key.pem").read_bytes())
-    return pair
 
 
 class Proxy:
@@ -131,15 +126,15 @@ class Proxy:
         except httpx.TransportError:
             return False
 
-    def replicas(self) -> dict[str, str]:
-        """Return the status (``UP``, ``DOWN``, ``MAINT ...``) of each replica that has an address."""
+    def ready(self) -> set[str]:
+        """Return the addresses of the replicas whose latest check succeeded."""
         text = httpx.get(f"http://127.0.0.1:{self._status_port}/;csv").text.removeprefix("# ")
         rows = [row for row in csv.DictReader(text.splitlines()) if row["svname"].startswith("replica")]
-        return {row["addr"].partition(":")[0]: row["status"] for row in rows if row["addr"]}
+        return {row["addr"].partition(":")[0] for row in rows if row["check_status"] == "L7OK"}
 
-    def wait_up(self, *addresses: str) -> None:
-        """Wait until exactly these replicas get requests."""
-        wait_for(lambda: {a for a, s in self.replicas().items() if s.startswith("UP")} == set(addresses), 120)
+    def wait_ready(self, *addresses: str) -> None:
+        """Wait until exactly these replicas are ready."""
+        wait_for(lambda: self.ready() == set(addresses), 120)
 
     def log(self) -> str:
         return self._log.read_text()
@@ -192,7 +187,3 @@ class Replicas:
         del self.running[address]
         process.end()
         return status
-
-    def reload(self, address: str) -> None:
-        """Send SIGHUP."""
-        self.running[address].process.send_signal(signal.SIGHUP)

@@ -115,7 +115,8 @@ def test_prometheus_scrapes_the_operations_port_of_the_service_as_often_as_grafa
     scraping = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     (job,) = scraping["scrape_configs"]
     port = compose()["services"]["service"]["environment"]["DERMASERVE_OPERATIONS_PORT"]
-    assert job["static_configs"] == [{"targets": [f"service:{port}"]}]
+    (found,) = job["dns_sd_configs"]
+    assert (found["names"], found["type"], found["port"]) == (["service"], "A", int(port))
     source = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text())[
         "datasources"
     ][0]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.http.trusted_proxies import TrustedProxies
+from service.system.fair_queue import Rank, rank_of
 from tests.service.listening import listening
 
 PROXY = "10.0.0.7"
@@ -82,15 +83,12 @@ def test_requests_take_turns_by_the_client_that_a_trusted_proxy_names(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, trusted: str, client: str
 ) -> None:
     ranked: list[str | None] = []
-    from service.http import connection
 
-    original = connection.rank_of
-
-    def rank_of(name: Any, last: float) -> Any:
+    def ranks(name: str | None, last: float) -> Rank:
         ranked.append(name)
-        return original(name, last)
+        return rank_of(name, last)
 
-    monkeypatch.setattr(connection, "rank_of", rank_of)
+    monkeypatch.setattr("service.http.connection.rank_of", ranks)
     with listening(tiny, trusted_proxies=trusted) as server:
         asking = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         for name in ("203.0.113.5", "203.0.113.6"):  # over one connection, as proxies do
