@@ -110,7 +110,7 @@ class Proxy:
 
     def __enter__(self) -> Self:
         """Wait until it listens."""
-        wait_for(lambda: self._listens() or self.process.poll() is not None)
+        wait_for(lambda: self._listens() or self.process.poll() is not None, 600)
         assert self.process.poll() is None, self.log()
         return self
 
@@ -134,7 +134,7 @@ class Proxy:
 
     def wait_ready(self, *addresses: str) -> None:
         """Wait until exactly these replicas are ready."""
-        wait_for(lambda: self.ready() == set(addresses), 120)
+        wait_for(lambda: self.ready() == set(addresses), 600)
 
     def log(self) -> str:
         return self._log.read_text()
@@ -182,7 +182,7 @@ class Replicas:
         """Send a signal, wait until the process has ended, and drop its address. Return its status."""
         process = self.running[address]
         process.process.send_signal(number)
-        status = process.process.wait(90)
+        status = process.process.wait()
         self.names.addresses.remove(address)
         del self.running[address]
         process.end()
