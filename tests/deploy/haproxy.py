@@ -3,7 +3,6 @@
 import csv
 import itertools
 import os
-import shlex
 import socket
 import struct
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any, Self
 import httpx
 
 from tests.deploy.monitoring import ROOT
+from tests.docs.pages import block
 from tests.service.app_client import wait_for
 from tests.service.process import Process, free_port
 
@@ -67,13 +67,19 @@ class NameServer:
         return head + query[12 : name_end + 4] + b"".join(records)
 
 
-def make_certificate(folder: Path, *, key: str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1") -> None:
-    """Write ``dermaserve.pem`` (certificate and key), ``key.pem`` and ``ca.pem``, for localhost."""
-    names = "-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
-    command = f"openssl req -x509 -days 2 -nodes -keyout key.pem -out ca.pem {names} {key}"
-    subprocess.run(shlex.split(command), cwd=folder, check=True, capture_output=True)
-    pair = folder / "dermaserve.pem"
-    pair.write_bytes((folder / "ca.pem").read_bytes() + (folder / "key.pem").read_bytes())
+def make_certificate(folder: Path, *, renew: bool = False) -> Path:
+    """Make an authority and a certificate as docs/scale.md does. Return the folder with both, ``tls``.
+
+    Args:
+        folder: gets the folder.
+        renew: only make another certificate, of the same authority.
+    """
+    commands = block("docs/scale.md", "A certificate", "sh")
+    if renew:
+        _, first, rest = commands.partition("openssl req -newkey")
+        commands = f"cd tls\n{first}{rest}"
+    subprocess.run(["sh", "-ec", commands], cwd=folder, check=True, capture_output=True)
+    return folder / "tls"
 
 
 class Proxy:
@@ -81,14 +87,14 @@ class Proxy:
 
     Args:
         folder: gets ``haproxy.log``.
-        certificate: PEM file with certificate and key.
+        tls: folder with ``dermaserve.pem``.
         replicas_port: of the services behind it, at the addresses that ``names`` answers.
 
     Attributes:
         url: of the public port.
     """
 
-    def __init__(self, folder: Path, certificate: Path, names: NameServer, replicas_port: int) -> None:
+    def __init__(self, folder: Path, tls: Path, names: NameServer, replicas_port: int) -> None:
         self.port, self._status_port = free_port(), free_port()
         self.url = f"https://localhost:{self.port}"
         self._log = folder / "haproxy.log"
@@ -102,7 +108,7 @@ class Proxy:
                 | {
                     "PROXY_BIND": f"127.0.0.1:{self.port}",
                     "PROXY_STATUS_BIND": f"127.0.0.1:{self._status_port}",
-                    "PROXY_CERTIFICATE": str(certificate),
+                    "PROXY_CERTIFICATE": str(tls / "dermaserve.pem"),
                     "PROXY_DNS": f"127.0.0.1:{names.port}",
                     "PROXY_REPLICAS": f"service:{replicas_port}",
                 },
