@@ -126,7 +126,7 @@ COMPILE = $(DEV_ENV)/bin/uv pip compile -q --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
 docker-test: $(DEV_ENV)/.installed ## build the image, start all of docker-compose.yml, try it, stop it (needs Docker)
-	$(DEV_ENV)/bin/python -m pytest -x -s tests/deploy/docker_stack.py
+	$(DEV_ENV)/bin/python -m pytest -x -s tests/deploy/docker_stack.py tests/deploy/docker_proxy.py
 
 proxy-test: $(DEV_ENV)/.installed ## three services behind HAProxy under load: stopped, killed, reloaded (needs haproxy, curl, openssl)
 	$(DEV_ENV)/bin/python -m pytest -x -s tests/deploy/replicas.py
