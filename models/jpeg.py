@@ -23,6 +23,7 @@ error (0.3 with a reserve of 2). A photo of 12 megapixels is decoded at one eigh
 """
 
 _START_OF_SCAN = b"\xda"
+_ARITHMETIC = b"\xc9"  # the frame header of a sequential JPEG with arithmetic coding
 _SCAN_HEADER = 14  # bytes at most
 _END_OF_IMAGE = re.compile(rb"\xff\xd9")  # three times as fast as bytes.find()
 
@@ -45,7 +46,7 @@ def load_jpeg(image: Image.Image, data: bytes, *, height: int, width: int, trans
 
     Raises:
         CorruptImage: the compressed data ends before the picture does, or goes on after it. Files with
-            several scans, such as progressive JPEGs, are not checked.
+            several scans, such as progressive JPEGs, and with arithmetic coding are not checked.
         Exception: any exception that Pillow raises on a truncated file.
     """
     _reduce(image, *((width, height) if transposed else (height, width)))
@@ -71,11 +72,18 @@ def _reduce(image: Image.Image, height: int, width: int) -> None:
 
 
 def _end_of_only_scan(image: Image.Image, data: bytes) -> int | None:
-    """Return the offset at which the compressed data ends; None for several scans or a missing end."""
+    """Return the offset at which the compressed data ends.
+
+    Returns:
+        None for several scans, for a missing end, and for arithmetic coding: libjpeg decodes it only if all
+        data is there at once.
+    """
     if not isinstance(image, JpegImageFile) or "progressive" in image.info:
         return None
     start = 2
     while data[start : start + 1] == b"\xff" and data[start + 1 : start + 2] != _START_OF_SCAN:
+        if data[start + 1 : start + 2] == _ARITHMETIC:
+            return None
         start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
     if data[start + 4 : start + 5] != bytes([image.layers]):  # this scan lacks some components
         return None

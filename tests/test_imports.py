@@ -36,6 +36,7 @@ HOMES = {
         "models/preprocess.py",
         "models/jpeg.py",
         "models/samples.py",
+        "models/scaling.py",
         "models/color.py",
         "service/inference/overlay.py",
         "service/decoding/worker.py",
@@ -48,6 +49,7 @@ FLOORS = {
     "models": (
         {"errors", "labels", "quality", "color"},
         {"jpeg", "dicom", "samples"},
+        {"scaling"},
         {"preprocess"},
         {"manifest"},
         {"bundle"},

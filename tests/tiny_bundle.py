@@ -36,7 +36,7 @@ from models.bundle import (
     save_bundle,
 )
 from models.labels import HAM10000_LABELS, Label
-from models.preprocess import Color
+from models.scaling import Color
 
 ROWS = 7
 """Of the grid; it has as many columns as the image's aspect ratio allows."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from models.errors import DermaserveError
-from models.preprocess import Color
+from models.scaling import Color
 from training.data.dataset import Task
 
 

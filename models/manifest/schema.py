@@ -14,7 +14,7 @@ from models.manifest.safeguards import (
     QualityLimits,
     Subgroup,
 )
-from models.preprocess import Color
+from models.scaling import Color
 
 SCHEMA_VERSION: Literal[2] = 2
 

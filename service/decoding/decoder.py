@@ -27,8 +27,9 @@ from typing import Any, TypeVar
 
 from models import errors
 from models.errors import CorruptImage, ImageError, ImageTooCostly
-from models.preprocess import BYTES_PER_PIXEL, Color, Decoded
+from models.preprocess import BYTES_PER_PIXEL, Decoded
 from models.quality import Quality
+from models.scaling import Color
 from service.decoding.fork_server import Answer, ForkServer, Order, Process
 from service.errors import DeadlinePassed
 from service.observability.metrics import Metrics

@@ -10,7 +10,8 @@ exceptions are these:
 - Of damaged JPEGs that are decoded at a smaller scale, no pixels are compared: their damaged coefficients are
   clipped after scaling here, and before it there.
 - Damaged EXIF tags turn nothing. Pillow's transposition may fail on them.
-- A DICOM file is compared with pydicom where both read it: other kinds are read there than here.
+- A DICOM file is compared with pydicom where both read it: other kinds are read there than here. Of several
+  elements of pixel data, which the standard forbids, pydicom takes the last and ``decode`` the first.
 """
 
 import io
@@ -23,6 +24,8 @@ from models.preprocess import Decoded, decode
 from tests.icc_profiles import SPACES, rgb_profile
 
 PROFILES = frozenset(rgb_profile(name) for name in SPACES)
+
+_PIXEL_DATA_TAG = b"\xe0\x7f\x10\x00"
 
 TOLERANCE = 2.5
 """By how much pixels may differ, of 255, on average: scaling comes in another place here."""
@@ -107,10 +110,12 @@ def _loaded(data: bytes) -> Image.Image | None:
 
 
 def _loaded_dicom(data: bytes) -> Image.Image | None:
-    """The first frame, by pydicom; None where it reads none."""
+    """The first frame, by pydicom; None where it reads none, or another."""
     import pydicom
     from pydicom.pixels.utils import pixel_array
 
+    if data.count(_PIXEL_DATA_TAG) > 1:
+        return None
     try:
         dataset = pydicom.dcmread(io.BytesIO(data))
         pixels = pixel_array(dataset, index=0)

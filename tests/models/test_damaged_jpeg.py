@@ -1,5 +1,6 @@
 """JPEGs whose data libjpeg reports as damaged are refused, although Pillow decodes them."""
 
+import base64
 import io
 import itertools
 from pathlib import Path
@@ -105,6 +106,18 @@ def test_padding_and_trailing_bytes_are_accepted(more: bytes) -> None:
 def test_a_tiny_jpeg_followed_by_another_is_accepted() -> None:
     tiny = encoded(Image.new("L", (8, 8), 90), "JPEG")
     assert decode(tiny + encoded(LESION, "JPEG")).width == 8
+
+
+def test_arithmetic_coding_is_accepted() -> None:
+    """A grey ramp by ``cjpeg -arithmetic``. Pillow reads this coding and does not write it."""
+    data = base64.b64decode(
+        "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIsIxwcKDcp"
+        "LDAxNDQ0Hyc5PTgyPC4zNDL/yQALCAAQABgBAREA/8wABgAQEAX/2gAIAQEAAD8A/wCz8jjLiED5s1HozMSnPgUgdz0igxUy"
+        "sQ/ltv/Z"
+    )
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(image.crop((4, 0, 20, 16)))
+    np.testing.assert_array_equal(decode(data, height=16, width=16, color="grey").pixels[..., 0], expected)
 
 
 def test_a_preview_before_or_after_the_picture_is_accepted() -> None:

@@ -17,7 +17,8 @@ from PIL import Image
 
 from models import color, jpeg, preprocess, samples
 from models.errors import ImageError
-from models.preprocess import Color, decode
+from models.preprocess import decode
+from models.scaling import Color
 from training.data.dataset import DataError, Row
 
 

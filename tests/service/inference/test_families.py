@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.labels import HAM10000_LABELS, Label
-from models.preprocess import Color, decode
+from models.preprocess import decode
+from models.scaling import Color
 from service.inference.onnx_session import OnnxSession, Outputs
 from tests.service.app_client import Client, running
 from tests.service.conftest import JPEG, assert_problem

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from models.errors import DermaserveError, ImageError
-from models.preprocess import Color, decode
+from models.preprocess import decode
+from models.scaling import Color
 from training.data.dataset import Row, read_dataset
 from training.evaluation.comparison.runs import ComparisonError
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.bundle import Bundle, load_bundle
 from models.errors import BundleError, DermaserveError
-from models.preprocess import Color
+from models.scaling import Color
 from training.fit.curves import read_history
 from training.metrics.predictions import load_predictions
 from training.metrics.scores import Predictions

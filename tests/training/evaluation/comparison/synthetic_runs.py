@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from models.preprocess import Color, decode
+from models.preprocess import decode
+from models.scaling import Color
 from tests.tiny_bundle import write_tiny_bundle
 from training.data.dataset import Row, Task, classes_of
 from training.export.runtime import run_graph
