@@ -247,15 +247,11 @@ class Settings(BaseSettings):
         "names the client; default: none",
     )
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
-    def _origins(cls, value: object) -> object:
-        return parse_origins(value) if isinstance(value, str) else value
-
-    @field_validator("trusted_proxies", mode="before")
-    @classmethod
-    def _proxies(cls, value: object) -> object:
-        return parse_proxies(value) if isinstance(value, str) else value
+    def _listed(cls, value: object, info: ValidationInfo) -> object:
+        parse = parse_origins if info.field_name == "cors_origins" else parse_proxies
+        return parse(value) if isinstance(value, str) else value
 
     @field_validator("bundle_digest")
     @classmethod
