@@ -134,9 +134,20 @@ class Proxy:
 
     def ready(self) -> set[str]:
         """Return the addresses of the replicas whose latest check succeeded."""
-        text = httpx.get(f"http://127.0.0.1:{self._status_port}/;csv").text.removeprefix("# ")
-        rows = [row for row in csv.DictReader(text.splitlines()) if row["svname"].startswith("replica")]
-        return {row["addr"].partition(":")[0] for row in rows if row["check_status"] == "L7OK"}
+        return {
+            row["addr"].partition(":")[0]
+            for row in self._statistics()
+            if row["svname"].startswith("replica") and row["check_status"] == "L7OK"
+        }
+
+    def denied_connections(self) -> int:
+        """Return how many connections to the public port were closed at once."""
+        (found,) = (row for row in self._statistics() if row["pxname"] == "https")
+        return int(found["dcon"])
+
+    def _statistics(self) -> list[dict[str, str]]:
+        text = httpx.get(f"http://127.0.0.1:{self._status_port}/;csv", timeout=60).text.removeprefix("# ")
+        return list(csv.DictReader(text.splitlines()))
 
     def wait_ready(self, *addresses: str) -> None:
         """Wait until exactly these replicas are ready."""
