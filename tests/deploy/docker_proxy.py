@@ -152,7 +152,7 @@ def test_the_proxy_reads_its_configuration_again_and_fails_no_request(stack: Sta
 
 def test_stopping_a_replica_fails_no_request(stack: Stack, clients: Clients) -> None:
     first = stack.containers("service")[0]
-    found = clients.during(lambda: run("docker", "stop", "--time", "60", first, timeout=PATIENCE))
+    found = clients.during(lambda: run("docker", "stop", "-t", "60", first, timeout=PATIENCE))
     assert {status for _, _, status in found} == {200}
     run("docker", "start", first)
     wait_for(lambda: health(first) == "healthy", PATIENCE)
