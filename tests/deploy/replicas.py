@@ -118,19 +118,21 @@ def test_stopping_and_replacing_replicas_fails_no_request(
 def test_killing_replicas_fails_only_what_they_were_working_on(
     proxy: Proxy, replicas: Replicas, samples: list[Sample]
 ) -> None:
-    kills: list[float] = []
+    kills: list[tuple[float, float]] = []  # before the signal, and after the end of the process
     with Crowd(proxy.url, samples, clients=_CLIENTS) as crowd:
         for address in tuple(replicas.running):
             time.sleep(_QUIET)
-            kills.append(time.monotonic())
+            before = time.monotonic()
             assert replicas.end(address, signal.SIGKILL) == -signal.SIGKILL
+            kills.append((before, time.monotonic()))
             replicas.start()
             proxy.wait_ready(*replicas.running)
         time.sleep(_QUIET)
     show("SIGKILL", crowd)
 
     def in_flight(asked: Asked) -> bool:
-        return any(asked.ended - asked.seconds < kill < asked.ended for kill in kills)
+        began = asked.ended - asked.seconds
+        return any(began < dead and asked.ended > before for before, dead in kills)
 
     # On a kept connection, the proxy closes the connection instead of answering with 502.
     assert {asked.status for asked in crowd.failed} <= {0, 502}
