@@ -16,12 +16,12 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast coverage test-integration lint fuzz hostile fairness rolling soak bench bench-train bench-gpu bench-replicas train-env openapi pages docs lock bench-lock docker-test proxy-test sbom audit clean
+.PHONY: help serve test test-fast coverage test-integration client-test lint fuzz hostile fairness rolling soak bench bench-train bench-gpu bench-replicas train-env openapi pages docs lock bench-lock docker-test proxy-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-serve: $(SERVE_STAMP) ## install what serving needs and serve the shipped model (HOST=, PORT=, EXTRAS="dicom otel")
+serve: $(SERVE_STAMP) ## install what serving needs and serve the shipped model (HOST=, PORT=, EXTRAS="dicom grpc otel")
 	DERMASERVE_HOST=$(HOST) DERMASERVE_PORT=$(PORT) DERMASERVE_LOG_FORMAT=$${DERMASERVE_LOG_FORMAT:-text} \
 		$(SERVE_ENV)/bin/python -m service
 
@@ -37,7 +37,7 @@ test-fast: $(DEV_ENV)/.installed ## ruff, and the tests without training, browse
 coverage: $(DEV_ENV)/.installed ## test-fast; fails if these tests run too few lines of models and service
 	$(DEV_ENV)/bin/python -m pytest $(FAST) --cov --cov-report=term-missing:skip-covered
 
-test-integration: docker-test proxy-test ## what needs more than this machine's Python: the containers (needs Docker), the proxy
+test-integration: docker-test proxy-test client-test ## what needs more than this machine's Python: the containers (needs Docker), the proxy, clients of other projects
 
 lint: $(DEV_ENV)/.installed ## ruff and mypy
 	$(DEV_ENV)/bin/ruff check .
@@ -103,13 +103,17 @@ docs: $(DOCS_ENV)/.installed ## build the documents as a site in build/site, str
 
 lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 	$(DEV_ENV)/bin/python -m pip install -q uv
-	$(LOCK) --extra cpu --extra dicom --extra otel --extra train --extra dev -o requirements/dev.txt
+	$(LOCK) --extra cpu --extra dicom --extra grpc --extra otel --extra train --extra dev -o requirements/dev.txt
 	$(LOCK) --extra cpu -c requirements/dev.txt -o requirements/serve-cpu.txt
 	$(LOCK) --extra gpu -c requirements/dev.txt -o requirements/serve-gpu.txt
 	$(LOCK) --extra dicom -c requirements/dev.txt -o requirements/dicom.txt
+	$(LOCK) --extra grpc -c requirements/dev.txt -o requirements/grpc.txt
 	$(LOCK) --extra otel -c requirements/dev.txt -o requirements/otel.txt
 	$(COMPILE) --group audit -o requirements/audit.txt
 	$(COMPILE) --group docs -c requirements/dev.txt -o requirements/docs.txt
+	for name in kserve mlserver; do \
+		$(COMPILE) --no-strip-extras tests/clients/requirements/$$name.in -o tests/clients/requirements/$$name.txt; \
+	done
 	$(LOCK) bench/gpu-requirements.in --extra gpu -c requirements/dev.txt -o bench/gpu-requirements.txt
 
 # What decides the cost of an image is of our version, the rest of each peer's own choice.
@@ -131,6 +135,9 @@ docker-test: $(DEV_ENV)/.installed ## build the image, start all of docker-compo
 proxy-test: $(DEV_ENV)/.installed ## three services behind HAProxy under load: stopped, killed, reloaded (needs haproxy, curl, openssl)
 	$(DEV_ENV)/bin/python -m pytest -x -s tests/deploy/replicas.py
 
+client-test: $(DEV_ENV)/.installed .venv-clients-kserve/.installed .venv-clients-mlserver/.installed ## clients of Triton, KServe and MLServer against the service
+	$(DEV_ENV)/bin/python -m pytest -x -s tests/clients/real_clients.py
+
 sbom: ## build the image and write sbom.cdx.json, what is installed in it (needs Docker)
 	docker build -t dermaserve .
 	docker run --rm --network none dermaserve cat /opt/sbom.cdx.json > sbom.cdx.json
@@ -141,7 +148,7 @@ audit: $(AUDIT_ENV)/.installed ## look all locked packages up among the known vu
 		$(addprefix -r ,$(wildcard requirements/*.txt))
 
 clean: ## remove the environments and caches
-	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) $(DOCS_ENV) .venv-bench-* build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) $(DOCS_ENV) .venv-bench-* .venv-clients-* build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 NEW_ENV = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	"Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.13 ..." % v)' && $(PYTHON) -m venv
@@ -157,6 +164,12 @@ $(DEV_ENV)/.installed: requirements/dev.txt
 	rm -rf $(DEV_ENV)
 	$(NEW_ENV) $(DEV_ENV)
 	$(DEV_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+.venv-clients-%/.installed: tests/clients/requirements/%.txt
+	rm -rf $(@D)
+	$(NEW_ENV) $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
 $(AUDIT_ENV)/.installed: requirements/audit.txt

@@ -12,6 +12,7 @@ DermaserveError
 │   ├── BodyTooLarge
 │   ├── UnsupportedMediaType
 │   ├── InvalidRequest
+│   ├── UnknownModel
 │   ├── MalformedRequest      not HTTP/1.1
 │   ├── HeadersTooLarge
 │   ├── HeadersTooSlow
@@ -111,6 +112,10 @@ class InvalidRequest(RequestError):
         super().__init__(detail)
         fault = Fault(detail, parameter, pointer)
         self.faults = tuple(faults) or ((fault,) if parameter or pointer else ())
+
+
+class UnknownModel(RequestError):
+    """The server has no model of the name, or not the version, that the request names."""
 
 
 class MalformedRequest(RequestError):
@@ -225,6 +230,7 @@ KINDS: dict[type[Exception], Kind] = {
     CorruptImage: Kind("corrupt-image", "Image is truncated or damaged", 422),
     ImageTooCostly: Kind("image-too-costly", "Image takes too much to decode", 422),
     InvalidRequest: Kind("invalid-request", "Invalid request", 422),
+    UnknownModel: Kind("unknown-model", "No such model", 404),
     HeadersTooLarge: Kind("headers-too-large", "Request headers too large", 431),
     RateLimited: Kind("rate-limited", "Too many requests of this client", 429),
     UnreadableFile: Kind("unreadable-file", "File cannot be read", 404),  # only offline, never sent

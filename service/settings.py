@@ -105,6 +105,13 @@ class Settings(BaseSettings):
         description="address of the operations port; every client that reaches it reads the metrics without "
         "a key",
     )
+    grpc_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="TCP port for the Open Inference Protocol over gRPC, on the address of the public port; "
+        "needs the extra grpc; default: none",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
         description="auto uses a working GPU, or else the CPU; cuda refuses to start without a working GPU",
@@ -260,7 +267,7 @@ class Settings(BaseSettings):
             raise ValueError("64 digits of lower-case hexadecimal, as sha256sum prints them")
         return value
 
-    @field_validator("port", "operations_port", mode="before")
+    @field_validator("port", "operations_port", "grpc_port", mode="before")
     @classmethod
     def _no_service_link(cls, value: object, info: ValidationInfo) -> object:
         name = str(info.field_name)
@@ -275,6 +282,15 @@ class Settings(BaseSettings):
                 "false, as the extra 'otel' is not installed (make serve EXTRAS=otel installs it)"
             )
         return traces
+
+    @field_validator("grpc_port")
+    @classmethod
+    def _grpc_possible(cls, port: int | None) -> int | None:
+        if port is not None and not _installed("grpc", "google.protobuf"):
+            raise ValueError(
+                "none, as the extra 'grpc' is not installed (make serve EXTRAS=grpc installs it)"
+            )
+        return port
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

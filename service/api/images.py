@@ -1,18 +1,16 @@
 """The routes ``/predict``, ``/predict/batch``, ``/gradcam`` and ``/model``."""
 
-import asyncio
 import base64
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, TypeAlias
 from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
-from models.errors import DermaserveError
 from service.admission.client import Client
 from service.api.examples import BATCH, MODEL_CARD, PREDICTION
-from service.api.job import admit
+from service.api.job import Failed, admit
 from service.api.metadata import QueryMetadata
 from service.api.openapi import (
     BATCH_BODY,
@@ -37,10 +35,9 @@ from service.api.schemas import (
     model_card_json,
     prediction_of,
 )
-from service.api.upload import MAX_IMAGES, Upload
-from service.errors import InvalidRequest, Unavailable, kind_of
+from service.api.upload import MAX_IMAGES
+from service.errors import InvalidRequest
 from service.http.etag import tagged
-from service.http.problems import Problem, answer_of, problem_of
 from service.inference.classifier import Classifier
 from service.inference.warnings import EMPTY_HEATMAP
 from service.lifecycle import Runtime
@@ -122,34 +119,12 @@ def build_router(runtime: Runtime) -> APIRouter:
         async with admit(runtime, request, client) as job:
             images = await job.receive_images()
             names = [image.filename for image in images]
-            # Batches must not fill the queue, so that single images wait behind few of theirs. One batch has
-            # at most as many images in progress as inference takes at a time. All batches together have a
-            # few more, and take turns.
-            limit = asyncio.Semaphore(job.model.max_images_in_inference)
-
-            async def classify(index: int, image: Upload) -> Prediction | _Failed:
-                async with limit, job.model.batch_images.place(job.rank):
-                    try:
-                        if not image.data:
-                            raise InvalidRequest(
-                                "The part is empty. Expected an image.", pointer=f"#/files/{index}"
-                            )
-                        classification = await job.classify(image)
-                    except DermaserveError as error:
-                        image.data = b""
-                        job.record.image_problems.append(kind_of(error).type)
-                        # The error itself is not kept: its traceback would keep the image in memory.
-                        wait = error.retry_after if isinstance(error, Unavailable) else None
-                        return _Failed(problem_of(error, job.record.request_id), wait)
-                    return prediction_of(job.model.manifest, classification, job.record.request_id)
-
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(classify(index, image)) for index, image in enumerate(images)]
-            outcomes = [task.result() for task in tasks]
+            manifest, request_id = job.model.manifest, job.record.request_id
+            outcomes = await job.classify_each(
+                images, lambda found: prediction_of(manifest, found, request_id)
+            )
             if (failure := _failure_of_all(outcomes)) is not None:
-                wait = failure.retry_after
-                headers = {} if wait is None else {"Retry-After": str(wait)}
-                return answer_of(failure.problem, job.record, headers)
+                return failure.response(job.record)
             rows = enumerate(zip(outcomes, names, strict=True))
             return BatchPrediction(results=[_result(outcome, index, name) for index, (outcome, name) in rows])
 
@@ -222,23 +197,16 @@ def build_router(runtime: Runtime) -> APIRouter:
     return router
 
 
-class _Failed(NamedTuple):
-    """The problem of one image of a batch. ``retry_after`` is in seconds; None if a retry does not help."""
-
-    problem: Problem
-    retry_after: int | None
-
-
-def _failure_of_all(outcomes: Sequence[Prediction | _Failed]) -> _Failed | None:
+def _failure_of_all(outcomes: Sequence[Prediction | Failed]) -> Failed | None:
     """If the service failed on every image, return the failure with the longest ``retry_after``."""
-    failures = [o for o in outcomes if isinstance(o, _Failed) and o.problem.status >= 500]
+    failures = [o for o in outcomes if isinstance(o, Failed) and o.problem.status >= 500]
     return (
         max(failures, key=lambda failed: failed.retry_after or 0) if len(failures) == len(outcomes) else None
     )
 
 
 def _result(
-    outcome: Prediction | _Failed, index: int, filename: str | None
+    outcome: Prediction | Failed, index: int, filename: str | None
 ) -> PredictionResult | ProblemResult:
     """The result of one image of a batch."""
     if isinstance(outcome, Prediction):

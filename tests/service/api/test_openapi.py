@@ -25,6 +25,14 @@ ROUTES = {
     ("/readyz", "get"),
     ("/metrics", "get"),
     ("/admin/reload", "post"),
+    ("/v2", "get"),
+    ("/v2/health/live", "get"),
+    ("/v2/health/ready", "get"),
+    *(
+        (f"/v2/models/{{name}}{version}{path}", method)
+        for version in ("", "/versions/{version}")
+        for path, method in (("", "get"), ("/ready", "get"), ("/infer", "post"))
+    ),
 }
 
 
@@ -62,8 +70,10 @@ def test_every_error_is_a_problem_with_examples(client: Client) -> None:
         for status, response in document["paths"][path][method]["responses"].items():
             if int(status) < 400:
                 continue
-            content = response["content"]["application/problem+json"]
-            assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+            protocol = path.startswith("/v2")
+            content = response["content"]["application/json" if protocol else "application/problem+json"]
+            name = "InferenceError" if protocol else "Problem"
+            assert content["schema"] == {"$ref": f"#/components/schemas/{name}"}
             assert content["examples"]
             assert all(example["value"]["status"] == int(status) for example in content["examples"].values())
 
@@ -142,7 +152,8 @@ def test_a_key_is_optional_except_for_admin_routes(client: Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     keyed = {path: next(iter(item.values())).get("security") for path, item in paths.items()}
     assert keyed.pop("/admin/reload") == [{"ApiKey": []}]
-    assert keyed.pop("/livez") is keyed.pop("/readyz") is None
+    for open_to_all in ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready"):
+        assert keyed.pop(open_to_all) is None
     assert all(security == [{"ApiKey": []}, {}] for security in keyed.values())
 
 

@@ -1,0 +1,84 @@
+"""An inference request of the protocol, from the body to the results. REST and gRPC share it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from starlette.requests import Request
+
+from models.bundle import Manifest
+from service.admission.admission import Reservation
+from service.api.job import Failed, Job
+from service.api.metadata import parse_batch
+from service.api.upload import Upload, UploadLimits, media_type_of, read_body
+from service.inference.classifier import Classification
+from service.open_inference.images import image_files
+from service.open_inference.outputs import Output, Result, outputs_of, results_of, wanted_outputs
+from service.open_inference.request import InferRequest, Tensor, malformed
+
+_MAX_METADATA = 16_384
+_UNSUPPORTED = {"classification", "shared_memory_region"}
+
+
+class Inference:
+    """Receives one request and classifies its images.
+
+    Attributes:
+        request: set once the body is received.
+        outputs: those that the client asked for.
+    """
+
+    request: InferRequest
+    outputs: Sequence[Output]
+
+    def __init__(
+        self, manifest: Manifest, parse: Callable[[bytes], tuple[InferRequest, list[Tensor]]]
+    ) -> None:
+        """Prepare to receive a request. ``parse`` reads its body."""
+        self._manifest = manifest
+        self._parse = parse
+
+    async def run(self, job: Job) -> list[Result] | Failed:
+        """Receive the body and return the results of all images, or the problem of the first that has one.
+
+        Raises:
+            InvalidRequest, BodyTooLarge: the body is malformed.
+            DermaserveError: see ``Job``.
+        """
+        images = await job.receive_images(self._read)
+        if len(images) == 1:
+            return results_of(self.outputs, [self._values(await job.classify(images[0]))])
+        found = await job.classify_each(images, self._values)
+        rows = [row for row in found if not isinstance(row, Failed)]
+        if len(rows) == len(found):
+            return results_of(self.outputs, rows)
+        index, failed = next((index, row) for index, row in enumerate(found) if isinstance(row, Failed))
+        detail = f"Image {index} of the batch: {failed.problem.detail}"
+        return failed._replace(problem=failed.problem.model_copy(update={"detail": detail}))
+
+    async def _read(self, request: Request, limits: UploadLimits, reservation: Reservation) -> list[Upload]:
+        media_type_of(request)
+        body = await read_body(request, limits, reservation)
+        self.request, tensors = self._parse(body)
+        images = self._images(tensors)
+        held = sum(len(image.data) for image in images)
+        reservation.grow_to(held)
+        reservation.release(reservation.size - held)
+        return images
+
+    def _images(self, tensors: Sequence[Tensor]) -> list[Upload]:
+        for output in self.request.outputs:
+            if found := _UNSUPPORTED & output.parameters.keys():
+                raise malformed(f"outputs: {', '.join(sorted(found))} is not supported.")
+        names = [output.name for output in self.request.outputs]
+        self.outputs = wanted_outputs(outputs_of(self._manifest), names)
+        images = [Upload(data) for data in image_files(tensors, self._manifest.input.channels)]
+        metadata = self.request.parameters.get("metadata")
+        if metadata is not None:
+            if not isinstance(metadata, str) or len(metadata) > _MAX_METADATA:
+                raise malformed(f"metadata: expected a text of at most {_MAX_METADATA:,} characters.")
+            for image, known in zip(images, parse_batch(metadata.encode(), len(images)), strict=True):
+                image.metadata = known
+        return images
+
+    def _values(self, found: Classification) -> list[Any]:
+        return [output.value(found) for output in self.outputs]
