@@ -16,7 +16,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast coverage test-integration client-test lint fuzz hostile fairness rolling soak bench bench-train bench-gpu bench-replicas train-env openapi pages docs lock bench-lock docker-test proxy-test sbom audit clean
+.PHONY: help serve test test-fast coverage test-integration client-test typescript-test lint fuzz hostile fairness rolling soak bench bench-train bench-gpu bench-replicas train-env openapi pages docs lock bench-lock docker-test proxy-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,7 +37,7 @@ test-fast: $(DEV_ENV)/.installed ## ruff, and the tests without training, browse
 coverage: $(DEV_ENV)/.installed ## test-fast; fails if these tests run too few lines of models and service
 	$(DEV_ENV)/bin/python -m pytest $(FAST) --cov --cov-report=term-missing:skip-covered
 
-test-integration: docker-test proxy-test client-test ## what needs more than this machine's Python: the containers (needs Docker), the proxy, clients of other projects
+test-integration: docker-test proxy-test client-test typescript-test ## what needs more than this machine's Python: the containers (needs Docker), the proxy, clients of other projects
 
 lint: $(DEV_ENV)/.installed ## ruff and mypy
 	$(DEV_ENV)/bin/ruff check .
@@ -137,6 +137,9 @@ proxy-test: $(DEV_ENV)/.installed ## three services behind HAProxy under load: s
 
 client-test: $(DEV_ENV)/.installed .venv-clients-kserve/.installed .venv-clients-mlserver/.installed ## clients of Triton, KServe and MLServer against the service
 	$(DEV_ENV)/bin/python -m pytest -x -s tests/clients/real_clients.py
+
+typescript-test: $(DEV_ENV)/.installed ## a TypeScript client generated from openapi.json against the service (needs Node 20 and npm)
+	$(DEV_ENV)/bin/python -m pytest -x -s tests/clients/typescript_client.py
 
 sbom: ## build the image and write sbom.cdx.json, what is installed in it (needs Docker)
 	docker build -t dermaserve .

@@ -86,7 +86,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
     if settings.operations_port is None:
         app.include_router(build_metrics(runtime), **key_required)
         app.include_router(build_admin(runtime))
-    add_pages(app)
+    add_pages(app, keys=settings.api_keys_file is not None)
     return app
 
 

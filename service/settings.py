@@ -194,8 +194,8 @@ class Settings(BaseSettings):
     max_upload_memory: int = Field(
         default=160_000_000,
         ge=1024,
-        description="bytes that all bodies being received or decoded may hold together, as far as they have "
-        "arrived; above it the slowest upload gets 503",
+        description="bytes that all bodies being received or decoded and all overlays of batches may hold "
+        "together, as far as they are in memory; above it the slowest upload gets 503",
     )
     max_pixels: int = Field(
         default=DEFAULT_MAX_PIXELS,

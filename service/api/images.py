@@ -1,16 +1,17 @@
 """The routes ``/predict``, ``/predict/batch``, ``/gradcam`` and ``/model``."""
 
-import base64
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from typing import Annotated, TypeAlias
 from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
+from service.admission.admission import Reservation
 from service.admission.client import Client
+from service.api.batch import LargeResponse, Overlays, batch_prediction, classify_all, failure_of_all
 from service.api.examples import BATCH, MODEL_CARD, PREDICTION
-from service.api.job import Failed, admit
+from service.api.job import admit
 from service.api.metadata import QueryMetadata
 from service.api.openapi import (
     BATCH_BODY,
@@ -25,13 +26,10 @@ from service.api.openapi import (
 )
 from service.api.schemas import (
     BatchPrediction,
-    GradCam,
-    ImageWarning,
     ModelCard,
     Prediction,
-    PredictionResult,
-    ProblemResult,
     RequestLimits,
+    add_overlay,
     model_card_json,
     prediction_of,
 )
@@ -59,6 +57,12 @@ PredictGradCamClass = Annotated[
 ]
 
 
+def check_gradcam(gradcam: bool, gradcam_class: str | None) -> None:
+    """Raise InvalidRequest if there is a class to explain, but no overlay is requested."""
+    if gradcam_class is not None and not gradcam:
+        raise InvalidRequest("gradcam_class: needs gradcam=true.", parameter="gradcam_class")
+
+
 def build_router(runtime: Runtime) -> APIRouter:
     """Build the routes for images and for the model."""
     router = APIRouter()
@@ -70,6 +74,12 @@ def build_router(runtime: Runtime) -> APIRouter:
         max_images=MAX_IMAGES,
         timeout_seconds=runtime.settings.request_timeout,
     )
+
+    async def overlay_memory() -> AsyncIterator[Reservation]:
+        """Count the overlays of a batch among the bodies until the response is sent."""
+        with runtime.admission.reserve() as memory:
+            yield memory
+
     Authenticated: TypeAlias = Annotated[Client, Depends(runtime.authenticator.client)]
 
     @router.post(
@@ -89,17 +99,13 @@ def build_router(runtime: Runtime) -> APIRouter:
         gradcam: Annotated[bool, Query(description="Add an overlay to the response.")] = False,
         gradcam_class: PredictGradCamClass = None,
     ) -> Prediction:
-        if gradcam_class is not None and not gradcam:
-            raise InvalidRequest("gradcam_class: needs gradcam=true.", parameter="gradcam_class")
+        check_gradcam(gradcam, gradcam_class)
         async with admit(runtime, request, client, gradcam_class=gradcam_class) as job:
             classification = await job.classify(await job.receive_image(metadata))
             prediction = prediction_of(job.model.manifest, classification, job.record.request_id)
             if gradcam:
                 code = gradcam_class or classification.decision.gradcam_class
-                overlay = await job.explain(classification, code)
-                prediction.gradcam = GradCam(label=code, data=base64.b64encode(overlay.png).decode())
-                if overlay.empty:
-                    prediction.warnings.append(ImageWarning(**EMPTY_HEATMAP._asdict()))
+                add_overlay(prediction, await job.explain(classification, code), code)
             return prediction
 
     @router.post(
@@ -109,24 +115,30 @@ def build_router(runtime: Runtime) -> APIRouter:
         description="Returns one result for each image, in the order of the images. The member `kind` says "
         "whether the result is a prediction or a problem. An image that cannot be used does not affect the "
         "others. If the service fails on every image, the response is that failure: 500, 503 or 504. The "
-        "byte limit applies to the whole body.",
+        "byte limit applies to the whole body. With `gradcam=true`, each prediction has an overlay. An image "
+        "whose overlay finds no memory gets a problem with the status 503.",
         operation_id="predictBatch",
         response_model=BatchPrediction,
         responses={**IMAGE_ERRORS, 200: json_response("A result for each image.", BATCH, MODEL_HEADER)},
         openapi_extra=BATCH_BODY,
     )
-    async def predict_batch(request: Request, client: Authenticated) -> BatchPrediction | Response:
-        async with admit(runtime, request, client) as job:
+    async def predict_batch(
+        request: Request,
+        client: Authenticated,
+        memory: Annotated[Reservation, Depends(overlay_memory)],
+        gradcam: Annotated[bool, Query(description="Add an overlay to each prediction.")] = False,
+        gradcam_class: PredictGradCamClass = None,
+    ) -> BatchPrediction | Response:
+        check_gradcam(gradcam, gradcam_class)
+        async with admit(runtime, request, client, gradcam_class=gradcam_class) as job:
             images = await job.receive_images()
             names = [image.filename for image in images]
-            manifest, request_id = job.model.manifest, job.record.request_id
-            outcomes = await job.classify_each(
-                images, lambda found: prediction_of(manifest, found, request_id)
-            )
-            if (failure := _failure_of_all(outcomes)) is not None:
+            overlays = Overlays(gradcam_class, memory) if gradcam else None
+            outcomes = await classify_all(job, images, overlays)
+            if (failure := failure_of_all(outcomes)) is not None:
                 return failure.response(job.record)
-            rows = enumerate(zip(outcomes, names, strict=True))
-            return BatchPrediction(results=[_result(outcome, index, name) for index, (outcome, name) in rows])
+            answer = batch_prediction(outcomes, names)
+            return LargeResponse(answer, memory) if gradcam else answer
 
     @router.post(
         "/gradcam",
@@ -195,20 +207,3 @@ def build_router(runtime: Runtime) -> APIRouter:
         return tagged(request, cards[classifier], "application/json")
 
     return router
-
-
-def _failure_of_all(outcomes: Sequence[Prediction | Failed]) -> Failed | None:
-    """If the service failed on every image, return the failure with the longest ``retry_after``."""
-    failures = [o for o in outcomes if isinstance(o, Failed) and o.problem.status >= 500]
-    return (
-        max(failures, key=lambda failed: failed.retry_after or 0) if len(failures) == len(outcomes) else None
-    )
-
-
-def _result(
-    outcome: Prediction | Failed, index: int, filename: str | None
-) -> PredictionResult | ProblemResult:
-    """The result of one image of a batch."""
-    if isinstance(outcome, Prediction):
-        return PredictionResult(**dict(outcome), kind="prediction", index=index, filename=filename)
-    return ProblemResult(**dict(outcome.problem), kind="problem", index=index, filename=filename)

@@ -165,7 +165,7 @@ class Job:
         return classification
 
     async def classify_each(
-        self, images: Sequence[Upload], result: Callable[[Classification], T]
+        self, images: Sequence[Upload], result: Callable[[Classification], Awaitable[T]]
     ) -> list[T | Failed]:
         """Classify the images of a batch, and return the ``result`` of each, or its problem, in order.
 
@@ -182,27 +182,37 @@ class Job:
                         raise InvalidRequest(
                             "The part is empty. Expected an image.", pointer=f"#/files/{index}"
                         )
-                    classification = await self.classify(image)
+                    return await result(await self.classify(image))
                 except DermaserveError as error:
                     image.data = b""
                     self.record.image_problems.append(kind_of(error).type)
                     # The error itself is not kept: its traceback would keep the image in memory.
                     wait = error.retry_after if isinstance(error, Unavailable) else None
                     return Failed(problem_of(error, self.record.request_id), wait)
-                return result(classification)
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(classify(index, image)) for index, image in enumerate(images)]
         return [task.result() for task in tasks]
 
-    async def explain(self, classification: Classification, code: str) -> Overlay:
+    async def explain(
+        self, classification: Classification, code: str, memory: Reservation | None = None
+    ) -> Overlay:
         """Draw the overlay for the class ``code``.
+
+        Args:
+            classification: from ``classify``.
+            code: of the class.
+            memory: grows by the size of the overlay in base64, if it is given.
 
         Raises:
             NoMemory: there is not enough memory.
+            Overloaded: ``memory`` cannot grow.
         """
         with self.record.stage("overlay"), self._count_failures():
-            return await self.model.overlay(classification, code, rank=self.rank)
+            overlay = await self.model.overlay(classification, code, rank=self.rank)
+            if memory is not None:
+                memory.grow_to(memory.size + -(-len(overlay.png) // 3) * 4)
+            return overlay
 
     @contextmanager
     def _receive_stage(self) -> Iterator[None]:

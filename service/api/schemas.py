@@ -1,5 +1,6 @@
 """The JSON schemas of all responses, and the functions that build responses from results."""
 
+import base64
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +28,8 @@ from models.manifest.predictive import predictive_values_of
 from models.preprocess import ACCEPTED_FORMATS
 from service.http.problems import Problem
 from service.inference.classifier import Classification
+from service.inference.overlay import Overlay
+from service.inference.warnings import EMPTY_HEATMAP
 
 
 class ModelName(BaseModel):
@@ -325,3 +328,10 @@ def prediction_of(manifest: Manifest, classification: Classification, request_id
         metadata_used=classification.metadata_used,
         gradcam=None,
     )
+
+
+def add_overlay(prediction: Prediction, overlay: Overlay, code: str) -> None:
+    """Add ``overlay``, drawn for the class ``code``, to ``prediction``."""
+    prediction.gradcam = GradCam(label=code, data=base64.b64encode(overlay.png).decode())
+    if overlay.empty:
+        prediction.warnings.append(ImageWarning(**EMPTY_HEATMAP._asdict()))

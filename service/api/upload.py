@@ -301,7 +301,7 @@ async def _receive(
     start, received, more = asyncio.get_running_loop().time(), 0, True
     try:
         async with asyncio.timeout(None) as timer:
-            with reservation.receiving(partial(timer.reschedule, start)):
+            with reservation.transfer(partial(timer.reschedule, start)):
                 while more:
                     if limits.min_rate:
                         # The time at which the average rate falls below the minimum.

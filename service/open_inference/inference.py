@@ -46,7 +46,7 @@ class Inference:
         """
         images = await job.receive_images(self._read)
         if len(images) == 1:
-            return results_of(self.outputs, [self._values(await job.classify(images[0]))])
+            return results_of(self.outputs, [await self._values(await job.classify(images[0]))])
         found = await job.classify_each(images, self._values)
         rows = [row for row in found if not isinstance(row, Failed)]
         if len(rows) == len(found):
@@ -80,5 +80,5 @@ class Inference:
                 image.metadata = known
         return images
 
-    def _values(self, found: Classification) -> list[Any]:
+    async def _values(self, found: Classification) -> list[Any]:
         return [output.value(found) for output in self.outputs]
