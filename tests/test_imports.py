@@ -63,7 +63,7 @@ FLOORS = {
         {"bundle"},
     ),
     "service": (
-        {"errors", "origins", "service_links"},
+        {"errors", "origins", "proxies", "service_links"},
         {"system"},
         {"settings"},
         {"observability"},
