@@ -16,7 +16,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast coverage test-integration client-test typescript-test ray-test lint fuzz hostile fairness rolling soak bench bench-train bench-gpu train-env openapi pages docs lock bench-lock docker-test sbom audit clean
+.PHONY: help serve test test-fast coverage test-integration client-test typescript-test ray-test lint fuzz hostile fairness rolling soak bench bench-train bench-gpu bench-replicas train-env openapi pages docs lock bench-lock docker-test proxy-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,7 +37,7 @@ test-fast: $(DEV_ENV)/.installed ## ruff, and the tests without training, browse
 coverage: $(DEV_ENV)/.installed ## test-fast; fails if these tests run too few lines of models and service
 	$(DEV_ENV)/bin/python -m pytest $(FAST) --cov --cov-report=term-missing:skip-covered
 
-test-integration: docker-test client-test typescript-test ray-test ## what needs more than this machine's Python: the containers (needs Docker), clients of other projects, Ray
+test-integration: docker-test proxy-test client-test typescript-test ray-test ## what needs more than this machine's Python: the containers (needs Docker), the proxy, clients of other projects, Ray
 
 ray-test: .venv-ray/.installed ## predict --ray on a Ray cluster of two local nodes (IMAGES=2000)
 	$(dir $<)bin/python -m pytest -x -s -p no:cacheprovider tests/cluster/parquet_files.py tests/cluster/ray_cluster.py
@@ -80,6 +80,9 @@ bench-train: $(DEV_ENV)/.installed ## what training costs, by Keras backend: two
 bench-gpu: .venv-bench-gpu/.installed ## graph and service on an NVIDIA GPU (ARGS=)
 	.venv-bench-gpu/bin/python -m bench.gpu $(ARGS)
 
+bench-replicas: $(DEV_ENV)/.installed ## one process beside several behind HAProxy, ten minutes; needs an idle machine (ARGS=)
+	$(DEV_ENV)/bin/python -m bench.replicas $(ARGS)
+
 train-env: $(DEV_ENV)/.installed ## install what training and tests need into .venv
 
 openapi: $(DEV_ENV)/.installed ## write openapi/openapi.json from the code
@@ -93,7 +96,7 @@ pages: $(DEV_ENV)/.installed ## write the files that others generate: settings, 
 
 # The documents and the files that they link to, in their own folders, so that links work as they do on a forge.
 DOCUMENTS = '*.md' 'docs/*' 'models/*/report/*' LICENSE 'models/*/LICENSE' CITATION.cff openapi deploy/prometheus/rules.yml \
-	deploy/grafana/dashboards deploy/kubernetes tests/deploy/rules_test.yml tests/test_imports.py training/export/graph.py
+	deploy/grafana/dashboards deploy/haproxy deploy/kubernetes tests/deploy/rules_test.yml tests/test_imports.py training/export/graph.py
 docs: $(DOCS_ENV)/.installed ## build the documents as a site in build/site, strictly
 	rm -rf build/docs build/site
 	mkdir -p build/docs
@@ -134,7 +137,10 @@ COMPILE = $(DEV_ENV)/bin/uv pip compile -q --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
 docker-test: $(DEV_ENV)/.installed ## build the image, start all of docker-compose.yml, try it, stop it (needs Docker)
-	$(DEV_ENV)/bin/python -m pytest -x -s tests/deploy/docker_stack.py
+	$(DEV_ENV)/bin/python -m pytest -x -s tests/deploy/docker_stack.py tests/deploy/docker_proxy.py
+
+proxy-test: $(DEV_ENV)/.installed ## three services behind HAProxy under load: stopped, killed, reloaded (needs haproxy, curl, openssl)
+	$(DEV_ENV)/bin/python -m pytest -x -s tests/deploy/replicas.py
 
 client-test: $(DEV_ENV)/.installed .venv-clients-kserve/.installed .venv-clients-mlserver/.installed ## clients of Triton, KServe and MLServer against the service
 	$(DEV_ENV)/bin/python -m pytest -x -s tests/clients/real_clients.py

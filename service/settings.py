@@ -20,6 +20,7 @@ import models
 from models.preprocess import DEFAULT_MAX_PIXELS, HIGHEST_MAX_PIXELS
 from service.errors import SettingsError
 from service.origins import parse_origins
+from service.proxies import parse_proxies
 from service.service_links import service_links
 from service.system.cpus import usable_cpus
 
@@ -247,10 +248,17 @@ class Settings(BaseSettings):
         "default: none",
     )
 
-    @field_validator("cors_origins", mode="before")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="addresses, networks or host names of proxies, comma separated, whose X-Forwarded-For "
+        "names the client; default: none",
+    )
+
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
-    def _origins(cls, value: object) -> object:
-        return parse_origins(value) if isinstance(value, str) else value
+    def _listed(cls, value: object, info: ValidationInfo) -> object:
+        parse = parse_origins if info.field_name == "cors_origins" else parse_proxies
+        return parse(value) if isinstance(value, str) else value
 
     @field_validator("bundle_digest")
     @classmethod

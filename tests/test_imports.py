@@ -65,7 +65,7 @@ FLOORS = {
         {"bundle"},
     ),
     "service": (
-        {"errors", "origins", "service_links"},
+        {"errors", "origins", "proxies", "service_links"},
         {"system"},
         {"settings"},
         {"observability"},
