@@ -16,7 +16,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast coverage test-integration client-test typescript-test lint fuzz hostile fairness rolling soak bench bench-train bench-gpu bench-replicas train-env openapi pages docs lock bench-lock docker-test proxy-test sbom audit clean
+.PHONY: help serve test test-fast coverage test-integration client-test typescript-test ray-test lint fuzz hostile fairness rolling soak bench bench-train bench-gpu bench-replicas train-env openapi pages docs lock bench-lock docker-test proxy-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,7 +37,10 @@ test-fast: $(DEV_ENV)/.installed ## ruff, and the tests without training, browse
 coverage: $(DEV_ENV)/.installed ## test-fast; fails if these tests run too few lines of models and service
 	$(DEV_ENV)/bin/python -m pytest $(FAST) --cov --cov-report=term-missing:skip-covered
 
-test-integration: docker-test proxy-test client-test typescript-test ## what needs more than this machine's Python: the containers (needs Docker), the proxy, clients of other projects
+test-integration: docker-test proxy-test client-test typescript-test ray-test ## what needs more than this machine's Python: the containers (needs Docker), the proxy, clients of other projects, Ray
+
+ray-test: .venv-ray/.installed ## predict --ray on a Ray cluster of two local nodes (IMAGES=2000)
+	$(dir $<)bin/python -m pytest -x -s -p no:cacheprovider tests/cluster/parquet_files.py tests/cluster/ray_cluster.py
 
 lint: $(DEV_ENV)/.installed ## ruff and mypy
 	$(DEV_ENV)/bin/ruff check .
@@ -109,6 +112,8 @@ lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 	$(LOCK) --extra dicom -c requirements/dev.txt -o requirements/dicom.txt
 	$(LOCK) --extra grpc -c requirements/dev.txt -o requirements/grpc.txt
 	$(LOCK) --extra otel -c requirements/dev.txt -o requirements/otel.txt
+	$(LOCK) --extra cpu --extra ray --group ray-test $(SERVED) -o requirements/ray-test.txt
+	$(LOCK) --extra ray $(SERVED) -c requirements/ray-test.txt -o requirements/ray.txt
 	$(COMPILE) --group audit -o requirements/audit.txt
 	$(COMPILE) --group docs -c requirements/dev.txt -o requirements/docs.txt
 	for name in kserve mlserver; do \
@@ -126,6 +131,8 @@ bench-lock: $(DEV_ENV)/.installed ## renew the hashed locks of the servers that 
 	done
 
 LOCK = $(COMPILE) pyproject.toml
+# Not those of dev.txt: moto, an S3 server to test with, needs an older python-dateutil.
+SERVED = -c requirements/serve-cpu.txt -c requirements/dicom.txt -c requirements/otel.txt
 COMPILE = $(DEV_ENV)/bin/uv pip compile -q --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
@@ -151,7 +158,7 @@ audit: $(AUDIT_ENV)/.installed ## look all locked packages up among the known vu
 		$(addprefix -r ,$(wildcard requirements/*.txt))
 
 clean: ## remove the environments and caches
-	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) $(DOCS_ENV) .venv-bench-* .venv-clients-* build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) $(DOCS_ENV) .venv-ray .venv-bench-* .venv-clients-* build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 NEW_ENV = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	"Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.13 ..." % v)' && $(PYTHON) -m venv
@@ -185,6 +192,12 @@ $(DOCS_ENV)/.installed: requirements/docs.txt
 	rm -rf $(DOCS_ENV)
 	$(NEW_ENV) $(DOCS_ENV)
 	$(DOCS_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+.venv-ray/.installed: requirements/ray-test.txt
+	rm -rf $(@D)
+	$(NEW_ENV) $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
 .venv-bench-gpu/.installed: bench/gpu-requirements.txt

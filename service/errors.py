@@ -6,8 +6,11 @@ DermaserveError
 ├── SettingsError             a setting is wrong: the process does not start
 ├── DeviceError               the required GPU does not work: the process does not become ready
 ├── UnreadableFile            offline: the row says why
-├── MetadataFileError         offline: the file with age, sex and site cannot be used
+├── OptionError               offline: an option is wrong, or does not go with another
+├── MetadataFileError         offline: the file with paths, or age, sex and site, cannot be used
 ├── OutputError               offline: rows cannot be written, and the run ends
+├── StoreError                offline: a file system cannot be used, and the run ends
+├── ClusterError              offline: the Ray cluster cannot be used, and the run ends
 ├── RequestError              the request cannot be read
 │   ├── BodyTooLarge
 │   ├── UnsupportedMediaType
@@ -33,7 +36,7 @@ DermaserveError
 └── InferenceFailed           the model failed
 
 Messages are written for clients: they contain no paths and no messages of libraries. Only messages about
-settings, bundles and output, which are for the operator, name files.
+settings, options, bundles and output, which are for the operator, name files.
 """
 
 from collections.abc import Sequence
@@ -58,12 +61,24 @@ class UnreadableFile(DermaserveError):
     """A local file cannot be read."""
 
 
+class OptionError(DermaserveError):
+    """An option of a command is wrong, or does not go with another."""
+
+
 class MetadataFileError(DermaserveError):
-    """A local file with age, sex and site cannot be used."""
+    """A file with the paths of images, or with their age, sex and site, cannot be used."""
 
 
 class OutputError(DermaserveError):
     """The output of a run cannot be written."""
+
+
+class StoreError(DermaserveError):
+    """A file system cannot be used, for example because credentials are wrong. No single file is at fault."""
+
+
+class ClusterError(DermaserveError):
+    """The Ray cluster cannot be used."""
 
 
 class RequestError(DermaserveError):

@@ -32,6 +32,8 @@ HOMES = {
     "grpc": ("service/open_inference/grpc_server.py",),
     "google": ("service/open_inference/grpc_messages.py",),
     "opentelemetry": ("service/observability/tracing.py",),
+    "ray": ("service/bulk/cluster.py",),
+    "pyarrow": ("service/bulk/store.py", "service/bulk/parquet.py"),
     "uvicorn": (
         "service/server.py",
         "service/listener.py",
