@@ -30,7 +30,7 @@ def before_load_schema(_: HookContext, raw_schema: dict[str, Any]) -> None:
             if "security" in operation:
                 operation["security"] = [key for key in operation["security"] if key]
     codes = [label.code for label in HAM10000_LABELS]
-    for path in ("/predict", "/gradcam"):
+    for path in ("/predict", "/predict/batch", "/gradcam"):
         for parameter in raw_schema["paths"][path]["post"]["parameters"]:
             if parameter.get("name") == "gradcam_class":
                 parameter["schema"] = {"type": "string", "enum": codes}
@@ -75,7 +75,7 @@ def _name_the_model(operation: dict[str, Any]) -> None:
 @schemathesis.hook
 def before_call(_: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
     """Set ``gradcam`` with each ``gradcam_class``, because OpenAPI cannot express that dependency."""
-    asks = case.path == "/predict" and "gradcam_class" in (case.query or {})
+    asks = case.path in ("/predict", "/predict/batch") and "gradcam_class" in (case.query or {})
     if asks and case.query.get("gradcam", False) in (False, "false"):
         case.query["gradcam"] = "true"
     # Nor that a value in the query and in the form must be the same.
