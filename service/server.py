@@ -77,8 +77,13 @@ class DrainingServer(uvicorn.Server):
                 server.close()
             await asyncio.sleep(_ACCEPTED_SECONDS)
         self._runtime.close_admission()
-        ending = self._grpc.end(self._runtime.settings.shutdown_grace) if self._grpc else asyncio.sleep(0)
-        await asyncio.gather(super().shutdown(sockets), ending)
+        if self._grpc is not None:
+            # As one of uvicorn's tasks: it waits for them before it lets the model go, and ends them at the
+            # end of the grace and at a second signal.
+            ending = asyncio.create_task(self._grpc.end(self._runtime.settings.shutdown_grace))
+            self.server_state.tasks.add(ending)
+            ending.add_done_callback(self.server_state.tasks.discard)
+        await super().shutdown(sockets)
         if self._operations is not None:  # last, so that operators can watch the shutdown
             await self._operations.end()
 

@@ -111,7 +111,9 @@ class Job:
         self._stack = stack
         self._deadline = deadline
         settings = runtime.settings
-        self._limits = UploadLimits(settings.max_body_bytes, settings.min_upload_rate, settings.upload_grace)
+        # A body that arrives in one piece, as over gRPC, has no rate. The deadline limits it.
+        min_rate = 0 if getattr(request.state, "whole", False) else settings.min_upload_rate
+        self._limits = UploadLimits(settings.max_body_bytes, min_rate, settings.upload_grace)
 
     async def receive_image(self, query: Metadata) -> Upload:
         """Receive the body and return its image, with the metadata of the form and of the ``query``.

@@ -6,11 +6,12 @@ So they pass through the same middleware, keys, admission and jobs as requests o
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Depends, Request, Response
+from starlette.requests import ClientDisconnect
 
 from service.admission.client import Client
 from service.api.job import Failed, admit
 from service.api.openapi import API_VERSION
-from service.errors import NotReady, UnknownModel
+from service.errors import ClientDisconnected, NotReady, UnknownModel
 from service.lifecycle import Runtime
 from service.open_inference.grpc_messages import MESSAGES, SERVICE, parse, parse_infer
 from service.open_inference.inference import Inference
@@ -49,7 +50,7 @@ def build_grpc_calls(runtime: Runtime) -> APIRouter:
 
     @router.post("/ModelReady")
     async def model_ready(request: Request, client: Authenticated) -> Response:
-        sent = parse("ModelReadyRequest", await request.body())
+        sent = parse("ModelReadyRequest", await _message(request))
 
         def check() -> None:
             runtime.check_ready()
@@ -59,7 +60,7 @@ def build_grpc_calls(runtime: Runtime) -> APIRouter:
 
     @router.post("/ModelMetadata")
     async def describe_model(request: Request, client: Authenticated) -> Response:
-        sent = parse("ModelMetadataRequest", await request.body())
+        sent = parse("ModelMetadataRequest", await _message(request))
         manifest = runtime.classifier.manifest
         check_model(manifest, sent.name, sent.version)
         return _answer("ModelMetadataResponse", **model_metadata(manifest).model_dump())
@@ -91,6 +92,13 @@ def build_grpc_calls(runtime: Runtime) -> APIRouter:
             )
 
     return router
+
+
+async def _message(request: Request) -> bytes:
+    try:
+        return await request.body()
+    except ClientDisconnect as error:
+        raise ClientDisconnected("The client cancelled the call.") from error
 
 
 def _answer(message: str, /, **fields: Any) -> Response:

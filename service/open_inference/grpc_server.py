@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 from starlette.types import ASGIApp, Message, Scope
 
-from service.errors import SettingsError
+from service.errors import SettingsError, UploadTooSlow
 from service.open_inference.grpc_messages import SERVICE
 from service.open_inference.grpc_routes import CALLS
 from service.settings import Settings
@@ -40,6 +40,12 @@ _CODES = {
 
 _WINDOW = 262_144
 
+_STREAMS = 32
+"""Calls of one connection at a time."""
+
+_SMALL = 4
+"""Messages without images that are received at a time."""
+
 
 class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not typed
     """Serves ``inference.GRPCInferenceService`` on a port of its own."""
@@ -49,6 +55,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not t
         self._app = app
         self._settings = settings
         self._receiving = FairSemaphore(max(1, settings.max_upload_memory // settings.max_body_bytes))
+        self._small = FairSemaphore(_SMALL)  # of the other calls, so that these never wait for images
         self._server: grpc.aio.Server | None = None
 
     async def begin(self) -> None:
@@ -60,13 +67,15 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not t
         settings = self._settings
         options = [
             ("grpc.max_receive_message_length", settings.max_body_bytes),
-            (
-                "grpc.compression_enabled_algorithms_bitset",
-                1,
-            ),  # none: a small message could become a large one
+            # None: a small message could become a large one.
+            ("grpc.compression_enabled_algorithms_bitset", 1),
             ("grpc.http2.bdp_probe", 0),
             ("grpc.http2.lookahead_bytes", _WINDOW),
             ("grpc.so_reuseport", 0),
+            ("grpc.max_concurrent_streams", _STREAMS),
+            ("grpc.max_connection_idle_ms", 75_000),
+            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
         ]
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=settings.max_connections)
         server.add_generic_rpc_handlers((self,))
@@ -90,7 +99,8 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not t
             return None
 
         async def handle(messages: AsyncIterator[bytes], context: Any) -> bytes:
-            return await _Call(self._app, self._receiving, details.method, messages, context).run()
+            places = self._receiving if call == "ModelInfer" else self._small
+            return await _Call(self._app, self._settings, places, details.method, messages, context).run()
 
         # To the client there is no difference. This handler decides when the message is read.
         return grpc.stream_unary_rpc_method_handler(handle)
@@ -102,12 +112,15 @@ class _Call:
     def __init__(
         self,
         app: ASGIApp,
+        settings: Settings,
         receiving: FairSemaphore,
         path: str,
         messages: AsyncIterator[bytes],
         context: Any,
     ) -> None:
         self._app = app
+        self._settings = settings
+        self._small = not path.endswith("/ModelInfer")
         self._receiving = receiving
         self._messages = messages
         self._context = context
@@ -152,8 +165,11 @@ class _Call:
             await self._place.enter_async_context(self._receiving.place(self._rank()))
             reading = asyncio.ensure_future(anext(self._messages, None))
             leaving = asyncio.ensure_future(self._gone.wait())
+            seconds = self._settings.header_timeout if self._small else self._settings.request_timeout
             try:
-                await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({reading, leaving}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                if not reading.done() and not leaving.done():
+                    raise UploadTooSlow(f"The message did not arrive within {seconds:g} s.")
                 message = reading.result() if reading.done() and reading.exception() is None else None
             finally:
                 reading.cancel()
@@ -184,6 +200,7 @@ def _scope(path: str, context: Any) -> Scope:
     headers = [
         (name, value) for name, value in headers if name not in (b"content-length", b"content-encoding")
     ]
+    client = client_of(_address(context.peer()))
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -195,7 +212,7 @@ def _scope(path: str, context: Any) -> Scope:
         "query_string": b"",
         "root_path": "",
         "headers": [*headers, (b"transfer-encoding", b"chunked")],
-        "state": {"rank": rank_of(client_of(_address(context.peer())), asyncio.get_running_loop().time())},
+        "state": {"whole": True, "rank": rank_of(client, asyncio.get_running_loop().time())},
     }
 
 

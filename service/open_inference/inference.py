@@ -1,5 +1,6 @@
 """An inference request of the protocol, from the body to the results. REST and gRPC share it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,9 @@ from service.inference.classifier import Classification
 from service.open_inference.images import image_files
 from service.open_inference.outputs import Output, Result, outputs_of, results_of, wanted_outputs
 from service.open_inference.request import InferRequest, Tensor, malformed
+from service.system.threads import in_thread
 
+_PARSING = asyncio.Lock()
 _MAX_METADATA = 16_384
 _UNSUPPORTED = {"classification", "shared_memory_region"}
 
@@ -58,11 +61,18 @@ class Inference:
     async def _read(self, request: Request, limits: UploadLimits, reservation: Reservation) -> list[Upload]:
         media_type_of(request)
         body = await read_body(request, limits, reservation)
-        self.request, tensors = self._parse(body)
-        images = self._images(tensors)
+        # Some bodies take half a second to parse, which the event loop must not. One at a time is parsed.
+        async with _PARSING:
+            images = await asyncio.wrap_future(in_thread(self._parsed, body))
         held = sum(len(image.data) for image in images)
         reservation.grow_to(held)
         reservation.release(reservation.size - held)
+        return images
+
+    def _parsed(self, body: bytes) -> list[Upload]:
+        self.request, tensors = self._parse(body)
+        images = self._images(tensors)
+        self.request.inputs = []  # the text of the images, which nothing needs now
         return images
 
     def _images(self, tensors: Sequence[Tensor]) -> list[Upload]:
