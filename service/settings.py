@@ -195,7 +195,8 @@ class Settings(BaseSettings):
         default=160_000_000,
         ge=1024,
         description="bytes that all bodies being received or decoded and all overlays of batches may hold "
-        "together, as far as they are in memory; above it the slowest upload gets 503",
+        "together, as far as they are in memory; above it the slowest upload gets 503. Overlays get at most "
+        "half of it",
     )
     max_pixels: int = Field(
         default=DEFAULT_MAX_PIXELS,

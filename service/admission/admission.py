@@ -1,10 +1,12 @@
 """Admission: the phase of the server, and limits on the work that it accepts at once.
 
 This module counts the requests and the bytes of their bodies. A body counts with the bytes that have
-arrived, not with its announced size. The overlays of a batch count until they are sent. A request takes a
-place only when its whole body has arrived, so that slow clients hold little. When there is no room for more
-bytes, the slowest transfer ends first. Client addresses do not matter here, because all users of a proxy
-share one.
+arrived, not with its announced size. A request takes a place only when its whole body has arrived, so that
+slow clients hold little. When there is no room for more bytes, the slowest transfer ends first. Client
+addresses do not matter here, because all users of a proxy share one.
+
+The overlays of a batch count until they are sent. They end no transfer, and leave half of the memory to
+uploads.
 
 Runs on the event loop only, without locks.
 """
@@ -80,7 +82,7 @@ class Reservation:
             self._admission.transfers.discard(self)
 
     def grow_to(self, size: int) -> None:
-        """Reserve ``size`` bytes in total. The reservation never shrinks here.
+        """Reserve ``size`` bytes of a body in total. The reservation never shrinks here.
 
         Raises:
             Overloaded: there is no room and no slower transfer to evict, or this one was evicted.
@@ -89,6 +91,13 @@ class Reservation:
         if size > self.size:
             self._admission.take_body_bytes(size - self.size, self)
             self.size = self.moved = size
+
+    def add_result(self, size: int) -> bool:
+        """Reserve ``size`` more bytes for a result that is sent later. Return False if there is no room."""
+        if not self._admission.take_result_bytes(size):
+            return False
+        self.size += size
+        return True
 
     def check(self) -> None:
         """Raise Overloaded if this transfer was evicted to make room for another."""
@@ -105,8 +114,8 @@ class Reservation:
             self._stop()
 
     def release(self, size: int | None = None) -> None:
-        """Free ``size`` bytes, or all if it is None."""
-        size = self.size if size is None else size
+        """Free ``size`` bytes, or all if it is None. An evicted reservation has none left."""
+        size = self.size if size is None else min(size, self.size)
         self._admission.body_bytes -= size
         self.size -= size
 
@@ -191,6 +200,13 @@ class Admission:
                 raise refusal
             slowest.evict(refusal)
         self.body_bytes += size
+
+    def take_result_bytes(self, size: int) -> bool:
+        """Count ``size`` more bytes, if half of the memory has room. Called by ``Reservation``."""
+        if self.body_bytes + size > self._max_body_bytes // 2:
+            return False
+        self.body_bytes += size
+        return True
 
     def _check_places(self) -> None:
         if self.requests >= self._max_requests:

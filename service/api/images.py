@@ -9,7 +9,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from service.admission.admission import Reservation
 from service.admission.client import Client
-from service.api.batch import LargeResponse, Overlays, batch_prediction, classify_all, failure_of_all
+from service.api.batch import Overlays, OverlaysResponse, batch_prediction, classify_all, failure_of_all
 from service.api.examples import BATCH, MODEL_CARD, PREDICTION
 from service.api.job import admit
 from service.api.metadata import QueryMetadata
@@ -115,8 +115,8 @@ def build_router(runtime: Runtime) -> APIRouter:
         description="Returns one result for each image, in the order of the images. The member `kind` says "
         "whether the result is a prediction or a problem. An image that cannot be used does not affect the "
         "others. If the service fails on every image, the response is that failure: 500, 503 or 504. The "
-        "byte limit applies to the whole body. With `gradcam=true`, each prediction has an overlay. An image "
-        "whose overlay finds no memory gets a problem with the status 503.",
+        "byte limit applies to the whole body. With `gradcam=true`, each prediction has an overlay, or "
+        "the warning `overlay_omitted` if the server has no memory for it.",
         operation_id="predictBatch",
         response_model=BatchPrediction,
         responses={**IMAGE_ERRORS, 200: json_response("A result for each image.", BATCH, MODEL_HEADER)},
@@ -137,8 +137,9 @@ def build_router(runtime: Runtime) -> APIRouter:
             outcomes = await classify_all(job, images, overlays)
             if (failure := failure_of_all(outcomes)) is not None:
                 return failure.response(job.record)
-            answer = batch_prediction(outcomes, names)
-            return LargeResponse(answer, memory) if gradcam else answer
+            if gradcam:
+                return OverlaysResponse(outcomes, names, memory)
+            return batch_prediction(outcomes, names)
 
     @router.post(
         "/gradcam",

@@ -19,6 +19,7 @@ from service.errors import DeadlinePassed, InvalidRequest, NoMemory, Unavailable
 from service.http.problems import Problem, answer_of, problem_of
 from service.inference.classifier import Classification, Classifier
 from service.inference.overlay import Overlay
+from service.inference.warnings import OVERLAY_OMITTED
 from service.lifecycle import Runtime
 from service.observability.request_record import LoggedPrediction, RequestRecord, Stage
 from service.system.fair_queue import DEFAULT_RANK, Rank
@@ -196,25 +197,27 @@ class Job:
             tasks = [group.create_task(classify(index, image)) for index, image in enumerate(images)]
         return [task.result() for task in tasks]
 
-    async def explain(
-        self, classification: Classification, code: str, memory: Reservation | None = None
-    ) -> Overlay:
-        """Draw the overlay for the class ``code``.
-
-        Args:
-            classification: from ``classify``.
-            code: of the class.
-            memory: grows by the size of the overlay in base64, if it is given.
+    async def explain(self, classification: Classification, code: str) -> Overlay:
+        """Draw the overlay of a ``classification`` for the class ``code``.
 
         Raises:
             NoMemory: there is not enough memory.
-            Overloaded: ``memory`` cannot grow.
         """
         with self.record.stage("overlay"), self._count_failures():
-            overlay = await self.model.overlay(classification, code, rank=self.rank)
-            if memory is not None:
-                memory.grow_to(memory.size + -(-len(overlay.png) // 3) * 4)
-            return overlay
+            return await self.model.overlay(classification, code, rank=self.rank)
+
+    async def explain_within(
+        self, memory: Reservation, classification: Classification, code: str
+    ) -> Overlay | None:
+        """Draw an overlay as ``explain`` does, and add its bytes to ``memory``. Return None without room."""
+        try:
+            overlay = await self.explain(classification, code)
+        except NoMemory:
+            overlay = None
+        if overlay is None or not memory.add_result(len(overlay.png)):
+            self._metrics.warnings.labels(OVERLAY_OMITTED.code).inc()
+            return None
+        return overlay
 
     @contextmanager
     def _receive_stage(self) -> Iterator[None]:

@@ -110,7 +110,8 @@ class ImageWarning(BaseModel):
         description="About the file: `low_resolution`, `multiple_frames`, `burned_in_annotation`, "
         "`color_profile_ignored`. About the image: `blurred`, `under_exposed`, `over_exposed`, "
         "`low_contrast`. About the prediction: `out_of_distribution`, `members_disagree`, "
-        "`flag_label_disagree`, `empty_heatmap`. Later versions may add codes.",
+        "`flag_label_disagree`. About the overlay: `empty_heatmap`, and in a batch `overlay_omitted`. Later "
+        "versions may add codes.",
         examples=["blurred"],
     )
     detail: str = Field(description="What was found and what to do, for people.")
@@ -142,7 +143,9 @@ class Prediction(BaseModel):
         description="The `age`, `sex` and `site` of the request that the model used. Null if it used the "
         "image alone: nothing was sent, or the model does not read metadata."
     )
-    gradcam: GradCam | None = Field(description="Null unless requested.")
+    gradcam: GradCam | None = Field(
+        description="Null unless requested, and with the warning `overlay_omitted`."
+    )
 
 
 _Index = Annotated[int, Field(ge=0, description="Position of the image in the request, from 0.")]
