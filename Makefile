@@ -34,8 +34,8 @@ test-fast: $(DEV_ENV)/.installed ## ruff, and the tests without training, browse
 	$(DEV_ENV)/bin/ruff check .
 	$(DEV_ENV)/bin/python -m pytest $(FAST)
 
-coverage: $(DEV_ENV)/.installed ## test-fast; fails if these tests run too few lines of models and service
-	$(DEV_ENV)/bin/python -m pytest $(FAST) --cov --cov-report=term-missing:skip-covered
+coverage: $(DEV_ENV)/.installed ## the tests of models and service; fails if they run too few of the lines
+	$(DEV_ENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not bench and not browser and not deploy and not training" --cov --cov-report=term-missing:skip-covered
 
 test-integration: docker-test proxy-test client-test typescript-test ray-test ## what needs more than this machine's Python: the containers (needs Docker), the proxy, clients of other projects, Ray
 
