@@ -47,6 +47,8 @@ _FIELDS = {
 _RAW_INPUT = 7
 _MAX_FIELDS = 256
 _MAX_REST = 4_000_000
+_MAX_SHAPE = 8
+_MAX_PARAMETERS = 32
 
 
 def _build() -> dict[str, Any]:
@@ -101,7 +103,7 @@ def parse_infer(data: bytes) -> tuple[Any, InferRequest, list[Tensor]]:
     inputs = [
         {
             "name": tensor.name,
-            "shape": list(tensor.shape),
+            "shape": _shape(tensor.shape),
             "datatype": tensor.datatype,
             "parameters": _parameters(tensor.parameters),
         }
@@ -131,7 +133,16 @@ def parse_infer(data: bytes) -> tuple[Any, InferRequest, list[Tensor]]:
     return message, request, tensors
 
 
+def _shape(sizes: Any) -> list[int]:
+    # Checked before the conversion: a few bytes of a message become a Python object each.
+    if len(sizes) > _MAX_SHAPE:
+        raise malformed(f"shape: expected at most {_MAX_SHAPE} numbers, got {len(sizes):,}.")
+    return list(sizes)
+
+
 def _parameters(entries: Any) -> dict[str, Any]:
+    if len(entries) > _MAX_PARAMETERS:
+        raise malformed(f"parameters: expected at most {_MAX_PARAMETERS}, got {len(entries):,}.")
     found = {entry.key: entry.value for entry in entries}
     chosen = {key: value.WhichOneof("parameter_choice") for key, value in found.items()}
     return {key: getattr(found[key], choice) for key, choice in chosen.items() if choice}

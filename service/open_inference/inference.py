@@ -41,7 +41,10 @@ class Inference:
         self._parse = parse
 
     async def run(self, job: Job) -> list[Result] | Failed:
-        """Receive the body and return the results of all images, or the problem of the first that has one.
+        """Receive the body and return the results of all images, or the problem of one of them.
+
+        The protocol has no place for a problem beside results. A failure of the service comes before an image
+        that cannot be used, because the same request may succeed later.
 
         Raises:
             InvalidRequest, BodyTooLarge: the body is malformed.
@@ -54,7 +57,8 @@ class Inference:
         rows = [row for row in found if not isinstance(row, Failed)]
         if len(rows) == len(found):
             return results_of(self.outputs, rows)
-        index, failed = next((index, row) for index, row in enumerate(found) if isinstance(row, Failed))
+        failures = [(index, row) for index, row in enumerate(found) if isinstance(row, Failed)]
+        index, failed = next((each for each in failures if each[1].problem.status >= 500), failures[0])
         detail = f"Image {index} of the batch: {failed.problem.detail}"
         return failed._replace(problem=failed.problem.model_copy(update={"detail": detail}))
 

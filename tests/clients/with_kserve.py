@@ -30,7 +30,6 @@ from tests.clients.facts import (
 )
 
 URL = f"http://{ADDRESS}"
-NAMES = ["probabilities", "malignancy", "flag", "label"]
 Refusal = (httpx.HTTPStatusError, grpc.RpcError)
 
 

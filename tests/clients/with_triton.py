@@ -27,6 +27,12 @@ from tests.clients.facts import (
 )
 
 NAMES = ["probabilities", "malignancy", "flag", "label"]
+NUMBERS = {
+    "probabilities": np.float64,
+    "malignancy": np.float64,
+    "ood_score": np.float32,
+    "cams": np.float32,
+}
 
 
 @pytest.fixture(params=["http", "grpc"])
@@ -164,7 +170,12 @@ def test_a_malformed_body_is_told(body: bytes, length: int | None, said: str) ->
     client.close()
 
 
-def test_elements_are_little_endian_whatever_the_type(library: Any, connect: Callable[[], Any]) -> None:
-    cams = infer(library, connect(), "image", PIXELS, "UINT8").as_numpy("cams")
-    assert cams.dtype == np.float32
-    assert cams.shape == (len(PIXELS), 7, 7, 7)
+def test_elements_in_binary_are_those_of_the_json(library: Any, connect: Callable[[], Any]) -> None:
+    binary = infer(library, connect(), "image", PIXELS, "UINT8")
+    http = tritonclient.http
+    with http.InferenceServerClient(ADDRESS) as client:
+        wanted = [http.InferRequestedOutput(name, binary_data=False) for name in NUMBERS]
+        text = infer(http, client, "image", PIXELS, "UINT8", outputs=wanted)
+    for name, datatype in NUMBERS.items():
+        assert binary.as_numpy(name).dtype == text.as_numpy(name).dtype == datatype
+        np.testing.assert_array_equal(binary.as_numpy(name), text.as_numpy(name))

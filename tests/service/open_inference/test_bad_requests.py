@@ -2,6 +2,7 @@
 
 import json
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from models.errors import CorruptImage
 from service.admission.api_keys import line_of
+from service.errors import NoMemory
+from service.open_inference.inference import Inference
 from tests.service.admission.keyed import NORTH, sent, write
 from tests.service.app_client import Client, running, wait_for
 from tests.service.blocked_inference import BlockedInference
@@ -254,6 +257,63 @@ def test_a_failure_of_the_model_is_an_internal_error(
         blocked.patch()
         assert_error(client.post(INFER, json={"inputs": [files_input(jpeg)]}), 500, "request_id")
         blocked.fail_on.clear()
+
+
+def test_a_failure_of_the_service_is_told_before_a_bad_image(
+    client: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = type(client.runtime.classifier)
+
+    async def decode(self: Any, data: bytes, **options: Any) -> Any:
+        raise CorruptImage("no") if data == b"bad" else NoMemory()
+
+    monkeypatch.setattr(classifier, "decode", decode)
+    refused = client.post(INFER, json={"inputs": [files_input(b"bad", jpeg)]})
+    assert_error(refused, 503, "Image 1 of the batch")
+    assert int(refused.headers["retry-after"]) > 0
+    assert_error(client.post(INFER, json={"inputs": [files_input(jpeg[:9], b"bad")]}), 503, "Image 0")
+    assert_error(client.post(INFER, json={"inputs": [files_input(b"bad", b"bad")]}), 422, "Image 0")
+    monkeypatch.undo()
+
+
+def test_the_event_loop_answers_while_a_body_is_parsed(
+    client: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+    parsed = Inference._parsed
+
+    def wait(self: Inference, body: bytes) -> Any:
+        began.set()
+        assert go_on.wait(20)
+        return parsed(self, body)
+
+    monkeypatch.setattr(Inference, "_parsed", wait)
+    answer = client.begin("POST", INFER, json={"inputs": [files_input(jpeg)]})
+    assert began.wait(20)
+    assert client.get("/livez").status_code == 200
+    go_on.set()
+    assert answer.result(20).status_code == 200
+
+
+def test_the_text_of_the_images_is_freed_before_they_are_classified(
+    client: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[Any] = []
+    run = Inference.run
+    classifier = type(client.runtime.classifier)
+
+    async def seen(self: Inference, job: Any) -> Any:
+        texts.append(self)
+        return await run(self, job)
+
+    async def decode(self: Any, data: bytes, **options: Any) -> Any:
+        assert texts[-1].request.inputs == []
+        raise CorruptImage("no")
+
+    monkeypatch.setattr(Inference, "run", seen)
+    monkeypatch.setattr(classifier, "decode", decode)
+    assert_error(client.post(INFER, json={"inputs": [files_input(jpeg)]}), 422, "no")
+    monkeypatch.undo()
 
 
 def test_the_memory_of_a_body_is_that_of_its_images(

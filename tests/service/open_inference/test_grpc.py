@@ -7,11 +7,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from service.admission.api_keys import line_of
 from service.errors import InvalidRequest
 from tests.service.admission.keyed import NORTH
 from tests.service.process import Process, free_port, process
+from tests.synthetic import encoded
 
 grpc = pytest.importorskip("grpc", reason="the extra 'grpc' is not installed: gRPC is NOT tested")
 pytest.importorskip("google.protobuf", reason="the extra 'grpc' is not installed: gRPC is NOT tested")
@@ -60,6 +62,11 @@ def infer_request(*files: bytes, raw: bool = False, **fields: Any) -> bytes:
     return data
 
 
+def message(**fields: Any) -> bytes:
+    data: bytes = MESSAGES["ModelInferRequest"](**fields).SerializeToString()
+    return data
+
+
 def varint(value: int) -> bytes:
     parts = []
     while value > 127:
@@ -105,12 +112,14 @@ def test_health_needs_no_key_and_the_rest_does(call: Call, jpeg: bytes) -> None:
 
 def test_refusals_have_the_code_of_their_status(call: Call, jpeg: bytes) -> None:
     codes = grpc.StatusCode
+    large = encoded(Image.new("1", (9_000, 9_000)), "PNG")
     assert code(call, "ModelMetadata", infer_request(model_name="other")) is codes.NOT_FOUND
     assert code(call, "ModelInfer", infer_request(jpeg, model_name="other")) is codes.NOT_FOUND
     assert code(call, "ModelInfer", infer_request(jpeg[:3000])) is codes.INVALID_ARGUMENT
     assert code(call, "ModelInfer", b"") is codes.INVALID_ARGUMENT
     assert code(call, "ModelInfer", b"\xff" * 100) is codes.INVALID_ARGUMENT
     assert code(call, "ModelInfer", bytes(1_000_001)) is codes.RESOURCE_EXHAUSTED
+    assert code(call, "ModelInfer", infer_request(large)) is codes.RESOURCE_EXHAUSTED  # as 413 of /predict
     gzip = grpc.Compression.Gzip
     assert code(call, "ModelInfer", infer_request(jpeg), compression=gzip) is codes.UNIMPLEMENTED
     assert call("ModelInfer", infer_request(jpeg)).outputs
@@ -135,6 +144,10 @@ def test_calls_are_counted_as_requests(server: tuple[Process, int], call: Call, 
         (b"\x0a\x01\xff", "malformed"),  # a name that is not UTF-8
         (infer_request(b"x") + b"\x3a\x01x" * 2, "one for each input"),
         (infer_request(b"x") + b"\x2a\x00" * 9, "inputs"),
+        (message(inputs=[{"name": "image", "shape": [1] * 9}]), "shape: expected at most 8 numbers, got 9"),
+        (message(parameters=[{"key": str(n)} for n in range(33)]), "parameters: expected at most 32, got 33"),
+        (message(inputs=[{"parameters": [{"key": "a"}] * 33}]), "parameters: expected at most 32"),
+        (message(outputs=[{"parameters": [{"key": "a"}] * 33}]), "parameters: expected at most 32"),
     ],
 )
 def test_a_message_that_lies_about_its_sizes_is_refused(data: bytes, said: str) -> None:
