@@ -2,12 +2,14 @@
 
 import base64
 import io
+import re
 from datetime import date
 from typing import Any, NamedTuple
 
 import requests
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import UID, JPEGBaseline8Bit
 
 from models.manifest.metadata import MAX_AGE
 from service.bridge.http import failures_of
@@ -21,6 +23,14 @@ _PIXELS = (
     "ICCProfile", "PixelData",
 )  # fmt: skip
 """The elements that are sent, by keyword."""
+
+_START, _END, _SCAN, _COMMENT = b"\xff\xd8", 0xD9, 0xDA, 0xFE
+_APPLICATION = range(0xE0, 0xF0)
+_KEPT = (b"JFIF\0", b"ICC_PROFILE\0", b"Adobe")
+"""The starts of the application segments that tell how to decode pixels. Others hold EXIF and the like."""
+
+_MARKER = re.compile(rb"\xff+([^\0\xff])")
+_AFTER_SCAN = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")
 
 _FORM_BYTES = 2000
 """More than all of a form but the file."""
@@ -149,6 +159,10 @@ def pixels_only(instance: Dataset) -> bytes:
     for keyword in _PIXELS:
         if keyword in instance:
             bare[keyword] = instance[keyword]
+    if instance.file_meta.TransferSyntaxUID == JPEGBaseline8Bit:
+        bare.PixelData = encapsulate([bare_jpeg(frame) for frame in _frames(instance)])
+        bare["PixelData"].VR = "OB"
+        bare["PixelData"].is_undefined_length = True
     bare.file_meta = FileMetaDataset()
     bare.file_meta.TransferSyntaxUID = instance.file_meta.TransferSyntaxUID
     bare.file_meta.MediaStorageSOPClassUID = instance.SOPClassUID
@@ -156,6 +170,39 @@ def pixels_only(instance: Dataset) -> bytes:
     buffer = io.BytesIO()
     bare.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
+
+
+def _frames(instance: Dataset) -> list[bytes]:
+    try:
+        count = int(instance.get("NumberOfFrames") or 1)
+        return list(generate_frames(instance.PixelData, number_of_frames=count))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InstanceRefused("its frames cannot be found") from error
+
+
+def bare_jpeg(data: bytes) -> bytes:
+    """Return a JPEG without comments, without application segments such as EXIF, and without what follows it.
+
+    Raises:
+        InstanceRefused: it is damaged. Damage of the compressed data itself is left to the service.
+    """
+    kept, at = [_START], len(_START)
+    while data.startswith(_START) and (found := _MARKER.match(data, at)) is not None:
+        marker, start = found[1][0], found.end()
+        if marker == _END:
+            return b"".join([*kept, b"\xff", found[1]])
+        end = start + int.from_bytes(data[start : start + 2], "big")
+        body = data[start + 2 : end]
+        if marker != _COMMENT and (marker not in _APPLICATION or body.startswith(_KEPT)):
+            kept += b"\xff", found[1], data[start:end]
+        at = max(end, start + 2)
+        if marker == _SCAN:
+            after = _AFTER_SCAN.search(data, at)
+            at, start = (after.start() if after else len(data)), at
+            kept.append(data[start:at])
+            if after is None:
+                return b"".join(kept)
+    raise InstanceRefused("its JPEG is damaged")
 
 
 def metadata_of(instance: Dataset) -> dict[str, str]:

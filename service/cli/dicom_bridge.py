@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import signal
 import threading
 from importlib.util import find_spec
@@ -38,7 +39,11 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--study", action="append", metavar="UID", help="score this study and end; may be repeated"
+        "--study",
+        action="append",
+        type=_uid,
+        metavar="UID",
+        help="score this study and end; may be repeated",
     )
     parser.set_defaults(command=_dicom_bridge)
 
@@ -99,6 +104,12 @@ def _dicom_bridge(options: argparse.Namespace) -> int:
         logger.critical("The bridge failed: %s", described_error(error))
         return 1
     return 0
+
+
+def _uid(text: str) -> str:
+    if len(text) > 64 or not re.fullmatch(r"[0-9]+(\.[0-9]+)*", text):
+        raise argparse.ArgumentTypeError("expected a UID: up to 64 digits and dots")
+    return text
 
 
 def _stop_on_signals() -> threading.Event:

@@ -258,7 +258,9 @@ def test_studies_by_hand_and_what_is_passed_by(
         ["dcmcjpeg", "+e1", "+un", tmp_path / "plain-good.dcm", tmp_path / "lossless-good.dcm"], check=True
     )
     damaged = dcmread(io.BytesIO(instance(101, sop_class=PHOTOGRAPHS[0], study=50)))
-    damaged.PixelData = damaged.PixelData[:4000] + bytes(len(damaged.PixelData) - 4000)
+    damaged.PixelData = (
+        damaged.PixelData[:4000] + bytes(len(damaged.PixelData) - 4008) + damaged.PixelData[-8:]
+    )
     damaged.save_as(tmp_path / "jpeg-damaged.dcm")
     other = instance(102, sop_class=uid.SecondaryCaptureImageStorage, study=50)
     (tmp_path / "plain-other.dcm").write_bytes(other)

@@ -30,6 +30,14 @@ def test_without_the_extra_the_command_says_how_to_get_it(
     assert "the extra 'dicom-bridge' is not installed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("study", ["", "1..2", "1.2/../3", "1.2?limit=1", "1.2 ", "1" * 65])
+def test_a_study_that_is_no_uid_is_refused(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["dicom-bridge", "--study", study])
+    assert caught.value.code == 2
+    assert "expected a UID" in capsys.readouterr().err
+
+
 def test_the_command_line_imports_nothing_of_the_extra() -> None:
     program = (
         "import sys; from service.__main__ import _parser; _parser(); "

@@ -8,14 +8,15 @@ import pytest
 from PIL import Image
 from pydicom import dcmread, uid
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 
 from service.api.examples import MODEL_CARD, PREDICTION
 from service.bridge.http import new_session
-from service.bridge.scoring import Service, metadata_of, pixels_only
+from service.bridge.scoring import Service, bare_jpeg, metadata_of, pixels_only
 from service.errors import Away, BridgeStopped, InstanceRefused
 from tests.dicom_files import SECRETS, dicom_file
 from tests.service.bridge.scripted import Said, Scripted, scripted
-from tests.synthetic import encoded
+from tests.synthetic import draw_lesion, encoded
 
 CARD = MODEL_CARD | {"formats": ["image/jpeg", "application/dicom"]}
 MODEL, PREDICT = "GET /model", "POST /predict?gradcam=true"
@@ -41,7 +42,54 @@ def test_only_pixels_leave_the_bridge() -> None:
     assert (found.BurnedInAnnotation, found.ICCProfile) == ("YES", b"icc!")
 
 
-def test_a_jpeg_is_sent_as_it_is() -> None:
+def test_a_jpeg_is_sent_without_what_its_camera_wrote() -> None:
+    picture = draw_lesion(np.random.default_rng(3), width=64, height=48)
+    exif = Image.Exif()
+    exif[0x013B] = exif[0x010E] = "Quixote"
+    extra: dict[str, Any] = {"exif": exif, "comment": "Sancho", "icc_profile": b"profile of colours"}
+    full = encoded(picture, "JPEG", **extra) + b"LaMancha"
+    full = full[:2] + b"\xff\xed\0\x0cHOSP-4711" + full[2:]
+    assert all(secret in full for secret in (b"Quixote", b"Sancho", b"LaMancha", b"HOSP-4711"))
+    source = instance(picture=picture, jpeg=full, frames=2, PhotometricInterpretation="YBR_FULL_422")
+    sent = pixels_only(source)
+    assert [secret for secret in SECRETS if secret.encode() in sent] == []
+    assert b"Exif" not in sent
+    found = dcmread(io.BytesIO(sent))
+    frames = list(generate_frames(found.PixelData, number_of_frames=2))
+    assert len(frames) == 2
+    for frame in frames:
+        image = Image.open(io.BytesIO(frame))
+        assert image.info["icc_profile"] == b"profile of colours"
+        assert np.array_equal(np.asarray(image), np.asarray(Image.open(io.BytesIO(full))))
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_blocks": 1}, {"optimize": True}])
+def test_the_pixels_of_a_bare_jpeg_are_the_same(options: dict[str, Any]) -> None:
+    data = encoded(draw_lesion(np.random.default_rng(4), width=64, height=48), "JPEG", **options)
+    bare = bare_jpeg(data)
+    assert np.array_equal(*(np.asarray(Image.open(io.BytesIO(each))) for each in (data, bare)))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 3, 5, 100])
+def test_a_jpeg_that_ends_before_its_pixels_is_refused(cut: int) -> None:
+    data = encoded(Image.new("RGB", (16, 16), "brown"), "JPEG")
+    with pytest.raises(InstanceRefused, match="its JPEG is damaged"):
+        bare_jpeg(data[:cut])
+
+
+def test_damage_of_the_compressed_data_is_left_to_the_service() -> None:
+    data = encoded(draw_lesion(np.random.default_rng(5), width=64, height=48), "JPEG")
+    assert bare_jpeg(data[:-100]) == data[:-100]
+
+
+def test_frames_that_are_not_encapsulated_are_refused() -> None:
+    source = instance(jpeg=encoded(Image.new("RGB", (16, 16)), "JPEG"))
+    source.PixelData = bytes(100)
+    with pytest.raises(InstanceRefused, match="frames cannot be found"):
+        pixels_only(source)
+
+
+def test_a_plain_jpeg_is_sent_as_it_is() -> None:
     jpeg = encoded(Image.new("RGB", (16, 16), "brown"), "JPEG")
     source = instance(picture=Image.new("RGB", (16, 16)), jpeg=jpeg, PhotometricInterpretation="YBR_FULL_422")
     sent = pixels_only(source)
