@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import dcmread, dcmwrite
+from pydicom import dcmread, dcmwrite, uid
 from pydicom.dataset import Dataset
 
 pytest.importorskip("highdicom", reason="reports are not tested: the extra dicom-bridge is not installed")
