@@ -16,12 +16,12 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast coverage test-integration bridge-test lint fuzz hostile fairness rolling soak bench bench-train bench-gpu train-env openapi pages docs lock bench-lock docker-test sbom audit clean
+.PHONY: help serve test test-fast coverage test-integration client-test typescript-test ray-test bridge-test lint fuzz hostile fairness rolling soak bench bench-train bench-gpu bench-replicas train-env openapi pages docs lock bench-lock docker-test proxy-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-serve: $(SERVE_STAMP) ## install what serving needs and serve the shipped model (HOST=, PORT=, EXTRAS="dicom otel")
+serve: $(SERVE_STAMP) ## install what serving needs and serve the shipped model (HOST=, PORT=, EXTRAS="dicom grpc otel")
 	DERMASERVE_HOST=$(HOST) DERMASERVE_PORT=$(PORT) DERMASERVE_LOG_FORMAT=$${DERMASERVE_LOG_FORMAT:-text} \
 		$(SERVE_ENV)/bin/python -m service
 
@@ -34,10 +34,13 @@ test-fast: $(DEV_ENV)/.installed ## ruff, and the tests without training, browse
 	$(DEV_ENV)/bin/ruff check .
 	$(DEV_ENV)/bin/python -m pytest $(FAST)
 
-coverage: $(DEV_ENV)/.installed ## test-fast; fails if these tests run too few lines of models and service
-	$(DEV_ENV)/bin/python -m pytest $(FAST) --cov --cov-report=term-missing:skip-covered
+coverage: $(DEV_ENV)/.installed ## the tests of models and service; fails if they run too few of the lines
+	$(DEV_ENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not bench and not browser and not deploy and not training" --cov --cov-report=term-missing:skip-covered
 
-test-integration: docker-test bridge-test ## what needs more than this machine's Python: containers (needs Docker), the DICOM bridge
+test-integration: docker-test proxy-test client-test typescript-test ray-test bridge-test ## what needs more than this machine's Python: the containers (needs Docker), the proxy, clients of other projects, Ray, the DICOM bridge
+
+ray-test: .venv-ray/.installed ## predict --ray on a Ray cluster of two local nodes (IMAGES=2000)
+	$(dir $<)bin/python -m pytest -x -s -p no:cacheprovider tests/cluster/parquet_files.py tests/cluster/ray_cluster.py
 
 lint: $(DEV_ENV)/.installed ## ruff and mypy
 	$(DEV_ENV)/bin/ruff check .
@@ -77,6 +80,9 @@ bench-train: $(DEV_ENV)/.installed ## what training costs, by Keras backend: two
 bench-gpu: .venv-bench-gpu/.installed ## graph and service on an NVIDIA GPU (ARGS=)
 	.venv-bench-gpu/bin/python -m bench.gpu $(ARGS)
 
+bench-replicas: $(DEV_ENV)/.installed ## one process beside several behind HAProxy, ten minutes; needs an idle machine (ARGS=)
+	$(DEV_ENV)/bin/python -m bench.replicas $(ARGS)
+
 train-env: $(DEV_ENV)/.installed ## install what training and tests need into .venv
 
 openapi: $(DEV_ENV)/.installed ## write openapi/openapi.json from the code
@@ -90,7 +96,7 @@ pages: $(DEV_ENV)/.installed ## write the files that others generate: settings, 
 
 # The documents and the files that they link to, in their own folders, so that links work as they do on a forge.
 DOCUMENTS = '*.md' 'docs/*' 'models/*/report/*' LICENSE 'models/*/LICENSE' CITATION.cff openapi deploy/prometheus/rules.yml \
-	deploy/grafana/dashboards deploy/kubernetes service/bridge/codes.csv tests/deploy/rules_test.yml tests/test_imports.py training/export/graph.py
+	deploy/grafana/dashboards deploy/haproxy deploy/kubernetes service/bridge/codes.csv tests/deploy/rules_test.yml tests/test_imports.py training/export/graph.py
 docs: $(DOCS_ENV)/.installed ## build the documents as a site in build/site, strictly
 	rm -rf build/docs build/site
 	mkdir -p build/docs
@@ -100,14 +106,20 @@ docs: $(DOCS_ENV)/.installed ## build the documents as a site in build/site, str
 
 lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 	$(DEV_ENV)/bin/python -m pip install -q uv
-	$(LOCK) --extra cpu --extra dicom --extra otel --extra train --extra dev -o requirements/dev.txt
+	$(LOCK) --extra cpu --extra dicom --extra grpc --extra otel --extra train --extra dev -o requirements/dev.txt
 	$(LOCK) --extra cpu -c requirements/dev.txt -o requirements/serve-cpu.txt
 	$(LOCK) --extra gpu -c requirements/dev.txt -o requirements/serve-gpu.txt
 	$(LOCK) --extra dicom -c requirements/dev.txt -o requirements/dicom.txt
 	$(LOCK) --extra dicom-bridge -c requirements/dev.txt -o requirements/dicom-bridge.txt
+	$(LOCK) --extra grpc -c requirements/dev.txt -o requirements/grpc.txt
 	$(LOCK) --extra otel -c requirements/dev.txt -o requirements/otel.txt
+	$(LOCK) --extra cpu --extra ray --group ray-test $(SERVED) -o requirements/ray-test.txt
+	$(LOCK) --extra ray $(SERVED) -c requirements/ray-test.txt -o requirements/ray.txt
 	$(COMPILE) --group audit -o requirements/audit.txt
 	$(COMPILE) --group docs -c requirements/dev.txt -o requirements/docs.txt
+	for name in kserve mlserver; do \
+		$(COMPILE) --no-strip-extras tests/clients/requirements/$$name.in -o tests/clients/requirements/$$name.txt; \
+	done
 	$(LOCK) bench/gpu-requirements.in --extra gpu -c requirements/dev.txt -o bench/gpu-requirements.txt
 	$(LOCK) tests/archive/requirements.in --extra cpu --extra dicom --extra dicom-bridge -c requirements/dev.txt \
 		-o tests/archive/requirements.txt
@@ -122,11 +134,22 @@ bench-lock: $(DEV_ENV)/.installed ## renew the hashed locks of the servers that 
 	done
 
 LOCK = $(COMPILE) pyproject.toml
+# Not those of dev.txt: moto, an S3 server to test with, needs an older python-dateutil.
+SERVED = -c requirements/serve-cpu.txt -c requirements/dicom.txt -c requirements/otel.txt
 COMPILE = $(DEV_ENV)/bin/uv pip compile -q --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
 docker-test: $(DEV_ENV)/.installed ## build the image, start all of docker-compose.yml, try it, stop it (needs Docker)
-	$(DEV_ENV)/bin/python -m pytest -x -s tests/deploy/docker_stack.py
+	$(DEV_ENV)/bin/python -m pytest -x -s tests/deploy/docker_stack.py tests/deploy/docker_proxy.py
+
+proxy-test: $(DEV_ENV)/.installed ## three services behind HAProxy under load: stopped, killed, reloaded (needs haproxy, curl, openssl)
+	$(DEV_ENV)/bin/python -m pytest -x -s tests/deploy/replicas.py
+
+client-test: $(DEV_ENV)/.installed .venv-clients-kserve/.installed .venv-clients-mlserver/.installed ## clients of Triton, KServe and MLServer against the service
+	$(DEV_ENV)/bin/python -m pytest -x -s tests/clients/real_clients.py
+
+typescript-test: $(DEV_ENV)/.installed ## a TypeScript client generated from openapi.json against the service (needs Node 20 and npm)
+	$(DEV_ENV)/bin/python -m pytest -x -s tests/clients/typescript_client.py
 
 bridge-test: .venv-bridge/.installed ## the DICOM bridge and Debian's Orthanc (needs orthanc, orthanc-dicomweb and dcmtk)
 	.venv-bridge/bin/python -m pytest -x tests/archive tests/archive/orthanc_bridge.py
@@ -141,7 +164,7 @@ audit: $(AUDIT_ENV)/.installed ## look all locked packages up among the known vu
 		$(addprefix -r ,$(wildcard requirements/*.txt))
 
 clean: ## remove the environments and caches
-	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) $(DOCS_ENV) .venv-bench-* .venv-bridge build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) $(DOCS_ENV) .venv-ray .venv-bridge .venv-bench-* .venv-clients-* build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 NEW_ENV = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	"Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.13 ..." % v)' && $(PYTHON) -m venv
@@ -159,6 +182,12 @@ $(DEV_ENV)/.installed: requirements/dev.txt
 	$(DEV_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
+.venv-clients-%/.installed: tests/clients/requirements/%.txt
+	rm -rf $(@D)
+	$(NEW_ENV) $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
 $(AUDIT_ENV)/.installed: requirements/audit.txt
 	rm -rf $(AUDIT_ENV)
 	$(NEW_ENV) $(AUDIT_ENV)
@@ -169,6 +198,12 @@ $(DOCS_ENV)/.installed: requirements/docs.txt
 	rm -rf $(DOCS_ENV)
 	$(NEW_ENV) $(DOCS_ENV)
 	$(DOCS_ENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+.venv-ray/.installed: requirements/ray-test.txt
+	rm -rf $(@D)
+	$(NEW_ENV) $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
 .venv-bench-gpu/.installed: bench/gpu-requirements.txt

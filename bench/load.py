@@ -16,6 +16,7 @@ takes 1.6 ms of processor time for a request of 236 kB, 4 % of what the server t
 
 import http.client
 import json
+import ssl
 import sys
 import threading
 import time
@@ -47,7 +48,9 @@ class Load:
     """What to send to a server.
 
     Attributes:
-        port: of the server, on this machine.
+        port: of the server.
+        host: its address, on this machine.
+        authority: file of the certificate authority; with it the server is asked by HTTPS.
         images: folder of JPEG files, sent in turn.
         path: of the URL, with its query.
         form: whether an image is the body itself or the multipart part ``file``.
@@ -62,6 +65,8 @@ class Load:
     """
 
     port: int
+    host: str = "127.0.0.1"
+    authority: str = ""
     images: str
     path: str = "/predict"
     form: Literal["raw", "multipart"] = "raw"
@@ -150,7 +155,8 @@ class _Sender:
             bodies = [multipart(image) for image in bodies]
             self._type = f"multipart/form-data; boundary={_BOUNDARY}"
         self._bodies, self._lock = cycle(bodies), threading.Lock()
-        self._path, self._port = load.path, load.port
+        self._path, self._host, self._port = load.path, load.host, load.port
+        self._tls = ssl.create_default_context(cafile=load.authority) if load.authority else None
         self._idle: list[http.client.HTTPConnection] = []
 
     def send(self, due: float) -> _Sent:
@@ -158,7 +164,7 @@ class _Sender:
         with self._lock:
             body = next(self._bodies)
             connection = self._idle.pop() if self._idle else None
-        connection = connection or http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT)
+        connection = connection or self._connection()
         try:
             connection.request("POST", self._path, body, {"Content-Type": self._type})
             answer = connection.getresponse()
@@ -169,6 +175,11 @@ class _Sender:
             done, wrong = time.perf_counter(), f"{type(error).__name__}: {error}"
         self._idle.append(connection)
         return _Sent(due, done, wrong)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT)
+        return http.client.HTTPSConnection(self._host, self._port, timeout=_TIMEOUT, context=self._tls)
 
     def close(self) -> None:
         """Close all connections."""

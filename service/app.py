@@ -26,6 +26,9 @@ from service.http.cors import Cors
 from service.http.middleware import RequestMiddleware
 from service.http.problems import add_problem_handlers
 from service.lifecycle import Runtime
+from service.open_inference.documents import inference_errors
+from service.open_inference.request import InferRequest
+from service.open_inference.rest import build_open_inference, build_open_inference_health
 from service.settings import Settings
 from service.system.threads import in_thread
 
@@ -74,16 +77,16 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
     if settings.cors_origins:
         app.add_middleware(Cors, origins=settings.cors_origins)
     _add_middleware(app, runtime, tracing)
-    key_required: dict[str, Any] = {
-        "dependencies": [Depends(runtime.authenticator.client)],
-        "responses": error_responses(401),
-    }
+    checked = [Depends(runtime.authenticator.client)]
+    key_required: dict[str, Any] = {"dependencies": checked, "responses": error_responses(401)}
     app.include_router(build_router(runtime), **key_required)
+    app.include_router(build_open_inference(runtime), dependencies=checked, responses=inference_errors(401))
     app.include_router(build_probes(runtime))
+    app.include_router(build_open_inference_health(runtime))
     if settings.operations_port is None:
         app.include_router(build_metrics(runtime), **key_required)
         app.include_router(build_admin(runtime))
-    add_pages(app)
+    add_pages(app, keys=settings.api_keys_file is not None)
     return app
 
 
@@ -95,6 +98,20 @@ def create_operations_app(runtime: Runtime) -> FastAPI:
     _add_middleware(app, runtime)  # without traces, because probes and scrapes are not of interest
     for build in (build_probes, build_metrics, build_admin):
         app.include_router(build(runtime))
+    return app
+
+
+def create_grpc_app(runtime: Runtime) -> FastAPI:
+    """Build the application that answers the calls of the gRPC port."""
+    # Imported here: gRPC is an optional extra.
+    from service.open_inference.grpc_routes import build_grpc_calls, build_grpc_health
+
+    app = FastAPI(
+        openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=_NO_TELEMETRY
+    )
+    _add_middleware(app, runtime)
+    app.include_router(build_grpc_calls(runtime))
+    app.include_router(build_grpc_health(runtime))
     return app
 
 
@@ -121,5 +138,5 @@ class _Documented(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = complete_document(super().openapi())
+            self.openapi_schema = complete_document(super().openapi(), [InferRequest])
         return self.openapi_schema

@@ -6,16 +6,20 @@ DermaserveError
 ├── SettingsError             a setting is wrong: the process does not start
 ├── DeviceError               the required GPU does not work: the process does not become ready
 ├── UnreadableFile            offline: the row says why
-├── MetadataFileError         offline: the file with age, sex and site cannot be used
+├── OptionError               offline: an option is wrong, or does not go with another
+├── MetadataFileError         offline: the file with paths, or age, sex and site, cannot be used
 ├── OutputError               offline: rows cannot be written, and the run ends
 ├── BridgeError               only in the DICOM bridge, which answers no requests
 │   ├── Away                  the archive or the service does not answer now; the bridge waits
 │   ├── InstanceRefused       an instance cannot be read, scored or stored; the bridge goes on with the next
 │   └── BridgeStopped         the bridge cannot go on
+├── StoreError                offline: a file system cannot be used, and the run ends
+├── ClusterError              offline: the Ray cluster cannot be used, and the run ends
 ├── RequestError              the request cannot be read
 │   ├── BodyTooLarge
 │   ├── UnsupportedMediaType
 │   ├── InvalidRequest
+│   ├── UnknownModel
 │   ├── MalformedRequest      not HTTP/1.1
 │   ├── HeadersTooLarge
 │   ├── HeadersTooSlow
@@ -36,7 +40,7 @@ DermaserveError
 └── InferenceFailed           the model failed
 
 Messages are written for clients: they contain no paths and no messages of libraries. Only messages about
-settings, bundles and output, which are for the operator, name files.
+settings, options, bundles and output, which are for the operator, name files.
 """
 
 from collections.abc import Sequence
@@ -61,8 +65,12 @@ class UnreadableFile(DermaserveError):
     """A local file cannot be read."""
 
 
+class OptionError(DermaserveError):
+    """An option of a command is wrong, or does not go with another."""
+
+
 class MetadataFileError(DermaserveError):
-    """A local file with age, sex and site cannot be used."""
+    """A file with the paths of images, or with their age, sex and site, cannot be used."""
 
 
 class OutputError(DermaserveError):
@@ -100,6 +108,14 @@ class InstanceFaulty(InstanceRefused):
 
 class BridgeStopped(BridgeError):
     """The bridge cannot go on until its operator changes something."""
+
+
+class StoreError(DermaserveError):
+    """A file system cannot be used, for example because credentials are wrong. No single file is at fault."""
+
+
+class ClusterError(DermaserveError):
+    """The Ray cluster cannot be used."""
 
 
 class RequestError(DermaserveError):
@@ -148,6 +164,10 @@ class InvalidRequest(RequestError):
         super().__init__(detail)
         fault = Fault(detail, parameter, pointer)
         self.faults = tuple(faults) or ((fault,) if parameter or pointer else ())
+
+
+class UnknownModel(RequestError):
+    """The server has no model of the name, or not the version, that the request names."""
 
 
 class MalformedRequest(RequestError):
@@ -262,6 +282,7 @@ KINDS: dict[type[Exception], Kind] = {
     CorruptImage: Kind("corrupt-image", "Image is truncated or damaged", 422),
     ImageTooCostly: Kind("image-too-costly", "Image takes too much to decode", 422),
     InvalidRequest: Kind("invalid-request", "Invalid request", 422),
+    UnknownModel: Kind("unknown-model", "No such model", 404),
     HeadersTooLarge: Kind("headers-too-large", "Request headers too large", 431),
     RateLimited: Kind("rate-limited", "Too many requests of this client", 429),
     UnreadableFile: Kind("unreadable-file", "File cannot be read", 404),  # only offline, never sent

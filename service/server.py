@@ -7,18 +7,21 @@ import signal
 import socket
 import sys
 from types import FrameType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from service.app import create_app, create_operations_app
+from service.app import create_app, create_grpc_app, create_operations_app
 from service.errors import BundleRefused, NotReady
 from service.http.connection import connection_class
 from service.lifecycle import Runtime
 from service.listener import OperationsServer
 from service.settings import Settings
 from service.system.memory import return_large_blocks
+
+if TYPE_CHECKING:  # gRPC is an extra
+    from service.open_inference.grpc_server import GrpcServer
 
 _KEEP_ALIVE = 75  # seconds; above the 60 of common load balancers, which must close first
 _ACCEPTED_SECONDS = 0.25  # for the requests of connections that were accepted last
@@ -31,11 +34,16 @@ class DrainingServer(uvicorn.Server):
     """A uvicorn server that fails readiness and waits before it closes its listeners on SIGTERM."""
 
     def __init__(
-        self, config: uvicorn.Config, runtime: Runtime, operations: OperationsServer | None = None
+        self,
+        config: uvicorn.Config,
+        runtime: Runtime,
+        operations: OperationsServer | None = None,
+        grpc: "GrpcServer | None" = None,
     ) -> None:
         super().__init__(config)
         self._runtime = runtime
         self._operations = operations
+        self._grpc = grpc
         self._hangup = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
 
@@ -45,6 +53,8 @@ class DrainingServer(uvicorn.Server):
         self._reloading = asyncio.create_task(self._reload_on_hangup())
         if self._operations is not None:
             await self._operations.begin()
+        if self._grpc is not None:
+            await self._grpc.begin()
         await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
@@ -67,6 +77,12 @@ class DrainingServer(uvicorn.Server):
                 server.close()
             await asyncio.sleep(_ACCEPTED_SECONDS)
         self._runtime.close_admission()
+        if self._grpc is not None:
+            # As one of uvicorn's tasks: it waits for them before it lets the model go, and ends them at the
+            # end of the grace and at a second signal.
+            ending = asyncio.create_task(self._grpc.end(self._runtime.settings.shutdown_grace))
+            self.server_state.tasks.add(ending)
+            ending.add_done_callback(self.server_state.tasks.discard)
         await super().shutdown(sockets)
         if self._operations is not None:  # last, so that operators can watch the shutdown
             await self._operations.end()
@@ -110,14 +126,22 @@ def serve(settings: Settings) -> int:
         app = create_operations_app(runtime)
         port = settings.operations_port
         operations = OperationsServer(_config(app, settings.operations_host, port, runtime, lifespan="off"))
+    grpc = _grpc_server(settings, runtime) if settings.grpc_port is not None else None
     # The imported objects stay, so later collections can skip them.
     gc.freeze()
     try:
-        DrainingServer(config, runtime, operations).run()
+        DrainingServer(config, runtime, operations, grpc).run()
     except SystemExit:
         if runtime.failure is None:
             raise
     return 1 if runtime.failure is not None else 0
+
+
+def _grpc_server(settings: Settings, runtime: Runtime) -> "GrpcServer":
+    # Imported here: gRPC is an optional extra.
+    from service.open_inference.grpc_server import GrpcServer
+
+    return GrpcServer(create_grpc_app(runtime), settings)
 
 
 def _config(

@@ -17,6 +17,7 @@ import models
 from models.preprocess import DEFAULT_MAX_PIXELS, HIGHEST_MAX_PIXELS
 from service.environment import read_environment
 from service.origins import parse_origins
+from service.proxies import parse_proxies
 from service.service_links import service_links
 from service.system.cpus import usable_cpus
 
@@ -104,6 +105,13 @@ class Settings(BaseSettings):
         description="address of the operations port; every client that reaches it reads the metrics without "
         "a key",
     )
+    grpc_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="TCP port for the Open Inference Protocol over gRPC, on the address of the public port; "
+        "needs the extra grpc; default: none",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
         description="auto uses a working GPU, or else the CPU; cuda refuses to start without a working GPU",
@@ -186,8 +194,9 @@ class Settings(BaseSettings):
     max_upload_memory: int = Field(
         default=160_000_000,
         ge=1024,
-        description="bytes that all bodies being received or decoded may hold together, as far as they have "
-        "arrived; above it the slowest upload gets 503",
+        description="bytes that all bodies being received or decoded and all overlays of batches may hold "
+        "together, as far as they are in memory; above it the slowest upload gets 503. Overlays get at most "
+        "half of it",
     )
     max_pixels: int = Field(
         default=DEFAULT_MAX_PIXELS,
@@ -240,10 +249,17 @@ class Settings(BaseSettings):
         "default: none",
     )
 
-    @field_validator("cors_origins", mode="before")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="addresses, networks or host names of proxies, comma separated, whose X-Forwarded-For "
+        "names the client; default: none",
+    )
+
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
-    def _origins(cls, value: object) -> object:
-        return parse_origins(value) if isinstance(value, str) else value
+    def _listed(cls, value: object, info: ValidationInfo) -> object:
+        parse = parse_origins if info.field_name == "cors_origins" else parse_proxies
+        return parse(value) if isinstance(value, str) else value
 
     @field_validator("bundle_digest")
     @classmethod
@@ -252,7 +268,7 @@ class Settings(BaseSettings):
             raise ValueError("64 digits of lower-case hexadecimal, as sha256sum prints them")
         return value
 
-    @field_validator("port", "operations_port", mode="before")
+    @field_validator("port", "operations_port", "grpc_port", mode="before")
     @classmethod
     def _no_service_link(cls, value: object, info: ValidationInfo) -> object:
         name = str(info.field_name)
@@ -267,6 +283,15 @@ class Settings(BaseSettings):
                 "false, as the extra 'otel' is not installed (make serve EXTRAS=otel installs it)"
             )
         return traces
+
+    @field_validator("grpc_port")
+    @classmethod
+    def _grpc_possible(cls, port: int | None) -> int | None:
+        if port is not None and not _installed("grpc", "google.protobuf"):
+            raise ValueError(
+                "none, as the extra 'grpc' is not installed (make serve EXTRAS=grpc installs it)"
+            )
+        return port
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -60,9 +60,32 @@ def _operations(old: Schema, new: Schema) -> Iterator[str]:
                 yield f"{where}: removed"
                 continue
             before, after = _Side(old, item[method]), _Side(new, replaced)
+            yield from _security(before, after, where)
             yield from _parameters(before, after, where)
             yield from _request_body(before, after, where)
             yield from _responses(before, after, where)
+
+
+def _security(old: _Side, new: _Side, where: str) -> Iterator[str]:
+    """Each set of credentials that sufficed must still suffice. The empty one is a request without any."""
+
+    def alternatives(side: _Side) -> list[dict[str, list[str]]]:
+        found: list[dict[str, list[str]]] = (side.document | side.schema).get("security") or [{}]
+        return found
+
+    def scheme(side: _Side, name: str) -> Schema:
+        found = side.at(side.document["components"]["securitySchemes"][name]).schema
+        return {key: value for key, value in found.items() if key != "description"}
+
+    def suffices(sent: dict[str, list[str]], required: dict[str, list[str]]) -> bool:
+        return all(
+            name in sent and set(scopes) <= set(sent[name]) and scheme(old, name) == scheme(new, name)
+            for name, scopes in required.items()
+        )
+
+    for sent in alternatives(old):
+        if not any(suffices(sent, required) for required in alternatives(new)):
+            yield f"{where}: security: {' and '.join(sent) or 'nothing'} no longer suffices"
 
 
 def _parameters(old: _Side, new: _Side, where: str) -> Iterator[str]:
@@ -94,9 +117,29 @@ def _responses(old: _Side, new: _Side, where: str) -> Iterator[str]:
     for status in before:
         if status in after:
             name = f"{where}: response {status}"
-            yield from _contents(old.at(before[status]), new.at(after[status]), name, request=False)
+            replies = old.at(before[status]), new.at(after[status])
+            yield from _headers(*replies, name)
+            yield from _contents(*replies, name, request=False)
         elif status.startswith("2"):
             yield f"{where}: response {status}: removed"
+
+
+def _headers(old: _Side, new: _Side, where: str) -> Iterator[str]:
+    def by_name(side: _Side) -> dict[str, Schema]:
+        headers = side.schema.get("headers", {})
+        return {name.lower(): side.at(header).schema for name, header in headers.items()}
+
+    after = by_name(new)
+    for key, header in by_name(old).items():
+        name = f"{where}: header {key}"
+        if key not in after:
+            yield f"{name}: removed"
+            continue
+        if header.get("required") and not after[key].get("required"):
+            yield f"{name}: no longer always there"
+        yield from _contained(
+            old.at(header.get("schema")), new.at(after[key].get("schema")), name, request=False
+        )
 
 
 def _contents(old: _Side, new: _Side, where: str, *, request: bool) -> Iterator[str]:

@@ -2,8 +2,11 @@
 
 This module counts the requests and the bytes of their bodies. A body counts with the bytes that have
 arrived, not with its announced size. A request takes a place only when its whole body has arrived, so that
-slow clients hold little. When there is no room for more bytes, the slowest upload is rejected first. Client
+slow clients hold little. When there is no room for more bytes, the slowest transfer ends first. Client
 addresses do not matter here, because all users of a proxy share one.
+
+The overlays of a batch count until they are sent. They end no transfer, and leave half of the memory to
+uploads.
 
 Runs on the event loop only, without locks.
 """
@@ -47,11 +50,17 @@ def upload_rate(size: int, began: float) -> float:
 
 
 class Reservation:
-    """The memory that one body takes: ``size`` bytes, which have arrived."""
+    """The memory that one body takes: ``size`` bytes, which have arrived or are to be sent.
+
+    Attributes:
+        size: bytes in memory.
+        moved: bytes that the client has sent or read in the transfer.
+    """
 
     def __init__(self, admission: "Admission") -> None:
         self._admission = admission
         self.size = 0
+        self.moved = 0
         self._began = time.monotonic()
         self._stop: Callable[[], None] | None = None
         self._refusal: Overloaded | None = None
@@ -59,46 +68,54 @@ class Reservation:
     @property
     def rate(self) -> float:
         """Bytes per second so far; see ``upload_rate``."""
-        return upload_rate(self.size, self._began)
+        return upload_rate(self.moved, self._began)
 
     @contextmanager
-    def receiving(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Receive a body while the block runs. ``Admission`` may call ``stop`` to end it."""
+    def transfer(self, stop: Callable[[], None]) -> Iterator[None]:
+        """Receive or send the body while the block runs. ``Admission`` may call ``stop`` to end it."""
         self._stop = stop
-        self._admission.uploads.add(self)
+        self.moved, self._began = 0, time.monotonic()
+        self._admission.transfers.add(self)
         try:
             yield
         finally:
-            self._admission.uploads.discard(self)
+            self._admission.transfers.discard(self)
 
     def grow_to(self, size: int) -> None:
-        """Reserve ``size`` bytes in total. The reservation never shrinks here.
+        """Reserve ``size`` bytes of a body in total. The reservation never shrinks here.
 
         Raises:
-            Overloaded: there is no room and no slower upload to evict, or this upload was evicted.
+            Overloaded: there is no room and no slower transfer to evict, or this one was evicted.
         """
         self.check()
         if size > self.size:
             self._admission.take_body_bytes(size - self.size, self)
-            self.size = size
+            self.size = self.moved = size
+
+    def add_result(self, size: int) -> bool:
+        """Reserve ``size`` more bytes for a result that is sent later. Return False if there is no room."""
+        if not self._admission.take_result_bytes(size):
+            return False
+        self.size += size
+        return True
 
     def check(self) -> None:
-        """Raise Overloaded if this upload was evicted to make room for another."""
+        """Raise Overloaded if this transfer was evicted to make room for another."""
         if self._refusal is not None:
             raise self._refusal
 
     def evict(self, refusal: Overloaded) -> None:
-        """End the upload with ``refusal``, and free its memory. Called by ``Admission``."""
+        """End the transfer with ``refusal``, and free its memory. Called by ``Admission``."""
         self._refusal = refusal
-        self._admission.uploads.discard(self)
+        self._admission.transfers.discard(self)
         self._admission.body_bytes -= self.size
         self.size = 0
         if self._stop is not None:
             self._stop()
 
     def release(self, size: int | None = None) -> None:
-        """Free ``size`` bytes, or all if it is None."""
-        size = self.size if size is None else size
+        """Free ``size`` bytes, or all if it is None. An evicted reservation has none left."""
+        size = self.size if size is None else min(size, self.size)
         self._admission.body_bytes -= size
         self.size -= size
 
@@ -109,8 +126,8 @@ class Admission:
     Attributes:
         phase: set by the code that starts and stops the server.
         requests: number of requests in progress whose bodies are complete.
-        body_bytes: bytes that have arrived of the bodies being received or decoded.
-        uploads: the reservations of the bodies being received.
+        body_bytes: bytes of the bodies being received, decoded or sent, as far as they are in memory.
+        transfers: the reservations of the bodies being received or sent.
     """
 
     def __init__(
@@ -119,7 +136,7 @@ class Admission:
         self.phase = Phase.STARTING
         self.requests = 0
         self.body_bytes = 0
-        self.uploads: set[Reservation] = set()
+        self.transfers: set[Reservation] = set()
         self._max_requests = max_requests
         self._max_body_bytes = max_body_bytes
         self._on_refusal = on_refusal
@@ -147,12 +164,17 @@ class Admission:
             self._on_refusal(error.reason)
             raise
         self._check_places()
-        with client.admit():
-            reservation = Reservation(self)
-            try:
-                yield reservation
-            finally:
-                reservation.release()
+        with client.admit(), self.reserve() as reservation:
+            yield reservation
+
+    @contextmanager
+    def reserve(self) -> Iterator[Reservation]:
+        """Yield an empty reservation. What it holds is freed after the block."""
+        reservation = Reservation(self)
+        try:
+            yield reservation
+        finally:
+            reservation.release()
 
     @contextmanager
     def hold_place(self) -> Iterator[None]:
@@ -171,13 +193,20 @@ class Admission:
     def take_body_bytes(self, size: int, taker: Reservation) -> None:
         """Count ``size`` more bytes, or raise Overloaded. Called by ``Reservation``."""
         while self.body_bytes + size > self._max_body_bytes:
-            holders = (upload for upload in self.uploads if upload.size or upload is taker)
+            holders = (upload for upload in self.transfers if upload.size or upload is taker)
             slowest = min(holders, key=lambda upload: upload.rate, default=None)
             refusal = self._overloaded("The server has reached its limit of incoming data.", "upload_memory")
             if slowest is None or slowest is taker:
                 raise refusal
             slowest.evict(refusal)
         self.body_bytes += size
+
+    def take_result_bytes(self, size: int) -> bool:
+        """Count ``size`` more bytes, if half of the memory has room. Called by ``Reservation``."""
+        if self.body_bytes + size > self._max_body_bytes // 2:
+            return False
+        self.body_bytes += size
+        return True
 
     def _check_places(self) -> None:
         if self.requests >= self._max_requests:

@@ -1,16 +1,15 @@
 """The routes ``/predict``, ``/predict/batch``, ``/gradcam`` and ``/model``."""
 
-import asyncio
-import base64
-from collections.abc import Sequence
-from typing import Annotated, NamedTuple, TypeAlias
+from collections.abc import AsyncIterator
+from typing import Annotated, TypeAlias
 from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
-from models.errors import DermaserveError
+from service.admission.admission import Reservation
 from service.admission.client import Client
+from service.api.batch import Overlays, OverlaysResponse, batch_prediction, classify_all, failure_of_all
 from service.api.examples import BATCH, MODEL_CARD, PREDICTION
 from service.api.job import admit
 from service.api.metadata import QueryMetadata
@@ -27,20 +26,16 @@ from service.api.openapi import (
 )
 from service.api.schemas import (
     BatchPrediction,
-    GradCam,
-    ImageWarning,
     ModelCard,
     Prediction,
-    PredictionResult,
-    ProblemResult,
     RequestLimits,
+    add_overlay,
     model_card_json,
     prediction_of,
 )
-from service.api.upload import MAX_IMAGES, Upload
-from service.errors import InvalidRequest, Unavailable, kind_of
+from service.api.upload import MAX_IMAGES
+from service.errors import InvalidRequest
 from service.http.etag import tagged
-from service.http.problems import Problem, answer_of, problem_of
 from service.inference.classifier import Classifier
 from service.inference.warnings import EMPTY_HEATMAP
 from service.lifecycle import Runtime
@@ -62,6 +57,12 @@ PredictGradCamClass = Annotated[
 ]
 
 
+def check_gradcam(gradcam: bool, gradcam_class: str | None) -> None:
+    """Raise InvalidRequest if there is a class to explain, but no overlay is requested."""
+    if gradcam_class is not None and not gradcam:
+        raise InvalidRequest("gradcam_class: needs gradcam=true.", parameter="gradcam_class")
+
+
 def build_router(runtime: Runtime) -> APIRouter:
     """Build the routes for images and for the model."""
     router = APIRouter()
@@ -73,6 +74,12 @@ def build_router(runtime: Runtime) -> APIRouter:
         max_images=MAX_IMAGES,
         timeout_seconds=runtime.settings.request_timeout,
     )
+
+    async def overlay_memory() -> AsyncIterator[Reservation]:
+        """Count the overlays of a batch among the bodies until the response is sent."""
+        with runtime.admission.reserve() as memory:
+            yield memory
+
     Authenticated: TypeAlias = Annotated[Client, Depends(runtime.authenticator.client)]
 
     @router.post(
@@ -92,17 +99,13 @@ def build_router(runtime: Runtime) -> APIRouter:
         gradcam: Annotated[bool, Query(description="Add an overlay to the response.")] = False,
         gradcam_class: PredictGradCamClass = None,
     ) -> Prediction:
-        if gradcam_class is not None and not gradcam:
-            raise InvalidRequest("gradcam_class: needs gradcam=true.", parameter="gradcam_class")
+        check_gradcam(gradcam, gradcam_class)
         async with admit(runtime, request, client, gradcam_class=gradcam_class) as job:
             classification = await job.classify(await job.receive_image(metadata))
             prediction = prediction_of(job.model.manifest, classification, job.record.request_id)
             if gradcam:
                 code = gradcam_class or classification.decision.gradcam_class
-                overlay = await job.explain(classification, code)
-                prediction.gradcam = GradCam(label=code, data=base64.b64encode(overlay.png).decode())
-                if overlay.empty:
-                    prediction.warnings.append(ImageWarning(**EMPTY_HEATMAP._asdict()))
+                add_overlay(prediction, await job.explain(classification, code), code)
             return prediction
 
     @router.post(
@@ -112,46 +115,31 @@ def build_router(runtime: Runtime) -> APIRouter:
         description="Returns one result for each image, in the order of the images. The member `kind` says "
         "whether the result is a prediction or a problem. An image that cannot be used does not affect the "
         "others. If the service fails on every image, the response is that failure: 500, 503 or 504. The "
-        "byte limit applies to the whole body.",
+        "byte limit applies to the whole body. With `gradcam=true`, each prediction has an overlay, or "
+        "the warning `overlay_omitted` if the server has no memory for it.",
         operation_id="predictBatch",
         response_model=BatchPrediction,
         responses={**IMAGE_ERRORS, 200: json_response("A result for each image.", BATCH, MODEL_HEADER)},
         openapi_extra=BATCH_BODY,
     )
-    async def predict_batch(request: Request, client: Authenticated) -> BatchPrediction | Response:
-        async with admit(runtime, request, client) as job:
+    async def predict_batch(
+        request: Request,
+        client: Authenticated,
+        memory: Annotated[Reservation, Depends(overlay_memory)],
+        gradcam: Annotated[bool, Query(description="Add an overlay to each prediction.")] = False,
+        gradcam_class: PredictGradCamClass = None,
+    ) -> BatchPrediction | Response:
+        check_gradcam(gradcam, gradcam_class)
+        async with admit(runtime, request, client, gradcam_class=gradcam_class) as job:
             images = await job.receive_images()
             names = [image.filename for image in images]
-            # Batches must not fill the queue, so that single images wait behind few of theirs. One batch has
-            # at most as many images in progress as inference takes at a time. All batches together have a
-            # few more, and take turns.
-            limit = asyncio.Semaphore(job.model.max_images_in_inference)
-
-            async def classify(index: int, image: Upload) -> Prediction | _Failed:
-                async with limit, job.model.batch_images.place(job.rank):
-                    try:
-                        if not image.data:
-                            raise InvalidRequest(
-                                "The part is empty. Expected an image.", pointer=f"#/files/{index}"
-                            )
-                        classification = await job.classify(image)
-                    except DermaserveError as error:
-                        image.data = b""
-                        job.record.image_problems.append(kind_of(error).type)
-                        # The error itself is not kept: its traceback would keep the image in memory.
-                        wait = error.retry_after if isinstance(error, Unavailable) else None
-                        return _Failed(problem_of(error, job.record.request_id), wait)
-                    return prediction_of(job.model.manifest, classification, job.record.request_id)
-
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(classify(index, image)) for index, image in enumerate(images)]
-            outcomes = [task.result() for task in tasks]
-            if (failure := _failure_of_all(outcomes)) is not None:
-                wait = failure.retry_after
-                headers = {} if wait is None else {"Retry-After": str(wait)}
-                return answer_of(failure.problem, job.record, headers)
-            rows = enumerate(zip(outcomes, names, strict=True))
-            return BatchPrediction(results=[_result(outcome, index, name) for index, (outcome, name) in rows])
+            overlays = Overlays(gradcam_class, memory) if gradcam else None
+            outcomes = await classify_all(job, images, overlays)
+            if (failure := failure_of_all(outcomes)) is not None:
+                return failure.response(job.record)
+            if gradcam:
+                return OverlaysResponse(outcomes, names, memory)
+            return batch_prediction(outcomes, names)
 
     @router.post(
         "/gradcam",
@@ -220,27 +208,3 @@ def build_router(runtime: Runtime) -> APIRouter:
         return tagged(request, cards[classifier], "application/json")
 
     return router
-
-
-class _Failed(NamedTuple):
-    """The problem of one image of a batch. ``retry_after`` is in seconds; None if a retry does not help."""
-
-    problem: Problem
-    retry_after: int | None
-
-
-def _failure_of_all(outcomes: Sequence[Prediction | _Failed]) -> _Failed | None:
-    """If the service failed on every image, return the failure with the longest ``retry_after``."""
-    failures = [o for o in outcomes if isinstance(o, _Failed) and o.problem.status >= 500]
-    return (
-        max(failures, key=lambda failed: failed.retry_after or 0) if len(failures) == len(outcomes) else None
-    )
-
-
-def _result(
-    outcome: Prediction | _Failed, index: int, filename: str | None
-) -> PredictionResult | ProblemResult:
-    """The result of one image of a batch."""
-    if isinstance(outcome, Prediction):
-        return PredictionResult(**dict(outcome), kind="prediction", index=index, filename=filename)
-    return ProblemResult(**dict(outcome.problem), kind="problem", index=index, filename=filename)

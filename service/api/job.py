@@ -2,10 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from models.bundle import Metadata
 from models.errors import DermaserveError
@@ -13,13 +15,32 @@ from service.admission.admission import Reservation
 from service.admission.client import Client
 from service.api.metadata import merge
 from service.api.upload import Upload, UploadLimits, read_image, read_images
-from service.errors import DeadlinePassed, InvalidRequest, NoMemory, kind_of
+from service.errors import DeadlinePassed, InvalidRequest, NoMemory, Unavailable, kind_of
+from service.http.problems import Problem, answer_of, problem_of
 from service.inference.classifier import Classification, Classifier
 from service.inference.overlay import Overlay
+from service.inference.warnings import OVERLAY_OMITTED
 from service.lifecycle import Runtime
 from service.observability.request_record import LoggedPrediction, RequestRecord, Stage
 from service.system.fair_queue import DEFAULT_RANK, Rank
 from service.system.threads import cancelled_by_disconnect
+
+T = TypeVar("T")
+
+BatchReader: TypeAlias = Callable[[Request, UploadLimits, Reservation], Awaitable[list[Upload]]]
+"""Receives a body and returns its images; see ``service.api.upload.read_images``."""
+
+
+class Failed(NamedTuple):
+    """The problem of one image of a batch. ``retry_after`` is in seconds; None if a retry does not help."""
+
+    problem: Problem
+    retry_after: int | None
+
+    def response(self, record: RequestRecord) -> Response:
+        """Return the problem as the response to the whole request."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        return answer_of(self.problem, record, headers)
 
 
 @asynccontextmanager
@@ -91,7 +112,9 @@ class Job:
         self._stack = stack
         self._deadline = deadline
         settings = runtime.settings
-        self._limits = UploadLimits(settings.max_body_bytes, settings.min_upload_rate, settings.upload_grace)
+        # A body that arrives in one piece, as over gRPC, has no rate. The deadline limits it.
+        min_rate = 0 if getattr(request.state, "whole", False) else settings.min_upload_rate
+        self._limits = UploadLimits(settings.max_body_bytes, min_rate, settings.upload_grace)
 
     async def receive_image(self, query: Metadata) -> Upload:
         """Receive the body and return its image, with the metadata of the form and of the ``query``.
@@ -107,14 +130,14 @@ class Job:
         await self._begin(1)
         return image
 
-    async def receive_images(self) -> list[Upload]:
-        """Receive the body and return the images of a batch; see ``receive_image``.
+    async def receive_images(self, read: BatchReader = read_images) -> list[Upload]:
+        """Receive the body with ``read`` and return the images of a batch; see ``receive_image``.
 
         Raises:
             RateLimited: the client's rate does not allow so many images.
         """
         with self._receive_stage():
-            images = await read_images(self._request, self._limits, self._reservation)
+            images = await read(self._request, self._limits, self._reservation)
         self._client.charge_batch(len(images))
         await self._begin(len(images))
         return images
@@ -144,14 +167,57 @@ class Job:
         )
         return classification
 
+    async def classify_each(
+        self, images: Sequence[Upload], result: Callable[[Classification], Awaitable[T]]
+    ) -> list[T | Failed]:
+        """Classify the images of a batch, and return the ``result`` of each, or its problem, in order.
+
+        Batches must not fill the queue, so that single images wait behind few of theirs. One batch has at
+        most as many images in progress as inference takes at a time. All batches together have a few more,
+        and take turns.
+        """
+        limit = asyncio.Semaphore(self.model.max_images_in_inference)
+
+        async def classify(index: int, image: Upload) -> T | Failed:
+            async with limit, self.model.batch_images.place(self.rank):
+                try:
+                    if not image.data:
+                        raise InvalidRequest(
+                            "The part is empty. Expected an image.", pointer=f"#/files/{index}"
+                        )
+                    return await result(await self.classify(image))
+                except DermaserveError as error:
+                    image.data = b""
+                    self.record.image_problems.append(kind_of(error).type)
+                    # The error itself is not kept: its traceback would keep the image in memory.
+                    wait = error.retry_after if isinstance(error, Unavailable) else None
+                    return Failed(problem_of(error, self.record.request_id), wait)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(classify(index, image)) for index, image in enumerate(images)]
+        return [task.result() for task in tasks]
+
     async def explain(self, classification: Classification, code: str) -> Overlay:
-        """Draw the overlay for the class ``code``.
+        """Draw the overlay of a ``classification`` for the class ``code``.
 
         Raises:
             NoMemory: there is not enough memory.
         """
         with self.record.stage("overlay"), self._count_failures():
             return await self.model.overlay(classification, code, rank=self.rank)
+
+    async def explain_within(
+        self, memory: Reservation, classification: Classification, code: str
+    ) -> Overlay | None:
+        """Draw an overlay as ``explain`` does, and add its bytes to ``memory``. Return None without room."""
+        try:
+            overlay = await self.explain(classification, code)
+        except NoMemory:
+            overlay = None
+        if overlay is None or not memory.add_result(len(overlay.png)):
+            self._metrics.warnings.labels(OVERLAY_OMITTED.code).inc()
+            return None
+        return overlay
 
     @contextmanager
     def _receive_stage(self) -> Iterator[None]:

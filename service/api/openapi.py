@@ -1,15 +1,18 @@
 """The parts of the OpenAPI document that FastAPI cannot derive: texts, request bodies, error responses."""
 
+from collections.abc import Sequence
 from typing import Any
+
+from pydantic import BaseModel
 
 from models.preprocess import ACCEPTED_FORMATS
 from service.api.examples import BATCH, REQUEST_ID, problem
 from service.api.metadata import field_schemas
 from service.api.upload import MAX_IMAGES, RAW_TYPES
-from service.errors import KINDS, URN
-from service.http.problems import MEDIA_TYPE, Problem
+from service.errors import KINDS, URN, UnreadableFile
+from service.http.problems import MEDIA_TYPE, InferenceError, Problem
 
-API_VERSION = "1.4.0"
+API_VERSION = "1.5.0"
 
 TITLE = "dermaserve"
 
@@ -43,6 +46,11 @@ SERVERS = [{"url": ".", "description": "The service that served this document."}
 TAGS = [
     {"name": "images", "description": "Classify images and draw overlays."},
     {"name": "model", "description": "The served model."},
+    {
+        "name": "open inference",
+        "description": "The Open Inference Protocol (version 2), for clients of KServe, Triton and "
+        "MLServer. Errors are `application/json` with the member `error`, and the members of a problem.",
+    },
     {"name": "operations", "description": "Probes, metrics and administration, for operators."},
 ]
 
@@ -124,6 +132,7 @@ _EXAMPLE_DETAILS = {
     "upload-too-slow": "The body arrived at less than 4,096 bytes per second.",
     "unauthorized": "Send exactly one X-API-Key header with a key.",
     "forbidden": "This requires a key with the role admin.",
+    "unknown-model": "This server has only ham10000-ensemble, version 1.3.0.",
     "rate-limited": "This client may send 60 images per minute.",
     "body-too-large": "The request body is larger than the limit of 20,000,000 bytes.",
     "image-too-large": "The image is 20000 x 20000 pixels; at most 64,000,000 pixels are accepted.",
@@ -147,6 +156,7 @@ _ERROR_DESCRIPTIONS = {
     408: "The headers or the body arrived too slowly. The connection is closed.",
     401: "API keys are configured, and `X-API-Key` is missing, wrong or repeated.",
     403: "The key lacks the role admin, or no keys are configured.",
+    404: "The server has no model of this name and version.",
     409: "The bundle cannot be served and the old model stays in service, or another reload is running.",
     413: "The body exceeds the byte limit, or the image exceeds the pixel limit.",
     415: "The body is not an image of a supported format, or the `Content-Type` is not supported.",
@@ -227,20 +237,26 @@ def json_response(
     return {"description": description, "content": content, "headers": headers or {}}
 
 
-def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Build the ``responses`` entries for these statuses, with an example of each type of problem."""
+def error_responses(*statuses: int, open_inference: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Build the ``responses`` entries for these statuses, with an example of each type of problem.
+
+    Args:
+        statuses: of errors.
+        open_inference: whether the errors have the format of the Open Inference Protocol.
+    """
+    media_type, schema = ("application/json", InferenceError) if open_inference else (MEDIA_TYPE, Problem)
     responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
-        kinds = {kind.type: kind for kind in KINDS.values() if kind.status == status}
-        examples = {
-            name: {
-                "value": problem(
-                    URN + name, kind.title, status, _EXAMPLE_DETAILS[name], _EXAMPLE_FAULTS.get(name)
-                )
-            }
-            for name, kind in kinds.items()
-        }
-        content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}}
+        kinds = [
+            kind for error, kind in KINDS.items() if kind.status == status and error is not UnreadableFile
+        ]
+        examples = {}
+        for kind in kinds:
+            detail, faults = _EXAMPLE_DETAILS[kind.type], _EXAMPLE_FAULTS.get(kind.type)
+            value = problem(URN + kind.type, kind.title, status, detail, faults)
+            examples[kind.type] = {"value": value | ({"error": detail} if open_inference else {})}
+        reference = {"$ref": f"#/components/schemas/{schema.__name__}"}
+        content = {media_type: {"schema": reference, "examples": examples}}
         responses[status] = {"description": _ERROR_DESCRIPTIONS[status], "content": content}
         if status in _HEADERS:
             responses[status]["headers"] = _HEADERS[status]
@@ -250,15 +266,20 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 IMAGE_ERRORS = error_responses(400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
 
 
-def complete_document(document: dict[str, Any]) -> dict[str, Any]:
+def complete_document(document: dict[str, Any], requests: Sequence[type[BaseModel]] = ()) -> dict[str, Any]:
     """Add the parts that apply to all operations to FastAPI's OpenAPI document, and return it.
 
     These are the schema of problems, ``X-Request-ID`` in requests and responses, and optional API keys for
-    all routes except ``/admin``.
+    all routes except ``/admin``. ``requests`` are the models of request bodies that FastAPI does not know.
     """
     components = document["components"]
-    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
-    components["schemas"] |= {**schema.pop("$defs"), "Problem": schema}
+    template = "#/components/schemas/{model}"
+    for model in (Problem, InferenceError):
+        schema = model.model_json_schema(ref_template=template, mode="serialization")
+        components["schemas"] |= {**schema.pop("$defs"), model.__name__: schema}
+    for request in requests:
+        schema = request.model_json_schema(ref_template=template)
+        components["schemas"] |= {**schema.pop("$defs", {}), request.__name__: schema}
     batch = document["paths"]["/predict/batch"]["post"]["responses"]["200"]
     batch["content"]["application/json"]["example"] = BATCH  # with its nulls, which FastAPI removes
     components["headers"] = {"X-Request-ID": _REQUEST_ID}

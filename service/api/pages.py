@@ -30,8 +30,14 @@ _HEADERS = {
 }
 
 
-def add_pages(app: FastAPI) -> None:
-    """Add the routes ``/``, ``/docs``, ``/openapi.json`` and ``/static``."""
+def add_pages(app: FastAPI, *, keys: bool) -> None:
+    """Add the routes ``/``, ``/docs``, ``/openapi.json`` and ``/static``.
+
+    Args:
+        app: has all other routes.
+        keys: whether the server has API keys. Without any, the document leaves out the routes of ``/admin``,
+            which then reject every request.
+    """
     swagger = str(resources.files("fastapi_swagger") / "resources")
     app.mount("/static/swagger", _Assets(directory=swagger), name="swagger")
     app.mount("/static", _Assets(directory=_STATIC), name="static")
@@ -44,7 +50,11 @@ def add_pages(app: FastAPI) -> None:
 
     @cache  # takes milliseconds, and requires no key
     def document() -> bytes:
-        return json.dumps(app.openapi(), ensure_ascii=False).encode()
+        whole = app.openapi()
+        usable = {
+            path: item for path, item in whole["paths"].items() if keys or not path.startswith("/admin/")
+        }
+        return json.dumps(whole | {"paths": usable}, ensure_ascii=False).encode()
 
     @app.get("/openapi.json", include_in_schema=False)
     def openapi(

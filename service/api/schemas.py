@@ -1,5 +1,6 @@
 """The JSON schemas of all responses, and the functions that build responses from results."""
 
+import base64
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +28,8 @@ from models.manifest.predictive import predictive_values_of
 from models.preprocess import ACCEPTED_FORMATS
 from service.http.problems import Problem
 from service.inference.classifier import Classification
+from service.inference.overlay import Overlay
+from service.inference.warnings import EMPTY_HEATMAP
 
 
 class ModelName(BaseModel):
@@ -107,7 +110,8 @@ class ImageWarning(BaseModel):
         description="About the file: `low_resolution`, `multiple_frames`, `burned_in_annotation`, "
         "`color_profile_ignored`. About the image: `blurred`, `under_exposed`, `over_exposed`, "
         "`low_contrast`. About the prediction: `out_of_distribution`, `members_disagree`, "
-        "`flag_label_disagree`, `empty_heatmap`. Later versions may add codes.",
+        "`flag_label_disagree`. About the overlay: `empty_heatmap`, and in a batch `overlay_omitted`. Later "
+        "versions may add codes.",
         examples=["blurred"],
     )
     detail: str = Field(description="What was found and what to do, for people.")
@@ -139,7 +143,9 @@ class Prediction(BaseModel):
         description="The `age`, `sex` and `site` of the request that the model used. Null if it used the "
         "image alone: nothing was sent, or the model does not read metadata."
     )
-    gradcam: GradCam | None = Field(description="Null unless requested.")
+    gradcam: GradCam | None = Field(
+        description="Null unless requested, and with the warning `overlay_omitted`."
+    )
 
 
 _Index = Annotated[int, Field(ge=0, description="Position of the image in the request, from 0.")]
@@ -325,3 +331,10 @@ def prediction_of(manifest: Manifest, classification: Classification, request_id
         metadata_used=classification.metadata_used,
         gradcam=None,
     )
+
+
+def add_overlay(prediction: Prediction, overlay: Overlay, code: str) -> None:
+    """Add ``overlay``, drawn for the class ``code``, to ``prediction``."""
+    prediction.gradcam = GradCam(label=code, data=base64.b64encode(overlay.png).decode())
+    if overlay.empty:
+        prediction.warnings.append(ImageWarning(**EMPTY_HEATMAP._asdict()))

@@ -87,7 +87,7 @@ async def read_image(request: Request, limits: UploadLimits, reservation: Reserv
             is too large, repeated, or has a value that is not accepted.
         ClientDisconnected: the client disconnected before the end of the body.
     """
-    media_type = _media_type(request)
+    media_type = media_type_of(request)
     if media_type == "multipart/form-data":
         parts, fields = await _read_parts(request, "file", _FIELD_BYTES, limits, reservation)
         if not all(part.data for part in parts):
@@ -104,11 +104,16 @@ async def read_image(request: Request, limits: UploadLimits, reservation: Reserv
         raise UnsupportedMediaType(
             f"Send multipart/form-data with a part named 'file', or one of {', '.join(RAW_TYPES)}."
         )
+    return Upload(await read_body(request, limits, reservation))
+
+
+async def read_body(request: Request, limits: UploadLimits, reservation: Reservation) -> bytes:
+    """Read a body that is not a form; see ``read_image`` for arguments and exceptions."""
     data = io.BytesIO()
     await _receive(request, limits, reservation, data.write)
     if not data.tell():
         raise InvalidRequest("The body is empty. Expected an image.", pointer="#")
-    return Upload(data.getvalue())  # does not copy
+    return data.getvalue()  # does not copy
 
 
 async def read_images(request: Request, limits: UploadLimits, reservation: Reservation) -> list[Upload]:
@@ -118,7 +123,7 @@ async def read_images(request: Request, limits: UploadLimits, reservation: Reser
 
     See ``read_image`` for arguments and exceptions. Here a part may be empty.
     """
-    if _media_type(request) != "multipart/form-data":
+    if media_type_of(request) != "multipart/form-data":
         raise UnsupportedMediaType("Send multipart/form-data with parts named 'files'.")
     parts, fields = await _read_parts(
         request, "files", {"metadata": _MAX_BATCH_METADATA_BYTES}, limits, reservation
@@ -129,7 +134,13 @@ async def read_images(request: Request, limits: UploadLimits, reservation: Reser
     return parts
 
 
-def _media_type(request: Request) -> str:
+def media_type_of(request: Request) -> str:
+    """Return the media type of the body, before it is read.
+
+    Raises:
+        InvalidRequest: there is no body.
+        UnsupportedMediaType: the body is compressed.
+    """
     headers = request.headers
     if headers.get("content-length") == "0" or not {"content-length", "transfer-encoding"} & set(headers):
         # Checked first: a request without a body has no content type.
@@ -290,7 +301,7 @@ async def _receive(
     start, received, more = asyncio.get_running_loop().time(), 0, True
     try:
         async with asyncio.timeout(None) as timer:
-            with reservation.receiving(partial(timer.reschedule, start)):
+            with reservation.transfer(partial(timer.reschedule, start)):
                 while more:
                     if limits.min_rate:
                         # The time at which the average rate falls below the minimum.

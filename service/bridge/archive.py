@@ -52,7 +52,10 @@ class Archive:
         while True:
             with failures_of(_SIDE):
                 page = self._client.search_for_instances(
-                    study, fields=["SOPClassUID", "SeriesInstanceUID"], offset=offset, limit=_PAGE
+                    study,
+                    fields=["SOPClassUID", "SeriesInstanceUID", "PatientID"],
+                    offset=offset,
+                    limit=_PAGE,
                 )
             offset += len(page)
             rows = {_text(row, _UID): row for row in page}
@@ -60,17 +63,26 @@ class Archive:
                 break
             found |= rows
         return [
-            Instance(study, _text(row, _SERIES), own)
+            Instance(study, _text(row, _SERIES), own, _text(row, _PATIENT))
             for own, row in sorted(found.items())
             if _text(row, _SOP_CLASS) in PHOTOGRAPHS
         ]
 
-    def holds(self, study: str, instance: str) -> bool:
-        """Return whether a study has an instance."""
+    def holds(self, instance: Instance, result: str) -> bool:
+        """Return whether the study of an instance has the result with this UID.
+
+        Raises:
+            InstanceRefused: the result is another patient's.
+        """
         with failures_of(_SIDE):
-            found = self._client.search_for_instances(study, search_filters={"SOPInstanceUID": instance})
-        # Some servers ignore filters that they do not know.
-        return any(_text(row, _UID) == instance for row in found)
+            rows = self._client.search_for_instances(
+                instance.study, fields=["PatientID"], search_filters={"SOPInstanceUID": result}
+            )
+        # Some servers ignore filters that they do not know, and list no patients.
+        patients = {_text(row, _PATIENT) for row in rows if _text(row, _UID) == result}
+        if instance.patient and patients and not patients & {"", instance.patient}:
+            raise InstanceRefused("its results are those of another patient")
+        return bool(patients)
 
     def fetch(self, instance: Instance) -> Dataset:
         """Return an instance as it was stored, or uncompressed if the service cannot read its encoding.
@@ -88,7 +100,7 @@ class Archive:
 
     def _fetch(self, instance: Instance, syntax: str) -> Dataset:
         with failures_of(_SIDE, of_instance=True):
-            found: Dataset = self._client.retrieve_instance(*instance, media_types=((_DICOM, syntax),))
+            found: Dataset = self._client.retrieve_instance(*instance[:3], media_types=((_DICOM, syntax),))
         return found
 
     def store(self, study: str, results: Sequence[Dataset]) -> None:
@@ -107,10 +119,10 @@ class Archive:
             raise Away(f"the archive did not store a result (reason {reasons[0]:04X})", fault=not full)
 
 
-_UID, _SERIES, _SOP_CLASS = "00080018", "0020000E", "00080016"
+_UID, _SERIES, _SOP_CLASS, _PATIENT = "00080018", "0020000E", "00080016", "00100020"
 
 
 def _text(row: dict[str, Any], tag: str) -> str:
     """Return the first value of an element in the DICOM JSON model; empty if there is none."""
     values = row.get(tag, {}).get("Value") or [""]
-    return str(values[0])
+    return str(values[0] or "").strip()

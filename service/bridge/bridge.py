@@ -149,7 +149,9 @@ class Bridge:
             logger.error("%s is passed by: %s", name, error)
             self._faulty += 1
             if self._faulty == MAX_FAULTY:
-                raise BridgeStopped(f"{MAX_FAULTY} instances in a row failed; the last: {error}") from error
+                raise BridgeStopped(
+                    f"{MAX_FAULTY} instances in a row failed; the last, {name}: {error}"
+                ) from error
             return False
         except Exception as error:
             # pydicom and highdicom raise errors of any type on damaged instances.
@@ -181,7 +183,7 @@ class Bridge:
         return [
             kind
             for kind, uid in wanted.items()
-            if not self._waits.repeat(partial(self._archive.holds, instance.study, uid))
+            if not self._waits.repeat(partial(self._archive.holds, instance, uid))
         ]
 
     def _build(self, kind: str, answer: Answer, source: Dataset, uids: Uids) -> Dataset:
@@ -196,8 +198,10 @@ def _itself(instance: Instance) -> Instance:
 
 def _check_identity(source: Dataset, instance: Instance) -> None:
     found = (source.StudyInstanceUID, source.SeriesInstanceUID, source.SOPInstanceUID)
-    if found != instance:
+    if found != instance[:3]:
         raise InstanceRefused("the archive sent another instance than the one asked for")
+    if instance.patient and str(source.get("PatientID") or "").strip() != instance.patient:
+        raise InstanceRefused("the archive has it for several patients")
 
 
 def described(error: BaseException) -> str:

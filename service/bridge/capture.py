@@ -17,8 +17,8 @@ _SERIES_NUMBER = 9002
 _LINE = 16
 _COPIED = (
     "Laterality", "ImageLaterality", "LossyImageCompression", "LossyImageCompressionRatio",
-    "LossyImageCompressionMethod", "BurnedInAnnotation", "RecognizableVisualFeatures", "PatientIdentityRemoved",
-    "DeidentificationMethod",
+    "LossyImageCompressionMethod", "BurnedInAnnotation", "RecognizableVisualFeatures",
+    "PatientIdentityRemoved", "DeidentificationMethod",
 )  # fmt: skip
 """What the source says of itself holds for the overlay; what it does not say is not known."""
 

@@ -92,6 +92,7 @@ class Orthanc:
             study["MainDicomTags"]["StudyInstanceUID"],
             series["MainDicomTags"]["SeriesInstanceUID"],
             instance["MainDicomTags"]["SOPInstanceUID"],
+            str(study["PatientMainDicomTags"].get("PatientID", "")).strip(),
         )
 
     def _get(self, path: str) -> Any:

@@ -38,9 +38,8 @@ def failures_of(side: str, *, of_instance: bool = False) -> Iterator[None]:
 
     Args:
         side: ``the archive`` or ``the service``.
-        of_instance: whether the request is about one instance, so that an unexpected 5xx, or an answer that is late
-            or incomplete, may be due to it.
-            If not, they count as temporary.
+        of_instance: whether the request is about one instance, so that an unexpected 5xx, or an answer that
+            is late or incomplete, may be due to it. If not, they count as temporary.
 
     Raises:
         Away: there is no connection, no answer in time, or a status that is temporary.

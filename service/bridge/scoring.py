@@ -6,8 +6,10 @@ from datetime import date
 from typing import Any, NamedTuple
 
 import requests
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import UID, JPEGBaseline8Bit
 
 from models.manifest.metadata import MAX_AGE
 from service.bridge.http import failures_of
@@ -26,6 +28,10 @@ _FORM_BYTES = 2000
 """More than all of a form but the file."""
 
 _NO_UID = UID("2.25.0")
+
+_TEXTS = {0xE1, *range(0xE3, 0xEE), 0xEF, 0xFE}
+"""Markers of a JPEG's segments that may hold text of any kind, such as EXIF, XMP and comments. The others are
+those of JFIF, of colour profiles and of Adobe's colour transform."""
 
 _SEXES = {"F": "female", "M": "male"}
 _DAYS = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
@@ -149,6 +155,12 @@ def pixels_only(instance: Dataset) -> bytes:
     for keyword in _PIXELS:
         if keyword in instance:
             bare[keyword] = instance[keyword]
+    if instance.file_meta.TransferSyntaxUID == JPEGBaseline8Bit:
+        frames = generate_frames(
+            instance.PixelData, number_of_frames=int(instance.get("NumberOfFrames") or 1)
+        )
+        bare["PixelData"] = DataElement("PixelData", "OB", encapsulate([without_texts(f) for f in frames]))
+        bare["PixelData"].is_undefined_length = True
     bare.file_meta = FileMetaDataset()
     bare.file_meta.TransferSyntaxUID = instance.file_meta.TransferSyntaxUID
     bare.file_meta.MediaStorageSOPClassUID = instance.SOPClassUID
@@ -156,6 +168,20 @@ def pixels_only(instance: Dataset) -> bytes:
     buffer = io.BytesIO()
     bare.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
+
+
+def without_texts(jpeg: bytes) -> bytes:
+    """Return a JPEG without the segments before its image data that may name the patient."""
+    kept, at = [jpeg[:2]], 2
+    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] not in (b"", b"\xda"):
+        if jpeg[at + 1] == 0xFF:  # a byte of padding
+            at += 1
+            continue
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if jpeg[at + 1] not in _TEXTS:
+            kept.append(jpeg[at:end])
+        at = end
+    return b"".join([*kept, jpeg[at:]])
 
 
 def metadata_of(instance: Dataset) -> dict[str, str]:

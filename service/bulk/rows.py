@@ -62,30 +62,35 @@ class Format(Protocol):
         """
 
 
-class Csv:
-    """CSV as in RFC 4180, in UTF-8, with a header, and LF as line end."""
+class Columns:
+    """The columns of CSV and Parquet, and the cells of a row.
 
-    start = b""
+    Attributes:
+        names: of the columns, in order.
+        numbers: names of the columns that hold numbers. The others hold text.
+        model: name and version of the model.
+    """
 
     def __init__(self, manifest: Manifest, *, overlays: bool, metadata: bool = False) -> None:
-        self._model = model_name(manifest)
-        self._columns = [
+        self.model = (manifest.name, manifest.version)
+        probabilities = [f"probability_{code}" for code in manifest.codes]
+        self.names = (
             "path", "status", "problem", "detail", "label", "probability", "malignancy",
-            "malignancy_probability", *(f"probability_{code}" for code in manifest.codes),
+            "malignancy_probability", *probabilities,
             "prediction_set", "entropy", "disagreement", "ood_score", "warnings", "model", "model_version",
             *([f"{name}_used" for name in Metadata.model_fields] if metadata else []),
             *(["overlay"] if overlays else []),
-        ]  # fmt: skip
-        self.header = _csv_line(self._columns)
+        )  # fmt: skip
+        self.numbers = {
+            "probability", "malignancy_probability", *probabilities,
+            "entropy", "disagreement", "ood_score", "age_used",
+        }  # fmt: skip
 
-    def line(self, scored: Scored) -> bytes:
-        """Return one row with its line end."""
+    def cells(self, scored: Scored) -> list[Any]:
+        """Return the cells of one row. A cell without a value is None."""
         path, outcome, overlay = scored
-        cells: dict[str, Any] = {
-            "path": path,
-            "model": self._model.name,
-            "model_version": self._model.version,
-        }
+        cells: dict[str, Any] = {"path": path}
+        cells["model"], cells["model_version"] = self.model
         if isinstance(outcome, Failure):
             cells |= {"status": "failed", "problem": outcome.kind.type, "detail": outcome.detail}
         else:
@@ -96,17 +101,31 @@ class Csv:
                 "probability": outcome.prediction.probability,
                 "malignancy": outcome.malignancy.flag,
                 "malignancy_probability": outcome.malignancy.probability,
-                "prediction_set": " ".join(outcome.prediction_set.labels),
+                "prediction_set": " ".join(outcome.prediction_set.labels) or None,
                 "entropy": uncertainty.entropy,
                 "disagreement": uncertainty.disagreement,
                 "ood_score": uncertainty.ood_score,
-                "warnings": " ".join(warning.code for warning in outcome.warnings),
+                "warnings": " ".join(warning.code for warning in outcome.warnings) or None,
                 "overlay": overlay,
             }
             used = outcome.metadata_used or NO_METADATA
             cells |= {f"{name}_used": value for name, value in used.model_dump().items()}
             cells |= {f"probability_{code}": value for code, value in outcome.probabilities.items()}
-        return _csv_line(cells.get(column, "") for column in self._columns)
+        return [cells.get(name) for name in self.names]
+
+
+class Csv:
+    """CSV as in RFC 4180, in UTF-8, with a header, and LF as line end."""
+
+    start = b""
+
+    def __init__(self, manifest: Manifest, *, overlays: bool, metadata: bool = False) -> None:
+        self._columns = Columns(manifest, overlays=overlays, metadata=metadata)
+        self.header = _csv_line(self._columns.names)
+
+    def line(self, scored: Scored) -> bytes:
+        """Return one row with its line end."""
+        return _csv_line(self._columns.cells(scored))
 
     def parse(self, line: bytes) -> FinishedRow:
         """Parse a row."""
@@ -114,7 +133,7 @@ class Csv:
             (values,) = csv.reader([line.decode()], strict=True)
         except csv.Error as error:
             raise ValueError("not a row of this format") from error
-        row = dict(zip(self._columns, values, strict=True))
+        row = dict(zip(self._columns.names, values, strict=True))
         return FinishedRow(row["path"], row["status"] != "ok", (row["model"], row["model_version"]))
 
 

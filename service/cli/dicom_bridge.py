@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import signal
 import threading
 from importlib.util import find_spec
@@ -38,9 +39,15 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--study", action="append", metavar="UID", help="score this study and end; may be repeated"
+        "--study", type=_uid, action="append", metavar="UID", help="score this study and end; may be repeated"
     )
     parser.set_defaults(command=_dicom_bridge)
+
+
+def _uid(text: str) -> str:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)+", text) or len(text) > 64:
+        raise argparse.ArgumentTypeError(f"expected a UID of at most 64 digits and dots, got {text!r}")
+    return text
 
 
 def _dicom_bridge(options: argparse.Namespace) -> int:

@@ -1,7 +1,10 @@
 """Opens the model for the commands that use one."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from models.bundle import Bundle
 from models.errors import BundleError, DermaserveError
 from service.inference.loader import LoadedModel, load, verify
 from service.settings import Settings, load_settings
@@ -17,14 +20,31 @@ def settings_for(options: argparse.Namespace) -> Settings:
     return load_settings().model_copy(update=given)
 
 
+def check_bundle(settings: Settings) -> Bundle:
+    """Verify the bundle without loading it.
+
+    Raises:
+        BundleError: with a message of one line that names the bundle.
+    """
+    with _one_line(settings):
+        return verify(settings)
+
+
 def open_model(settings: Settings) -> LoadedModel:
     """Verify, load and warm up the bundle as the service does.
 
     Raises:
         BundleError, DeviceError: with a message of one line that names the bundle.
     """
-    try:
+    with _one_line(settings):
         return load(verify(settings), settings)
+
+
+@contextmanager
+def _one_line(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+        return
     except DermaserveError as error:
         why = str(error)
         failure = type(error)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from service.cli import predict_ray
 from service.cli.model import open_model, settings_for
 from service.errors import OutputError
 from service.settings import Settings
@@ -17,6 +18,8 @@ scored gets a row that says why.
 
 If the --output exists, files that have a row in it are not scored again: to resume a stopped run, repeat the
 command. Rows of another model or with other columns are not mixed.
+
+With --ray, the files are scored on a cluster, and rows of the same columns are written to Parquet files.
 
 In the paths of rows, control characters, backslashes and bytes that are not UTF-8 are written as Python
 escapes. A path that a spreadsheet would take for a formula begins with "./".
@@ -35,8 +38,8 @@ def add(commands: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="an image file, or a folder of them")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="an image file, or a folder of them")
+    parser.add_argument("--output", metavar="FILE", help="default: standard output")
     parser.add_argument(
         "--format", choices=["csv", "jsonl"], help="default: jsonl if FILE ends in .jsonl, else csv"
     )
@@ -58,13 +61,15 @@ def add(commands: Any) -> None:
         help="age, sex and body site of the files: the columns path (or file: a file name), age, sex, site; "
         "an empty cell is not known",
     )
+    predict_ray.add_options(parser)
     parser.set_defaults(command=_predict)
 
 
 def _predict(options: argparse.Namespace) -> int:
+    predict_ray.check_options(options)
     settings = settings_for(options)
     try:
-        return _run(options, settings)
+        return predict_ray.run(options, settings) if options.ray else _run(options, settings)
     except KeyboardInterrupt:
         print("stopped; repeat the command to resume", file=sys.stderr)
         return 130
@@ -73,7 +78,8 @@ def _predict(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace, settings: Settings) -> int:
     from tqdm import tqdm
 
-    from service.bulk.files import ENDINGS, find_files, path_text
+    from models.bundle import NO_METADATA
+    from service.bulk.files import ENDINGS, Input, find_files, path_text
     from service.bulk.metadata import read_metadata
     from service.bulk.output import open_output
     from service.bulk.rows import FORMATS, Failure, Scored
@@ -83,10 +89,9 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
 
     set_up_logs("text", "warning")
     return_large_blocks()
-    if options.output and options.output.name.lower().endswith(ENDINGS):
-        raise OutputError(
-            f"--output: expected a file for rows, got {options.output}, which has the name of an image"
-        )
+    target = Path(options.output) if options.output else None
+    if target and target.name.lower().endswith(ENDINGS):
+        raise OutputError(f"--output: expected a file for rows, got {target}, which has the name of an image")
     files = find_files(options.paths, recursive=options.recursive, exclude=options.gradcam)
     for note in files.notes:
         print(note, file=sys.stderr)
@@ -102,15 +107,18 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             print("the model reads only images: the metadata is not used", file=sys.stderr)
     if options.gradcam is not None:
         _make_folder(options.gradcam)
-    named = "jsonl" if options.output and options.output.suffix == ".jsonl" else "csv"
+    named = "jsonl" if target and target.suffix == ".jsonl" else "csv"
     format_ = FORMATS[options.format or named](
         manifest, overlays=options.gradcam is not None, metadata=metadata is not None
     )
-    output = open_output(
-        options.output, format_, (manifest.name, manifest.version), overwrite=options.overwrite
-    )
+    output = open_output(target, format_, (manifest.name, manifest.version), overwrite=options.overwrite)
     finished = [output.finished[text] for path in files.paths if (text := path_text(path)) in output.finished]
-    paths = [path for path in files.paths if path_text(path) not in output.finished]
+    known = metadata or {}
+    inputs = [
+        Input(path, known.get(path, NO_METADATA))
+        for path in files.paths
+        if path_text(path) not in output.finished
+    ]
     failed = sum(row.failed for row in finished)
     # ``disable=None`` shows no bar without a terminal.
     with tqdm(total=len(files.paths), initial=len(finished), unit=" images", disable=None) as bar:
@@ -121,8 +129,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             output.write(format_.line(scored))
             bar.update()
 
-        if paths:
-            asyncio.run(score(loaded, settings, paths, write, metadata=metadata, overlays=options.gradcam))
+        if inputs:
+            asyncio.run(score(loaded, settings, inputs, write, overlays=options.gradcam))
     output.close()
     earlier = f", {len(finished)} of them in earlier runs" if finished else ""
     print(f"{len(files.paths)} files{earlier}: {failed} could not be scored", file=sys.stderr)

@@ -37,6 +37,7 @@ from service.http.middleware import complete_headers, new_request_id
 from service.http.problems import problem_response
 from service.http.request_cycle import Cycle
 from service.http.request_reader import RequestReader
+from service.http.trusted_proxies import TrustedProxies
 from service.http.turns import Turns
 from service.observability.logs import log_request
 from service.observability.metrics import Metrics
@@ -54,6 +55,7 @@ logger = logging.getLogger(__name__)
 def connection_class(settings: Settings, metrics: Metrics) -> type["Connection"]:
     """Return the class for uvicorn's option ``http`` of one listener. Each connection gets an instance."""
     own = {"settings": settings, "metrics": metrics, "waiting": {}, "turns": Turns()}
+    own["proxies"] = TrustedProxies(settings.trusted_proxies)
     return type("BoundConnection", (Connection,), own)
 
 
@@ -65,18 +67,19 @@ class Connection(RequestReader):
             of its headers, to read a response or to hang up. Maps each to the start of its wait, on the
             clock of ``time.monotonic``. The longest wait comes first.
         turns: decides when requests start; shared by the connections of the same listener.
+        proxies: finds the client of a request; shared by the connections of the same listener.
     """
 
     settings: Settings
     metrics: Metrics
     waiting: "dict[Connection, float]"
     turns: Turns
+    proxies: TrustedProxies
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._answering: Cycle | None = None  # of the latest request that was started
         self._began = float("-inf")  # when the latest request began to wait for its turn
-        self._client: str | None = None
         self._refusal: DermaserveError | None = None  # the final response, to an invalid request
         self._half_closed = False  # the client has closed its sending side
         self._ended = False  # no more requests are answered
@@ -90,7 +93,6 @@ class Connection(RequestReader):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Count the connection. If there are too many, end the one with the slowest client."""
         super().connection_made(transport)
-        self._client = client_of(self.client[0] if self.client else None)
         self.metrics.connections.inc()
         # With the default of 64 KiB, smaller unread responses would not count as unread.
         transport.set_write_buffer_limits(high=0)
@@ -163,7 +165,9 @@ class Connection(RequestReader):
             if not cycle.disconnected:  # while it waited for its turn
                 super(Connection, self)._start_asgi_task(cycle, app)
 
-        rank = cycle.scope["state"]["rank"] = rank_of(self._client, self._began)
+        peer = self.client[0] if self.client else None
+        client = client_of(self.proxies.client(peer, cycle.scope["headers"]))
+        rank = cycle.scope["state"]["rank"] = rank_of(client, self._began)
         self._began = time.monotonic()
         self.turns.take(start, rank)
 

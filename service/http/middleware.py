@@ -75,6 +75,7 @@ class RequestMiddleware:
         request_id = sent if _SANE_ID.fullmatch(sent) else new_request_id()
         method = scope["method"]
         record = RequestRecord(request_id, method if method in _METHODS else "_OTHER")
+        record.open_inference = f"{scope['path']}/".startswith("/v2/")
         state = scope.setdefault("state", {})
         state.setdefault("started", record.started)  # the connection has set the time of the first byte
         state.update(request_id=request_id, record=record)

@@ -72,6 +72,12 @@ class Problem(BaseModel):
     )
 
 
+class InferenceError(Problem):
+    """A problem as clients of the Open Inference Protocol read it: they read ``error``."""
+
+    error: str = Field(description="The same as `detail`.", examples=["The model is being loaded."])
+
+
 def problem_of(error: BaseException, request_id: str) -> Problem:
     """Return ``error`` as a client may see it. Internal errors are logged with their stack trace."""
     kind = kind_of(error)
@@ -101,6 +107,9 @@ def problem_response(error: BaseException, record: RequestRecord) -> Response:
 def answer_of(problem: Problem, record: RequestRecord, headers: Mapping[str, str]) -> Response:
     """Return ``problem`` as a complete response with ``headers``."""
     record.problem = problem.type.removeprefix(URN)
+    if record.open_inference:
+        error = InferenceError(error=problem.detail, **dict(problem))
+        return Response(error.model_dump_json(), problem.status, dict(headers), "application/json")
     body = problem.model_dump_json()
     return Response(body, status_code=problem.status, headers=dict(headers), media_type=MEDIA_TYPE)
 

@@ -56,6 +56,11 @@ MEMBERS_DISAGREE = PredictionWarning(
 EMPTY_HEATMAP = PredictionWarning(
     "empty_heatmap", "The model found no evidence for this class in the image. The overlay marks nothing."
 )
+OVERLAY_OMITTED = PredictionWarning(
+    "overlay_omitted",
+    "The server had no memory left for the overlay of this image. Ask for it again, in a smaller batch or "
+    "alone.",
+)
 
 FLAG_LABEL_DISAGREE = "flag_label_disagree"
 
@@ -75,6 +80,7 @@ CODES = (
             OUT_OF_DISTRIBUTION,
             MEMBERS_DISAGREE,
             EMPTY_HEATMAP,
+            OVERLAY_OMITTED,
         )
     ),
 )

@@ -55,6 +55,7 @@ class RequestRecord:
         stages: in the order in which they ended.
         predictions: one for each image that was classified.
         trace_id: hexadecimal, if traces are on.
+        open_inference: whether errors have the format of the Open Inference Protocol.
     """
 
     request_id: str
@@ -74,6 +75,7 @@ class RequestRecord:
     stages: list[Stage] = field(default_factory=list)
     predictions: list[LoggedPrediction] = field(default_factory=list)
     trace_id: str | None = None
+    open_inference: bool = False
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:

@@ -62,9 +62,9 @@ class World:
         self._call("photographs")
         return [self.place(number) for number in range(len(self.sources))]
 
-    def holds(self, study: str, instance: str) -> bool:
+    def holds(self, instance: Instance, result: str) -> bool:
         self._call("holds")
-        return instance in self.held
+        return result in self.held
 
     def fetch(self, instance: Instance) -> Dataset:
         self._call("fetch")
@@ -107,7 +107,8 @@ class World:
         return self.answer
 
     def place(self, number: int) -> Instance:
-        return Instance(STUDY, "1.2.826.0.1.2", str(self.sources[number].SOPInstanceUID))
+        source = self.sources[number]
+        return Instance(STUDY, "1.2.826.0.1.2", str(source.SOPInstanceUID), str(source.PatientID))
 
     def expected(self) -> set[str]:
         uids = [uids_of(self.place(number), self.answer.model) for number in range(len(self.sources))]
@@ -306,6 +307,17 @@ def test_another_instance_than_the_one_asked_for_is_not_reported(world: World, s
     world.sources[1].StudyInstanceUID = "1.2.826.0.1.99"
     watch(world, state)
     assert len(world.held) == 8
+
+
+def test_an_image_with_another_patient_than_listed_is_not_reported(
+    world: World, state: State, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = world.place
+    monkeypatch.setattr(world, "place", lambda number: place(number)._replace(patient="CORRECTED"))
+    watch(world, state)
+    assert not world.held
+    assert caplog.text.count("is passed by: the archive has it for several patients") == 5
+    assert "CORRECTED" not in caplog.text
 
 
 def test_what_is_not_an_orthanc_stops_the_bridge(world: World, state: State) -> None:

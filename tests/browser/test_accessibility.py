@@ -155,7 +155,7 @@ def test_a_screen_reader_finds_names_roles_and_headings(
     regions = {
         element.accessible_name for element in visitor.find_all("main section") if element.is_displayed()
     }
-    assert {"1. Choose images", "2. Result", "Probability of each class"} <= regions
+    assert {"Choose images", "Result", "Probability of each class"} <= regions
     levels = visitor.js(
         "return [...document.querySelectorAll('h1, h2, h3, h4')].filter((e) => e.checkVisibility())"
         ".map((e) => Number(e.tagName[1]))"

@@ -65,7 +65,8 @@ def test_every_answer_and_every_error_has_an_example(visitor: Visitor, server: P
     visitor.wait_for(lambda: visitor.sees(".opblock-summary-control"))
     visitor.js("document.querySelectorAll('.opblock-summary-control').forEach((node) => node.click())")
     operations = visitor.find_all(".opblock")
-    assert len(operations) >= 8
+    assert len(operations) >= 7
+    assert not visitor.find_all("[id$=-reload]"), "nobody may use it, as there are no keys"
     visitor.wait_for(lambda: len(visitor.find_all(".opblock .responses-inner")) == len(operations))
     rows = visitor.js(
         "return [...document.querySelectorAll('.opblock .response')].map((row) => ["
@@ -74,3 +75,19 @@ def test_every_answer_and_every_error_has_an_example(visitor: Visitor, server: P
     assert len(rows) > len(operations)
     empty = [f"{block} {code}" for block, code, text in rows if text.strip(' \n"') in ("", "string")]
     assert empty == ["operations-model-model 304"], "which has no body"
+
+
+def test_examples_of_errors_are_folded_and_the_page_is_one_click_away(
+    visitor: Visitor, server: Process
+) -> None:
+    operation = "#operations-images-predict"
+    unfold(visitor, server.url, operation)
+    refused, answer = f"{operation} tr[data-code='415']", f"{operation} tr[data-code='200']"
+    visitor.wait_for(lambda: visitor.sees(f"{answer} .example"))
+    assert visitor.sees(f"{refused} summary")
+    hidden = [f"{refused} {part}" for part in (".example", ".response-controls", ".headers-wrapper")]
+    assert not any(visitor.sees(part) for part in hidden)
+    visitor.find(f"{refused} summary").click()
+    visitor.wait_for(lambda: all(visitor.sees(part) for part in hidden))
+    visitor.find("nav a").click()
+    visitor.wait_for(lambda: visitor.sees("#drop"))

@@ -32,7 +32,8 @@ def has_compose_2() -> bool:
 class Stack:
     """The containers, with free ports on this machine and keys in ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **variables: str) -> None:
+        """``variables`` are those of docker-compose.yml."""
         self.keys = folder / "keys.txt"
         folder.chmod(0o755)  # the service runs as another user
         self.ports = {name: free_port() for name in ("PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")}
@@ -42,7 +43,11 @@ class Stack:
             **{name: str(port) for name, port in self.ports.items()},
             "COMPOSE_PROJECT_NAME": f"dermaserve-test-{os.getpid()}",
             "KEYS_DIR": str(folder),
+            **variables,
         }
+
+    def variable(self, name: str) -> str:
+        return self._environment[name]
 
     def url(self, port: str = "PORT") -> str:
         return f"http://127.0.0.1:{self.ports[port]}"
@@ -57,6 +62,10 @@ class Stack:
     def container(self, service: str) -> str:
         """Return its id, even if it is stopped."""
         return self.compose("ps", "-q", "-a", service).stdout.strip()
+
+    def containers(self, service: str) -> list[str]:
+        """Return the ids of all its replicas that run."""
+        return self.compose("ps", "-q", service).stdout.split()
 
     def inspect(self, service: str) -> dict[str, Any]:
         found: list[dict[str, Any]] = json.loads(run("docker", "inspect", self.container(service)).stdout)

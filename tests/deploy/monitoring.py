@@ -67,7 +67,7 @@ def alerts() -> list[dict[str, Any]]:
 def names(expression: str) -> set[str]:
     """Return the names of the series in an expression: of the service, the process or a rule."""
     bare = re.sub(r'"[^"]*"', "", expression)
-    return set(re.findall(r"\b(?:instance:)?(?:dermaserve|process)_\w+(?::\w+)?", bare))
+    return set(re.findall(r"\b(?:job:)?(?:dermaserve|process)_\w+(?::\w+)?", bare))
 
 
 class Prometheus:

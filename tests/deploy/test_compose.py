@@ -10,6 +10,8 @@ from service.settings import Settings
 from tests.deploy.memory_plan import planned_memory
 from tests.deploy.monitoring import ROOT, alerts
 
+CONFIGURATION = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
+PROXY_RECIPE = CONFIGURATION.with_name("Dockerfile")
 GIB = {"g": 1.0, "m": 1 / 1024}
 
 
@@ -18,7 +20,7 @@ def compose(name: str = "docker-compose.yml") -> dict[str, Any]:
     return content
 
 
-@pytest.fixture(params=["service", "prometheus", "grafana"])
+@pytest.fixture(params=["service", "proxy", "prometheus", "grafana"])
 def container(request: pytest.FixtureRequest) -> dict[str, Any]:
     found: dict[str, Any] = compose()["services"][request.param]
     return found
@@ -28,7 +30,8 @@ def test_every_container_is_locked_down_and_bounded(container: dict[str, Any]) -
     assert container["read_only"] is True
     assert container["cap_drop"] == ["ALL"]
     assert container["security_opt"] == ["no-new-privileges:true"]
-    assert container["restart"] == "unless-stopped"
+    # A container that got SIGHUP by "docker compose kill" counts as stopped by hand.
+    assert container["restart"] == ("always" if "build" in container else "unless-stopped")
     assert re.fullmatch(r"\d+[gm]", container["mem_limit"])
     assert container["pids_limit"] <= 256
     assert container["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
@@ -37,8 +40,8 @@ def test_every_container_is_locked_down_and_bounded(container: dict[str, Any]) -
 
 def test_every_container_has_a_user_and_a_health_check(container: dict[str, Any]) -> None:
     if "build" in container:
-        recipe = (ROOT / "Dockerfile").read_text()
-        assert re.search(r"^USER 10001$", recipe, re.MULTILINE)
+        recipe = (ROOT / container["build"]["context"] / "Dockerfile").read_text()
+        assert re.search(r"^USER 1000\d$", recipe, re.MULTILINE)
         assert re.search(r"^HEALTHCHECK ", recipe, re.MULTILINE)
     else:
         assert not container["user"].startswith(("0", "root"))
@@ -47,7 +50,7 @@ def test_every_container_has_a_user_and_a_health_check(container: dict[str, Any]
 
 def test_ports_are_published_on_loopback_and_the_operations_port_is_not(container: dict[str, Any]) -> None:
     (port,) = container["ports"]
-    assert re.match(r"127\.0\.0\.1:|\$\{ADDRESS:-127\.0\.0\.1\}:", port)
+    assert re.match(r"127\.0\.0\.1:|\$\{(HTTPS_)?ADDRESS:-127\.0\.0\.1\}:", port)
     assert not port.endswith(":9100")
 
 
@@ -60,6 +63,34 @@ def test_images_are_pinned_by_version() -> None:
     base = re.search(r"^ARG BASE=(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert base is not None
     assert texts[2] == "${BASE:-" + base[1] + "}"
+    proxy = services["proxy"]["build"]["args"]["BASE"]
+    assert f"ARG BASE={proxy.removeprefix('${PROXY_BASE:-').removesuffix('}')}\n" in PROXY_RECIPE.read_text()
+
+
+def test_the_proxy_is_started_by_its_profile_only_and_uses_the_configuration_that_is_tested() -> None:
+    services = compose()["services"]
+    assert [name for name, service in services.items() if "profiles" in service] == ["proxy"]
+    proxy = services["proxy"]
+    assert proxy["profiles"] == ["proxy"]
+    assert "./deploy/haproxy:/etc/haproxy:ro" in proxy["volumes"]
+    assert '"/etc/haproxy/haproxy.cfg"]' in PROXY_RECIPE.read_text()
+    assert services["service"]["environment"]["DERMASERVE_TRUSTED_PROXIES"] == "${TRUSTED_PROXIES:-}"
+
+
+def test_the_proxy_waits_longer_than_the_service_and_stops_before_it_is_killed() -> None:
+    text = CONFIGURATION.read_text()
+    for name in ("client", "server"):
+        (seconds,) = re.findall(rf"^ +timeout {name} (\d+)s$", text, re.MULTILINE)
+        assert int(seconds) > Settings().request_timeout
+    (last,) = re.findall(r"^ +hard-stop-after (\d+)s$", text, re.MULTILINE)
+    assert int(last) > Settings().request_timeout
+    assert int(compose()["services"]["proxy"]["stop_grace_period"].removesuffix("s")) > int(last)
+
+
+def test_the_proxy_notices_a_draining_replica_before_it_refuses_work() -> None:
+    text = CONFIGURATION.read_text()
+    every, times = map(int, re.findall(r"inter (\d)s fastinter 100ms fall (\d)", text)[0])
+    assert every * times < Settings().drain_pause
 
 
 @pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.gpu.yml"])
@@ -115,7 +146,8 @@ def test_prometheus_scrapes_the_operations_port_of_the_service_as_often_as_grafa
     scraping = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     (job,) = scraping["scrape_configs"]
     port = compose()["services"]["service"]["environment"]["DERMASERVE_OPERATIONS_PORT"]
-    assert job["static_configs"] == [{"targets": [f"service:{port}"]}]
+    (found,) = job["dns_sd_configs"]
+    assert (found["names"], found["type"], found["port"]) == (["service"], "A", int(port))
     source = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text())[
         "datasources"
     ][0]

@@ -244,10 +244,13 @@ def test_kserve_runs_the_container_of_base_on_the_bundle_that_it_downloads() -> 
     assert port["containerPort"] == number("base", "http")
 
 
-def test_kserve_claims_no_protocol_that_the_service_does_not_answer() -> None:
+def test_kserve_names_the_protocol_and_the_readiness_that_the_service_answers() -> None:
     paths = json.loads((ROOT / "openapi" / "openapi.json").read_text())["paths"]
-    speaks = any(path.startswith("/v2/") for path in paths)
-    assert ("protocolVersion" in kserve_predictor()["model"]) == speaks
+    assert kserve_runtime()["protocolVersions"] == ["v2"]
+    assert kserve_predictor()["model"]["protocolVersion"] == "v2"
+    assert "/v2/models/{name}/infer" in paths
+    assert container("kserve")["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready"
+    assert "/v2/health/ready" in paths
 
 
 @pytest.mark.parametrize("overlay", ["base", "kserve"])

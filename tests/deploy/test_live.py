@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from service.admission.api_keys import line_of, new_token
 from tests.deploy.monitoring import (
@@ -52,11 +53,14 @@ def service(tmp_path: Path, bundle: Path, operations_port: int) -> Iterator[Proc
 
 @pytest.fixture
 def prometheus(tmp_path: Path, operations_port: int) -> Iterator[Prometheus]:
-    """The configuration of deploy/, with another target and a scrape each second."""
+    """The configuration of deploy/, with a scrape each second of a target that is not looked up by DNS."""
     folder = Path(shutil.copytree(PROMETHEUS, tmp_path / "prometheus"))
     config = folder / "prometheus.yml"
-    text = config.read_text().replace("service:9100", f"127.0.0.1:{operations_port}")
-    config.write_text(text.replace("15s", "1s").replace("10s", "1s"))
+    content = yaml.safe_load(config.read_text().replace("15s", "1s").replace("10s", "1s"))
+    (job,) = content["scrape_configs"]
+    del job["dns_sd_configs"]
+    job["static_configs"] = [{"targets": [f"127.0.0.1:{operations_port}"]}]
+    config.write_text(yaml.safe_dump(content))
     port = free_port()
     command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"]
     with (tmp_path / "prometheus.log").open("w") as log:

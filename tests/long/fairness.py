@@ -37,6 +37,7 @@ LIMIT = 5.0
 """How many times as long as usual the good client may wait, in the median and at the 99th percentile."""
 
 _HANDSHAKE = 100  # bytes that a new connection costs
+_UNREAD = 60  # seconds for which a client that does not read keeps its connection
 
 
 class Attack(NamedTuple):
@@ -47,12 +48,14 @@ class Attack(NamedTuple):
         answered: whether to wait for the answer, and then to go on.
         kept: whether the next request comes on the same connection.
         more: what follows the request again and again, until the server closes the connection.
+        read: whether to read at all.
     """
 
     request: bytes
     answered: bool = True
     kept: bool = True
     more: bytes = b""
+    read: bool = True
 
 
 def post(path: str, body: bytes, media_type: str) -> bytes:
@@ -71,11 +74,11 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
-def batch(image: bytes, count: int = 32) -> bytes:
+def batch(image: bytes, count: int = 32, query: str = "") -> bytes:
     """A request with ``count`` times the same image."""
     head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
     body = b"".join(head + image + b"\r\n" for _ in range(count)) + b"--x--\r\n"
-    return post("/predict/batch", body, "multipart/form-data; boundary=x")
+    return post(f"/predict/batch{query}", body, "multipart/form-data; boundary=x")
 
 
 def image(width: int, height: int, format_: str, mode: str = "RGB") -> bytes:
@@ -111,6 +114,10 @@ ATTACKS: dict[str, Callable[[], Attack]] = {
     "overlays": lambda: Attack(post("/gradcam", image(8, 8, "PNG"), "image/png")),
     "damaged": lambda: Attack(post("/predict", image(8, 8, "PNG")[:56], "image/png")),
     "batches": lambda: Attack(batch(image(8, 8, "PNG"))),
+    "batches with overlays": lambda: Attack(batch(image(8, 8, "PNG"), query="?gradcam=true")),
+    "overlays, unread": lambda: Attack(
+        batch(image(8, 8, "PNG"), query="?gradcam=true"), answered=False, read=False
+    ),
     "large": lambda: Attack(post("/predict", image(3000, 3000, "PNG", "L"), "image/png")),
     "flat WebP": lambda: Attack(post("/predict", flat_webp(), "image/webp")),
     "scans": lambda: Attack(post("/predict", costly_images.scans(600, 600, 400), "image/jpeg")),
@@ -155,15 +162,19 @@ async def _attack(port: int, made: Attack, address: str, told: Connection) -> No
                             writer.write(made.more)
                             await writer.drain()
                         if not made.answered and made.kept:
-                            await reader.read()
+                            await (reader.read() if made.read else asyncio.sleep(_UNREAD))
                             statuses["closed"] += 1
                             break
                         if not made.answered:
                             break
                         head = await reader.readuntil(b"\r\n\r\n")
                         statuses[head.split()[1].decode()] += 1
-                        length = head.lower().partition(b"content-length:")[2].split()[0]
-                        await reader.readexactly(int(length))
+                        if size := head.lower().partition(b"content-length:")[2]:
+                            await reader.readexactly(int(size.split()[0]))
+                        else:
+                            while not (data := await reader.read(65_536)).endswith(b"0\r\n\r\n"):
+                                if not data:
+                                    break
                         if not made.kept:
                             break
                 finally:

@@ -4,7 +4,7 @@ import base64
 import io
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -44,6 +44,7 @@ class Asked:
 
     Attributes:
         waits: times that the client was told to come again, and did.
+        ended: when, on the clock of ``time.monotonic``.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Asked:
     wrong: str
     seconds: float
     waits: int
+    ended: float = field(default_factory=time.monotonic)
 
 
 def image_files(seed: int, folder: Path | None, *, small: bool = False) -> list[tuple[str, bytes]]:

@@ -42,6 +42,11 @@ class Listening:
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
+    def shrink_send_buffers(self) -> None:
+        """Make the system hold little that clients have not read, on connections made from now on."""
+        for listener in self._server.servers[0].sockets:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
     def sample(self, name: str, **labels: str) -> float:
         """Return the value of a metric, or 0 if there is none with these labels."""
         return self.runtime.metrics.registry.get_sample_value(f"dermaserve_{name}", labels) or 0.0

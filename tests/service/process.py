@@ -34,6 +34,7 @@ class Process:
         bundle: the bundle's folder.
         program: Python code to run in place of ``-m service``.
         port: 0 takes a free one.
+        host: address to listen on.
         options: of ``subprocess.Popen``; ``env`` is added to the environment.
         **settings: without their prefix, in capitals.
     """
@@ -45,12 +46,14 @@ class Process:
         *,
         program: str = "",
         port: int = 0,
+        host: str = "127.0.0.1",
         options: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        own = {"BUNDLE": bundle, "PORT": self.port, "DEVICE": "cpu", "DRAIN_PAUSE": 0.3} | settings
+        self.url = f"http://{host}:{self.port}"
+        own = {"BUNDLE": bundle, "HOST": host, "PORT": self.port, "DEVICE": "cpu", "DRAIN_PAUSE": 0.3}
+        own |= settings
         options = dict(options or {})
         environment = {k: v for k, v in os.environ.items() if not k.startswith("DERMASERVE_")}
         environment |= {f"DERMASERVE_{name}": str(value) for name, value in own.items()}

@@ -58,6 +58,9 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         ("MAX_PIXELS", "90000000"),
         ("LOG_LEVEL", "loud"),
         ("DRAIN_PAUSE", "soon"),
+        ("TRUSTED_PROXIES", "10.0.0.300"),
+        ("TRUSTED_PROXIES", "10.0.0.1/24"),
+        ("TRUSTED_PROXIES", "proxy, http://proxy"),
         ("HOST", ""),
     ],
 )

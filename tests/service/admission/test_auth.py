@@ -27,7 +27,7 @@ from tests.service.admission.test_api_keys import SECOND, Clock
 from tests.service.app_client import Client, running, wait_for
 from tests.service.conftest import JPEG, assert_problem
 
-OPEN = {("get", "/livez"), ("get", "/readyz")}
+OPEN = {("get", path) for path in ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,11 @@ def test_every_operation_but_the_probes_wants_a_key(guarded: Client) -> None:
         if (method, path) in OPEN:
             assert response.status_code == 200
         else:
-            assert_problem(response, 401, "unauthorized")
+            if path.startswith("/v2"):  # errors of the Open Inference Protocol
+                assert (response.status_code, response.json()["status"]) == (401, 401)
+                assert response.json()["error"] == response.json()["detail"]
+            else:
+                assert_problem(response, 401, "unauthorized")
             assert response.headers["www-authenticate"] == "ApiKey"
             # The empty alternative says that a service without keys asks for none.
             without: list[dict[str, list[str]]] = [] if path.startswith("/admin/") else [{}]

@@ -171,13 +171,19 @@ def scan_bombs() -> tuple[bytes, bytes]:
     return POST + b"Content-Length: %d\r\n\r\n" % len(data) + data, b""
 
 
-def batches() -> tuple[bytes, bytes]:
+def batches(query: bytes = b"") -> tuple[bytes, bytes]:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), (200, 150, 130)).save(buffer, "JPEG", quality=30)
     head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
     body = b"".join(head + buffer.getvalue() + b"\r\n" for _ in range(32)) + b"--x--\r\n"
-    request = b"POST /predict/batch HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-    return request + b"Content-Length: %d\r\n\r\n" % len(body) + body, b""
+    request = (
+        b"POST /predict/batch%b HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    )
+    return request % query + b"Content-Length: %d\r\n\r\n" % len(body) + body, b""
+
+
+def batches_with_overlays() -> tuple[bytes, bytes]:
+    return batches(b"?gradcam=true")
 
 
 @pytest.mark.parametrize(
@@ -189,6 +195,7 @@ def batches() -> tuple[bytes, bytes]:
         drips_of_chunks,
         requests_without_a_body,
         batches,
+        batches_with_overlays,
     ],
 )
 def test_a_hostile_client_does_not_shut_out_a_good_one(
@@ -221,4 +228,6 @@ def assert_all_answered(
     with Hostile(server, *attack(), address=address) as hostile:
         time.sleep(1)
         ask(server, jpeg)
-        assert hostile.opened >= (1 if attack in (batches, scan_bombs) else CONNECTIONS)
+        assert hostile.opened >= (
+            1 if attack in (batches, batches_with_overlays, scan_bombs) else CONNECTIONS
+        )

@@ -83,6 +83,48 @@ def accept_fewer_images(document: Document) -> None:
     body["schema"]["properties"]["files"]["maxItems"] = 8
 
 
+def require_a_key(document: Document) -> None:
+    predict(document)["security"] = [{"ApiKey": []}]
+
+
+def require_a_key_where_there_was_no_security(document: Document) -> None:
+    document["paths"]["/livez"]["get"]["security"] = [{"ApiKey": []}]
+
+
+def require_a_key_of_the_whole_document(document: Document) -> None:
+    document["security"] = [{"ApiKey": []}]
+
+
+def require_a_second_credential(document: Document) -> None:
+    document["components"]["securitySchemes"]["Bearer"] = {"type": "http", "scheme": "bearer"}
+    document["paths"]["/admin/reload"]["post"]["security"] = [{"ApiKey": [], "Bearer": []}]
+
+
+def take_the_key_from_another_header(document: Document) -> None:
+    document["components"]["securitySchemes"]["ApiKey"]["name"] = "Authorization"
+
+
+def headers(document: Document, status: str) -> Document:
+    found: Document = predict(document)["responses"][status]["headers"]
+    return found
+
+
+def remove_a_response_header(document: Document) -> None:
+    del headers(document, "200")["X-Model"]
+
+
+def remove_a_header_of_an_error(document: Document) -> None:
+    del headers(document, "429")["Retry-After"]
+
+
+def make_a_response_header_optional(document: Document) -> None:
+    document["components"]["headers"]["X-Request-ID"]["required"] = False
+
+
+def change_the_type_of_a_response_header(document: Document) -> None:
+    headers(document, "503")["Retry-After"]["schema"] = {"type": "string"}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -96,6 +138,15 @@ def accept_fewer_images(document: Document) -> None:
         (remove_a_parameter, "query parameter gradcam: removed"),
         (refuse_a_media_type, "image/tiff: removed"),
         (accept_fewer_images, ".files: maxItems 32 became 8"),
+        (require_a_key, "POST /predict: security: nothing no longer suffices"),
+        (require_a_key_where_there_was_no_security, "GET /livez: security: nothing no longer suffices"),
+        (require_a_key_of_the_whole_document, "GET /readyz: security: nothing no longer suffices"),
+        (require_a_second_credential, "POST /admin/reload: security: ApiKey no longer suffices"),
+        (take_the_key_from_another_header, "POST /admin/reload: security: ApiKey no longer suffices"),
+        (remove_a_response_header, "POST /predict: response 200: header x-model: removed"),
+        (remove_a_header_of_an_error, "POST /predict: response 429: header retry-after: removed"),
+        (make_a_response_header_optional, "header x-request-id: no longer always there"),
+        (change_the_type_of_a_response_header, "header retry-after: type integer became string"),
     ],
 )
 def test_a_breaking_change_is_refused(change: Callable[[Document], None], said: str) -> None:
@@ -128,6 +179,24 @@ def rewrite_a_text(document: Document) -> None:
     schema(document, "Malignancy")["description"] = "Another text."
 
 
+def require_no_key(document: Document) -> None:
+    document["paths"]["/admin/reload"]["post"]["security"] = []
+
+
+def accept_another_credential(document: Document) -> None:
+    document["components"]["securitySchemes"]["Bearer"] = {"type": "http", "scheme": "bearer"}
+    document["paths"]["/admin/reload"]["post"]["security"].append({"Bearer": []})
+
+
+def add_a_response_header(document: Document) -> None:
+    headers(document, "200")["X-Seconds"] = {"schema": {"type": "number"}}
+
+
+def write_a_response_header_otherwise(document: Document) -> None:
+    found = headers(document, "200")
+    found["x-model"] = found.pop("X-Model")
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -136,6 +205,10 @@ def rewrite_a_text(document: Document) -> None:
         accept_another_media_type,
         accept_more_images,
         rewrite_a_text,
+        require_no_key,
+        accept_another_credential,
+        add_a_response_header,
+        write_a_response_header_otherwise,
     ],
 )
 def test_a_compatible_change_passes(change: Callable[[Document], None]) -> None:

@@ -1,5 +1,6 @@
 """The OpenAPI document is complete, and the committed file is up to date."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import jsonschema_rs
 import pytest
 
 from service.__main__ import main
+from service.admission.api_keys import line_of, new_token
 from service.api.examples import MODEL_CARD
 from service.cli.openapi import openapi_text
 from service.inference.warnings import CODES
@@ -25,7 +27,21 @@ ROUTES = {
     ("/readyz", "get"),
     ("/metrics", "get"),
     ("/admin/reload", "post"),
+    ("/v2", "get"),
+    ("/v2/health/live", "get"),
+    ("/v2/health/ready", "get"),
+    *(
+        (f"/v2/models/{{name}}{version}{path}", method)
+        for version in ("", "/versions/{version}")
+        for path, method in (("", "get"), ("/ready", "get"), ("/infer", "post"))
+    ),
 }
+
+
+def committed() -> dict[str, Any]:
+    """The document with all routes, as the code generates it."""
+    document: dict[str, Any] = json.loads(COMMITTED.read_text(encoding="utf-8"))
+    return document
 
 
 def test_the_committed_document_is_what_the_code_generates() -> None:
@@ -43,9 +59,23 @@ def test_the_command_prints_the_document_without_reading_settings(
     assert capsys.readouterr().out == openapi_text()
 
 
-def test_the_document_is_served(client: Client) -> None:
-    document = client.get("/openapi.json").json()
-    assert {(path, method) for path, item in document["paths"].items() for method in item} == ROUTES
+def test_the_document_is_served_with_the_routes_that_a_client_may_use(
+    client: Client, tiny: Path, tmp_path: Path
+) -> None:
+    def served(door: Client) -> set[tuple[str, str]]:
+        paths = door.get("/openapi.json").json()["paths"]
+        return {(path, method) for path, item in paths.items() for method in item}
+
+    admin = {("/admin/reload", "post")}
+    assert served(client) == ROUTES - admin
+    keys = tmp_path / "keys"
+    keys.write_text(line_of("operator", new_token(), admin=True) + "\n")
+    with running(tiny, api_keys_file=keys) as keyed:
+        assert served(keyed) == ROUTES
+    with running(tiny, api_keys_file=keys, operations_port=1) as apart:
+        assert served(apart) == ROUTES - admin - {("/metrics", "get")}
+    paths = committed()["paths"]
+    assert {(path, method) for path, item in paths.items() for method in item} == ROUTES
 
 
 @pytest.mark.parametrize("prefix", ["", "/clinic/skin"])
@@ -55,21 +85,23 @@ def test_the_server_of_the_document_is_relative(client: Client, prefix: str) -> 
     assert urljoin(f"{base}openapi.json", server["url"]) == base
 
 
-def test_every_error_is_a_problem_with_examples(client: Client) -> None:
-    document = client.get("/openapi.json").json()
+def test_every_error_is_a_problem_with_examples() -> None:
+    document = committed()
     assert "HTTPValidationError" not in document["components"]["schemas"]
     for path, method in ROUTES:
         for status, response in document["paths"][path][method]["responses"].items():
             if int(status) < 400:
                 continue
-            content = response["content"]["application/problem+json"]
-            assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+            protocol = path.startswith("/v2")
+            content = response["content"]["application/json" if protocol else "application/problem+json"]
+            name = "InferenceError" if protocol else "Problem"
+            assert content["schema"] == {"$ref": f"#/components/schemas/{name}"}
             assert content["examples"]
             assert all(example["value"]["status"] == int(status) for example in content["examples"].values())
 
 
-def test_every_json_answer_has_an_example_that_its_schema_allows(client: Client) -> None:
-    document = client.get("/openapi.json").json()
+def test_every_json_answer_has_an_example_that_its_schema_allows() -> None:
+    document = committed()
     tried = 0
     for path, method in ROUTES:
         for status, response in document["paths"][path][method]["responses"].items():
@@ -98,8 +130,8 @@ def _closed(node: Any) -> Any:
     return {key: _closed(value) for key, value in node.items()} | closed
 
 
-def test_every_operation_is_described(client: Client) -> None:
-    document = client.get("/openapi.json").json()
+def test_every_operation_is_described() -> None:
+    document = committed()
     assert document["info"]["license"]["identifier"] == "Apache-2.0"
     assert document["servers"]
     tags = {tag["name"] for tag in document["tags"]}
@@ -138,16 +170,17 @@ def _differences(example: Any, served: Any, where: str) -> list[str]:
     return [line for place, left, right in parts for line in _differences(left, right, place)]
 
 
-def test_a_key_is_optional_except_for_admin_routes(client: Client) -> None:
-    paths = client.get("/openapi.json").json()["paths"]
+def test_a_key_is_optional_except_for_admin_routes() -> None:
+    paths = committed()["paths"]
     keyed = {path: next(iter(item.values())).get("security") for path, item in paths.items()}
     assert keyed.pop("/admin/reload") == [{"ApiKey": []}]
-    assert keyed.pop("/livez") is keyed.pop("/readyz") is None
+    for open_to_all in ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready"):
+        assert keyed.pop(open_to_all) is None
     assert all(security == [{"ApiKey": []}, {}] for security in keyed.values())
 
 
-def test_every_operation_has_the_request_id_parameter(client: Client) -> None:
-    document = client.get("/openapi.json").json()
+def test_every_operation_has_the_request_id_parameter() -> None:
+    document = committed()
     (shared,) = document["components"]["parameters"].values()
     assert (shared["name"], shared["in"]) == ("X-Request-ID", "header")
     for path, method in ROUTES:

@@ -23,7 +23,14 @@ KEYED = {
     ("GET", "/model"),
     ("GET", "/metrics"),
     ("POST", "/admin/reload"),
+    ("GET", "/v2"),
+    *(
+        (method, f"/v2/models/tiny-test-bundle{version}{path}")
+        for version in ("", "/versions/0.0.1")
+        for method, path in (("GET", ""), ("GET", "/ready"), ("POST", "/infer"))
+    ),
 }
+OPEN = {("GET", path) for path in ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")}
 IMAGES = {operation for operation in KEYED if operation[0] == "POST"} - {("POST", "/admin/reload")}
 
 
@@ -50,7 +57,7 @@ def test_responses_match_the_openapi_document(tmp_path: Path, tiny: Path) -> Non
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Traceback" not in server.output()
     seen = statuses(report, server.url)
-    for operation in KEYED | {("GET", "/livez"), ("GET", "/readyz")}:
+    for operation in KEYED | OPEN:
         assert 200 in seen[operation]
     assert {operation for operation, codes in seen.items() if 401 in codes} == KEYED
     assert {operation for operation, codes in seen.items() if 422 in codes} == IMAGES

@@ -215,7 +215,7 @@ def test_few_files_are_in_memory_at_a_time(
     monkeypatch.setenv("DERMASERVE_INFERENCE_WORKERS", "1")
     monkeypatch.setenv("DERMASERVE_MAX_BATCH_SIZE", "3")
     begun = held = most = 0
-    score = scoring._Scorer.score
+    score = scoring.Scorer._score
 
     async def counted(self: Any, path: str, metadata: Any) -> Any:
         nonlocal begun, held, most
@@ -229,7 +229,7 @@ def test_few_files_are_in_memory_at_a_time(
         return line(self, scored)
 
     line = Csv.line
-    monkeypatch.setattr(scoring._Scorer, "score", counted)
+    monkeypatch.setattr(scoring.Scorer, "_score", counted)
     monkeypatch.setattr(Csv, "line", written)
     assert main(["predict", str(many), "--output", str(tmp_path / "out.csv")]) == 0
     assert begun == 60

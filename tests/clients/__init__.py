@@ -1,0 +1,1 @@
+"""Clients of the service that run in environments of their own."""

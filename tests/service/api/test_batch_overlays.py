@@ -1,0 +1,158 @@
+"""``POST /predict/batch?gradcam=true``: an overlay for each image, within the memory for bodies."""
+
+import base64
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.inference.onnx_session import OnnxSession
+from tests.service.admission.test_admission import Upload
+from tests.service.app_client import Client, running, said, wait_for
+from tests.service.conftest import JPEG, assert_problem
+from tests.service.listening import Listening, listening
+
+OVERLAYS = "/predict/batch?gradcam=true"
+
+
+def parts(*images: bytes) -> list[tuple[str, bytes]]:
+    return [("files", image) for image in images]
+
+
+def test_each_prediction_of_a_batch_has_the_overlay_of_a_single_request(client: Client, jpeg: bytes) -> None:
+    single = client.post("/predict?gradcam=true", content=jpeg, headers=JPEG).json()
+    response = client.post(OVERLAYS, files=parts(jpeg, b"no image", jpeg))
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-model"]
+    first, refused, last = response.json()["results"]
+    assert first["gradcam"] == last["gradcam"] == single["gradcam"]
+    assert [result["index"] for result in (first, refused, last)] == [0, 1, 2]
+    assert (refused["kind"], refused["status"]) == ("problem", 415)
+    named = client.post(f"{OVERLAYS}&gradcam_class=df", files=parts(jpeg)).json()["results"]
+    assert [result["gradcam"]["label"] for result in named] == ["df"]
+    without = client.post("/predict/batch", files=parts(jpeg)).json()["results"]
+    assert [result["gradcam"] for result in without] == [None]
+
+
+@pytest.mark.parametrize("query", ["gradcam_class=mel", "gradcam=true&gradcam_class=melanoma"])
+def test_a_class_needs_an_overlay_and_must_be_known(client: Client, jpeg: bytes, query: str) -> None:
+    response = client.post(f"/predict/batch?{query}", files=parts(jpeg))
+    assert_problem(response, 422, "invalid-request")
+    assert [fault["parameter"] for fault in response.json()["errors"]] == ["gradcam_class"]
+
+
+def test_an_empty_overlay_of_a_batch_has_a_warning(
+    client: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnnxSession, "run", lambda *_: said([1 / 7] * 7))
+    (result,) = client.post(OVERLAYS, files=parts(jpeg)).json()["results"]
+    assert "empty_heatmap" in [warning["code"] for warning in result["warnings"]]
+
+
+def test_an_overlay_without_memory_is_left_out_and_its_prediction_stays(tiny: Path, jpeg: bytes) -> None:
+    size = overlay_size(tiny, jpeg)
+    with running(tiny, max_body_bytes=5 * size, max_upload_memory=5 * size) as client:
+        results = client.post(OVERLAYS, files=parts(*[jpeg] * 4)).json()["results"]
+        assert client.runtime.admission.body_bytes == 0
+        assert [result["kind"] for result in results] == ["prediction"] * 4
+        omitted = [result for result in results if result["gradcam"] is None]
+        assert 2 <= len(omitted) <= 3
+        codes = [[warning["code"] for warning in result["warnings"]] for result in results]
+        assert sum("overlay_omitted" in found for found in codes) == len(omitted)
+        assert all("overlay_omitted" in codes[result["index"]] for result in omitted)
+        counted = f'dermaserve_warnings_total{{code="overlay_omitted"}} {len(omitted)}.0'
+        assert counted in client.get("/metrics").text
+
+
+def test_an_overlay_that_cannot_be_drawn_is_left_out(
+    client: Client, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("service.inference.classifier.draw_overlay", none_left)
+    (result,) = client.post(OVERLAYS, files=parts(jpeg)).json()["results"]
+    assert (result["kind"], result["gradcam"]) == ("prediction", None)
+    assert "overlay_omitted" in [warning["code"] for warning in result["warnings"]]
+
+
+def test_overlays_end_no_upload_and_leave_it_half_of_the_memory(tiny: Path, jpeg: bytes) -> None:
+    room = 20 * overlay_size(tiny, jpeg)
+    with running(tiny, max_upload_memory=room, max_body_bytes=room, min_upload_rate=0) as client:
+        # An upload that does not go on holds just over half.
+        upload = Upload(client, jpeg + bytes(room // 2 - len(jpeg)))
+        results = client.post(OVERLAYS, files=parts(jpeg, jpeg)).json()["results"]
+        assert [result["gradcam"] for result in results] == [None, None]
+        assert upload.finish().status_code == 200
+
+
+def test_overlays_take_memory_until_the_client_has_read_them(tiny: Path, jpeg: bytes) -> None:
+    with listening(tiny) as server, reader(server) as slow:
+        slow.sendall(request(server, jpeg, 32))
+        held = wait_unread(server, 25 * overlay_size(tiny, jpeg))
+        answer = answer_of(slow)
+        assert answer.status == 200
+        results = json.loads(answer.read())["results"]
+        sizes = [len(base64.b64decode(result["gradcam"]["data"])) for result in results]
+        assert sum(sizes) - 3 * max(sizes) <= held <= sum(sizes)
+        wait_for(lambda: server.runtime.admission.body_bytes == 0)
+
+
+def test_a_client_that_does_not_read_its_overlays_makes_room_for_an_upload(tiny: Path, jpeg: bytes) -> None:
+    room = 70 * overlay_size(tiny, jpeg)
+    with listening(tiny, max_upload_memory=room, max_body_bytes=room) as server, reader(server) as slow:
+        slow.sendall(request(server, jpeg, 32))
+        wait_unread(server, room // 3)
+        answer = httpx.post(
+            f"http://127.0.0.1:{server.port}/predict", content=bytes(room * 3 // 4), headers=JPEG, timeout=60
+        )
+        assert answer.status_code == 415  # read, and no image
+        wait_for(lambda: server.runtime.admission.body_bytes == 0)
+        cut = answer_of(slow)
+        assert cut.status == 200
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            cut.read()  # so the client knows that something is missing
+
+
+def answer_of(connection: socket.socket) -> http.client.HTTPResponse:
+    """Return the response whose head is read from ``connection``."""
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    return response
+
+
+def overlay_size(bundle: Path, jpeg: bytes) -> int:
+    with running(bundle) as client:
+        answer: dict[str, Any] = client.post("/predict?gradcam=true", content=jpeg, headers=JPEG).json()
+    return len(base64.b64decode(answer["gradcam"]["data"]))
+
+
+def reader(server: Listening) -> socket.socket:
+    """A connection whose client takes little before it reads."""
+    server.shrink_send_buffers()
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(60)
+    connection.connect(("127.0.0.1", server.port))
+    return connection
+
+
+def wait_unread(server: Listening, more_than: int) -> int:
+    """Wait until a response is being sent that takes more bytes than its request. Return the bytes."""
+    admission = server.runtime.admission
+    wait_for(
+        lambda: bool(admission.transfers) and not admission.requests and admission.body_bytes > more_than
+    )
+    return admission.body_bytes
+
+
+def request(server: Listening, jpeg: bytes, images: int) -> bytes:
+    """A request for the overlays of ``images`` copies, after whose answer the connection ends."""
+    built = httpx.Request("POST", f"http://127.0.0.1:{server.port}{OVERLAYS}", files=parts(*[jpeg] * images))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in built.headers.items())
+    head = f"POST {OVERLAYS} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n"
+    return head.encode() + built.read()
