@@ -109,7 +109,8 @@ def _problems(row: list[str]) -> Iterator[str]:
     ):
         plain = text.isascii() and text.isprintable() and "\\" not in text
         if not plain or not 0 < len(text) <= longest or text != text.strip():
-            yield f"expected a {column} of 1 to {longest} ASCII characters without a backslash, got {text!r}"
+            wanted = f"a {column} of 1 to {longest} characters of ASCII without a backslash"
+            yield f"expected {wanted}, got {text!r}"
     if not source.strip():
         yield "expected a source, got nothing"
 

@@ -15,8 +15,8 @@ class Instance(NamedTuple):
     """The place of an instance: its UID and those of its series and study.
 
     Attributes:
-        patient: PatientID as the archive lists it; empty if that is not known. An image that was sent again with
-            another PatientID may be in the archive twice, with the same UIDs.
+        patient: PatientID as the archive lists it; empty if that is not known. An image that was sent again
+            with another PatientID may be in the archive twice, with the same UIDs.
     """
 
     study: str

@@ -43,10 +43,12 @@ def test_photographs_are_located(kind: str) -> None:
         "GET /instances/a/metadata/SopClassUid": Said(body=kind),
         "GET /instances/a": Said(body={"MainDicomTags": {"SOPInstanceUID": "1.3"}, "ParentSeries": "s"}),
         "GET /series/s": Said(body={"MainDicomTags": {"SeriesInstanceUID": "1.2"}, "ParentStudy": "t"}),
-        "GET /studies/t": Said(body={"MainDicomTags": {"StudyInstanceUID": "1.1"}}),
+        "GET /studies/t": Said(
+            body={"MainDicomTags": {"StudyInstanceUID": "1.1"}, "PatientMainDicomTags": {"PatientID": "P"}}
+        ),
     }
     with scripted(answers) as server:
-        assert orthanc(server).photograph(Change(1, "a")) == Instance("1.1", "1.2", "1.3")
+        assert orthanc(server).photograph(Change(1, "a")) == Instance("1.1", "1.2", "1.3", "P")
 
 
 @pytest.mark.parametrize(

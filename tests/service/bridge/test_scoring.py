@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from pydicom import dcmread, uid
 from pydicom.dataset import Dataset
 
 from service.api.examples import MODEL_CARD, PREDICTION
 from service.bridge.http import new_session
-from service.bridge.scoring import Service, metadata_of, pixels_only
+from service.bridge.scoring import Service, metadata_of, pixels_only, without_texts
 from service.errors import Away, BridgeStopped, InstanceRefused
 from tests.dicom_files import SECRETS, dicom_file
 from tests.service.bridge.scripted import Said, Scripted, scripted
@@ -41,12 +41,29 @@ def test_only_pixels_leave_the_bridge() -> None:
     assert (found.BurnedInAnnotation, found.ICCProfile) == ("YES", b"icc!")
 
 
-def test_a_jpeg_is_sent_as_it_is() -> None:
-    jpeg = encoded(Image.new("RGB", (16, 16), "brown"), "JPEG")
-    source = instance(picture=Image.new("RGB", (16, 16)), jpeg=jpeg, PhotometricInterpretation="YBR_FULL_422")
+def test_a_jpeg_is_sent_as_it_is_without_what_may_name_the_patient() -> None:
+    picture = Image.new("RGB", (16, 16), "brown")
+    exif = Image.Exif()
+    exif[0x010E] = "Quixote^Don"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    jpeg = encoded(picture, "JPEG", icc_profile=profile)
+    named = encoded(
+        picture, "JPEG", icc_profile=profile, exif=exif, comment=b"HOSP-4711", xmp=b"<x>Sancho</x>"
+    )
+    source = instance(
+        picture=Image.new("RGB", (16, 16)), jpeg=named, frames=2, PhotometricInterpretation="YBR_FULL_422"
+    )
     sent = pixels_only(source)
     assert dcmread(io.BytesIO(sent)).file_meta.TransferSyntaxUID == uid.JPEGBaseline8Bit
-    assert jpeg in sent
+    assert sent.count(jpeg) == 2
+    assert [text for text in (b"Quixote", b"HOSP", b"Sancho") if text in sent] == []
+
+
+@pytest.mark.parametrize(
+    "jpeg", [b"", b"no JPEG", b"\xff\xd8\xff", b"\xff\xd8\xff\xe1\xff\xff", b"\xff\xd8\xff\xff\xff"]
+)
+def test_what_is_no_jpeg_is_left_to_the_service(jpeg: bytes) -> None:
+    assert len(without_texts(jpeg)) <= len(jpeg)
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR DA")
