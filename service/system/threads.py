@@ -2,10 +2,13 @@
 
 import asyncio
 import threading
+from _thread import start_new_thread
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from service.errors import ClientDisconnected
@@ -24,6 +27,49 @@ def show_name() -> None:
         own.write_text(threading.current_thread().name[:15], encoding="utf-8")
 
 
+class Threads:
+    """Daemon threads that are kept for the next call. One is added if none is free.
+
+    ``threading.Thread.start`` is not used: it waits for the new thread, and for ever if that has no memory
+    for its first frame. Here such a thread only ends, and its call is left for the next free one.
+
+    Attributes:
+        free: number of threads that wait for a call.
+    """
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._lock = threading.Lock()
+        self.free = 0
+
+    def submit(self, call: Callable[[], None]) -> None:
+        """Run ``call``, which raises nothing.
+
+        Raises:
+            MemoryError: the system cannot start another thread.
+        """
+        with self._lock:
+            if self.free:
+                self.free -= 1
+            else:
+                try:
+                    start_new_thread(self._run, ())
+                except RuntimeError as error:  # Python has no other exception for lack of memory
+                    raise MemoryError("no thread could be started") from error
+        self._calls.put(call)
+
+    def _run(self) -> None:
+        while True:
+            call = self._calls.get()
+            call()
+            del call  # else it would keep an image in memory
+            with self._lock:
+                self.free += 1
+
+
+_threads = Threads()
+
+
 def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     """Call ``function`` in a daemon thread, which does not delay the end of the process.
 
@@ -33,27 +79,24 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Fu
         MemoryError: the system cannot start another thread.
     """
     future: Future[T] = Future()
-
-    def work(future: Future[T]) -> None:
-        try:
-            result = function(*args, **kwargs)
-        except BaseException as error:
-            future.set_exception(error)
-            # A cycle would keep the image in memory: error, traceback, this frame, future, error.
-            del future
-        else:
-            future.set_result(result)
-
     future.set_running_or_notify_cancel()
-    try:
-        threading.Thread(target=work, args=(future,), name="worker", daemon=True).start()
-    except RuntimeError as error:  # Python has no other exception for lack of memory or of thread numbers
-        raise MemoryError("no thread could be started") from error
+    _threads.submit(partial(_call, future, function, args, kwargs))
     return future
 
 
+def _call(future: Future[T], function: Callable[..., T], args: Any, kwargs: Any) -> None:
+    try:
+        result = function(*args, **kwargs)
+    except BaseException as error:
+        future.set_exception(error)
+        # A cycle would keep the image in memory: error, traceback, this frame, future, error.
+        del future
+    else:
+        future.set_result(result)
+
+
 class Workers:
-    """Runs each call in its own thread, with at most ``count`` threads at one time.
+    """Runs calls in threads, with at most ``count`` at one time.
 
     An executor keeps the arguments of a cancelled call until a thread takes the call, so abandoned images
     would fill the memory. Here calls wait on the event loop, and cancelling one frees its arguments.

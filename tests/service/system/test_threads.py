@@ -4,12 +4,14 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
+from _thread import start_new_thread
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from queue import SimpleQueue
 
 import pytest
 
-from service.system.threads import Workers
+from service.system.threads import Threads, Workers
 from tests.service.app_client import wait_for
 
 
@@ -84,11 +86,41 @@ def test_nothing_of_a_call_is_kept_whether_it_fails_or_not() -> None:
     asyncio.run(run())
 
 
-def test_threads_end_with_their_calls() -> None:
-    before = threading.active_count()
+def test_a_thread_is_kept_for_the_next_call() -> None:
+    threads, used = Threads(), SimpleQueue[int]()
 
-    async def run() -> None:
-        await Workers(1).run(int)
+    def call() -> None:
+        used.put(threading.get_native_id())
 
-    asyncio.run(run())
-    wait_for(lambda: threading.active_count() <= before)
+    threads.submit(call)
+    first = used.get(timeout=20)
+    wait_for(lambda: threads.free == 1)
+    threads.submit(call)
+    assert used.get(timeout=20) == first
+
+
+def test_a_thread_without_memory_for_its_start_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+
+    def start(function: Callable[[], None], arguments: tuple[()]) -> None:
+        started.append(function)
+        if len(started) > 1:  # the first ends before it takes its call
+            start_new_thread(function, arguments)
+
+    monkeypatch.setattr("service.system.threads.start_new_thread", start)
+    threads, done = Threads(), [threading.Event(), threading.Event()]
+    for event in done:
+        threads.submit(event.set)
+    assert all(event.wait(20) for event in done)
+    assert len(started) == 2
+
+
+def test_no_more_threads_is_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("service.system.threads.start_new_thread", start)
+    called = threading.Event()
+    with pytest.raises(MemoryError):
+        Threads().submit(called.set)
+    assert not called.is_set()
