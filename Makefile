@@ -152,7 +152,7 @@ typescript-test: $(DEV_ENV)/.installed ## a TypeScript client generated from ope
 	$(DEV_ENV)/bin/python -m pytest -x -s tests/clients/typescript_client.py
 
 bridge-test: .venv-bridge/.installed ## the DICOM bridge and Debian's Orthanc (needs orthanc, orthanc-dicomweb and dcmtk)
-	.venv-bridge/bin/python -m pytest -x tests/archive tests/archive/orthanc_bridge.py
+	.venv-bridge/bin/python -m pytest -x tests/archive/test_report.py tests/archive/test_bridge.py tests/archive/orthanc_bridge.py
 
 sbom: ## build the image and write sbom.cdx.json, what is installed in it (needs Docker)
 	docker build -t dermaserve .

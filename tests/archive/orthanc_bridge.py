@@ -289,6 +289,29 @@ def test_age_and_sex_reach_the_model_only_if_the_operator_says_so(
         assert ("age 78.0, sex female" in texts) == (sent == "true"), texts
 
 
+def test_results_never_get_another_patient_when_an_image_is_sent_again(
+    archive: Archive, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """The same UIDs with a corrected PatientID: Orthanc then has two instances, and sends either."""
+
+    def send(patient: str) -> None:
+        path = tmp_path / f"plain-{patient}.dcm"
+        path.write_bytes(instance(300, sop_class=PHOTOGRAPHS[0], study=300, PatientID=patient))
+        archive.send(path)
+
+    with bridge(tmp_path, settings | {"START": "now"}) as watching:
+        until(lambda: "Watching changes" in watching.log())
+        send("WRONG")
+        until(lambda: "stored report and capture" in watching.log())
+        send("RIGHT")
+        until(lambda: "is passed by" in watching.log())
+        assert watching.stop() == 0
+    assert re.search("passed by: (its results are those of another|the archive has it for)", watching.log())
+    assert "RIGHT" not in watching.log()
+    found = [r for kind in (REPORT, CAPTURE) for r in results(archive, kind)]
+    assert [r.PatientID for r in found if source_of(r) == f"{ROOT}.3.300"] == ["WRONG"] * 2
+
+
 def test_a_wrong_key_or_password_ends_the_bridge(settings: dict[str, Any], tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text(new_token())
