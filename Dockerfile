@@ -8,7 +8,7 @@ ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS environment
 ARG DEVICE=cpu
 ARG EXTRAS=
-COPY requirements/serve-${DEVICE}.txt requirements/dicom.txt requirements/grpc.txt requirements/otel.txt /tmp/requirements/
+COPY requirements/serve-${DEVICE}.txt requirements/dicom.txt requirements/dicom-bridge.txt requirements/grpc.txt requirements/otel.txt /tmp/requirements/
 # The base's pip installs: the environment needs none, and has none to be misused. Packages' own tests go.
 RUN python3 -m venv --without-pip /opt/dermaserve \
     && cd /tmp/requirements \

@@ -16,7 +16,7 @@ SERVE_STAMP = $(SERVE_ENV)/.$(subst $() ,-,$(strip $(DEVICE) $(EXTRAS)))
 WORKERS = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast coverage test-integration client-test typescript-test ray-test lint fuzz hostile fairness rolling soak bench bench-train bench-gpu bench-replicas train-env openapi pages docs lock bench-lock docker-test proxy-test sbom audit clean
+.PHONY: help serve test test-fast coverage test-integration client-test typescript-test ray-test bridge-test lint fuzz hostile fairness rolling soak bench bench-train bench-gpu bench-replicas train-env openapi pages docs lock bench-lock docker-test proxy-test sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,7 +37,7 @@ test-fast: $(DEV_ENV)/.installed ## ruff, and the tests without training, browse
 coverage: $(DEV_ENV)/.installed ## the tests of models and service; fails if they run too few of the lines
 	$(DEV_ENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not bench and not browser and not deploy and not training" --cov --cov-report=term-missing:skip-covered
 
-test-integration: docker-test proxy-test client-test typescript-test ray-test ## what needs more than this machine's Python: the containers (needs Docker), the proxy, clients of other projects, Ray
+test-integration: docker-test proxy-test client-test typescript-test ray-test bridge-test ## what needs more than this machine's Python: the containers (needs Docker), the proxy, clients of other projects, Ray, the DICOM bridge
 
 ray-test: .venv-ray/.installed ## predict --ray on a Ray cluster of two local nodes (IMAGES=2000)
 	$(dir $<)bin/python -m pytest -x -s -p no:cacheprovider tests/cluster/parquet_files.py tests/cluster/ray_cluster.py
@@ -96,7 +96,7 @@ pages: $(DEV_ENV)/.installed ## write the files that others generate: settings, 
 
 # The documents and the files that they link to, in their own folders, so that links work as they do on a forge.
 DOCUMENTS = '*.md' 'docs/*' 'models/*/report/*' LICENSE 'models/*/LICENSE' CITATION.cff openapi deploy/prometheus/rules.yml \
-	deploy/grafana/dashboards deploy/haproxy deploy/kubernetes tests/deploy/rules_test.yml tests/test_imports.py training/export/graph.py
+	deploy/grafana/dashboards deploy/haproxy deploy/kubernetes service/bridge/codes.csv tests/deploy/rules_test.yml tests/test_imports.py training/export/graph.py
 docs: $(DOCS_ENV)/.installed ## build the documents as a site in build/site, strictly
 	rm -rf build/docs build/site
 	mkdir -p build/docs
@@ -110,6 +110,7 @@ lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 	$(LOCK) --extra cpu -c requirements/dev.txt -o requirements/serve-cpu.txt
 	$(LOCK) --extra gpu -c requirements/dev.txt -o requirements/serve-gpu.txt
 	$(LOCK) --extra dicom -c requirements/dev.txt -o requirements/dicom.txt
+	$(LOCK) --extra dicom-bridge -c requirements/dev.txt -o requirements/dicom-bridge.txt
 	$(LOCK) --extra grpc -c requirements/dev.txt -o requirements/grpc.txt
 	$(LOCK) --extra otel -c requirements/dev.txt -o requirements/otel.txt
 	$(LOCK) --extra cpu --extra ray --group ray-test $(SERVED) -o requirements/ray-test.txt
@@ -120,6 +121,8 @@ lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 		$(COMPILE) --no-strip-extras tests/clients/requirements/$$name.in -o tests/clients/requirements/$$name.txt; \
 	done
 	$(LOCK) bench/gpu-requirements.in --extra gpu -c requirements/dev.txt -o bench/gpu-requirements.txt
+	$(LOCK) tests/archive/requirements.in --extra cpu --extra dicom --extra dicom-bridge -c requirements/dev.txt \
+		-o tests/archive/requirements.txt
 
 # What decides the cost of an image is of our version, the rest of each peer's own choice.
 bench-lock: $(DEV_ENV)/.installed ## renew the hashed locks of the servers that bench compares with (PEERS=)
@@ -148,6 +151,9 @@ client-test: $(DEV_ENV)/.installed .venv-clients-kserve/.installed .venv-clients
 typescript-test: $(DEV_ENV)/.installed ## a TypeScript client generated from openapi.json against the service (needs Node 20 and npm)
 	$(DEV_ENV)/bin/python -m pytest -x -s tests/clients/typescript_client.py
 
+bridge-test: .venv-bridge/.installed ## the DICOM bridge and Debian's Orthanc (needs orthanc, orthanc-dicomweb and dcmtk)
+	.venv-bridge/bin/python -m pytest -x tests/archive/test_report.py tests/archive/test_bridge.py tests/archive/orthanc_bridge.py
+
 sbom: ## build the image and write sbom.cdx.json, what is installed in it (needs Docker)
 	docker build -t dermaserve .
 	docker run --rm --network none dermaserve cat /opt/sbom.cdx.json > sbom.cdx.json
@@ -158,7 +164,7 @@ audit: $(AUDIT_ENV)/.installed ## look all locked packages up among the known vu
 		$(addprefix -r ,$(wildcard requirements/*.txt))
 
 clean: ## remove the environments and caches
-	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) $(DOCS_ENV) .venv-ray .venv-bench-* .venv-clients-* build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) $(DOCS_ENV) .venv-ray .venv-bridge .venv-bench-* .venv-clients-* build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 NEW_ENV = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	"Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.13 ..." % v)' && $(PYTHON) -m venv
@@ -201,6 +207,12 @@ $(DOCS_ENV)/.installed: requirements/docs.txt
 	touch $@
 
 .venv-bench-gpu/.installed: bench/gpu-requirements.txt
+	rm -rf $(@D)
+	$(NEW_ENV) $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+.venv-bridge/.installed: tests/archive/requirements.txt
 	rm -rf $(@D)
 	$(NEW_ENV) $(@D)
 	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<

@@ -7,6 +7,7 @@ Its packages and modules, from the command line down. Each imports only those be
     cli             the commands of ``python -m service``
     server, app     the process (listeners, signals, draining) and the ASGI application
     bulk            scoring files without a server
+    bridge          scoring the photographs of a DICOM archive, as a client of a running service
     api             routes, request bodies and response schemas
     lifecycle       loading, reloading, draining and closing
     http            connections, middleware and problem documents
@@ -14,7 +15,7 @@ Its packages and modules, from the command line down. Each imports only those be
     inference       batching, ONNX Runtime, decision rule, warnings, overlays
     decoding        image files to pixels
     observability   logs, metrics, traces, drift
-    settings        environment variables
+    settings        environment variables, which ``environment`` reads
     system          threads, processors, memory
     errors          exceptions, and the HTTP status of each
     static          files of the web pages

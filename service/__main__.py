@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-import textwrap
 
 from models.errors import DermaserveError
-from service.cli import check, key, openapi, predict, serve, settings
-from service.settings import PREFIX, Settings
+from service.cli import check, dicom_bridge, key, openapi, predict, serve, settings
+from service.environment import described
+from service.settings import Settings
 from service.system.standard_streams import fill_standard_streams
 
-_COMMANDS = (serve, check, predict, key, settings, openapi)
+_COMMANDS = (serve, check, predict, dicom_bridge, key, settings, openapi)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,14 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    listed = "\n".join(
-        textwrap.fill(f"{PREFIX}{name.upper()}  {field.description}", 96, subsequent_indent="      ")
-        for name, field in Settings.model_fields.items()
-    )
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve a skin-lesion classifier over HTTP. Research use only, not for diagnosis.",
-        epilog=f"Settings come from environment variables:\n{listed}",
+        epilog=f"Settings come from environment variables:\n{described(Settings)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(command=serve.serve)

@@ -9,6 +9,10 @@ DermaserveError
 ├── OptionError               offline: an option is wrong, or does not go with another
 ├── MetadataFileError         offline: the file with paths, or age, sex and site, cannot be used
 ├── OutputError               offline: rows cannot be written, and the run ends
+├── BridgeError               only in the DICOM bridge, which answers no requests
+│   ├── Away                  the archive or the service does not answer now; the bridge waits
+│   ├── InstanceRefused       an instance cannot be read, scored or stored; the bridge goes on with the next
+│   └── BridgeStopped         the bridge cannot go on
 ├── StoreError                offline: a file system cannot be used, and the run ends
 ├── ClusterError              offline: the Ray cluster cannot be used, and the run ends
 ├── RequestError              the request cannot be read
@@ -71,6 +75,39 @@ class MetadataFileError(DermaserveError):
 
 class OutputError(DermaserveError):
     """The output of a run cannot be written."""
+
+
+class BridgeError(DermaserveError):
+    """The DICOM bridge failed. The message is for its log, and contains no values of DICOM files."""
+
+
+class Away(BridgeError):
+    """The archive or the service does not answer now, but may answer later."""
+
+    def __init__(self, detail: str, *, retry_after: float = 0, fault: bool = False) -> None:
+        """Set the text.
+
+        Args:
+            detail: for the log.
+            retry_after: seconds that the other side asks to wait.
+            fault: whether the other side answered, but with a fault that may be due to the instance. It is
+                asked a few times only.
+        """
+        super().__init__(detail)
+        self.retry_after = retry_after
+        self.fault = fault
+
+
+class InstanceRefused(BridgeError):
+    """An instance cannot be read, scored or stored. Others are not affected."""
+
+
+class InstanceFaulty(InstanceRefused):
+    """An instance met a fault each time it was tried. The fault may also be due to the other side."""
+
+
+class BridgeStopped(BridgeError):
+    """The bridge cannot go on until its operator changes something."""
 
 
 class StoreError(DermaserveError):

@@ -3,28 +3,28 @@
 A wrong value stops the program at start, naming the variable, what was expected and what came.
 """
 
-import difflib
 import ipaddress
-import os
 import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
 from models.preprocess import DEFAULT_MAX_PIXELS, HIGHEST_MAX_PIXELS
-from service.errors import SettingsError
+from service.environment import read_environment
 from service.origins import parse_origins
 from service.proxies import parse_proxies
 from service.service_links import service_links
 from service.system.cpus import usable_cpus
 
 PREFIX = "DERMASERVE_"
+
+BRIDGE_PREFIX = "DERMASERVE_BRIDGE_"
+"""Of the settings of the DICOM bridge, a program of its own (``service.bridge.settings``)."""
 
 _NOT_OURS = {"DERMASERVE_HAM10000"}
 """Read by the tests only: where real images lie."""
@@ -345,34 +345,8 @@ def load_settings(*checks: Callable[["Settings"], object]) -> Settings:
     Raises:
         SettingsError: with one line for every wrong or unknown variable.
     """
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    ours = {name for name in os.environ if name.upper().startswith(PREFIX)} - _NOT_OURS
-    ours -= set(service_links(os.environ, PREFIX))
-    problems = [_unknown(name, known) for name in sorted(ours) if name.upper() not in known]
-    try:
-        settings = Settings()
-        for check in checks:
-            check(settings)
-    except ValidationError as error:
-        problems += [_wrong(details) for details in error.errors()]
-    except SettingsError as error:
-        problems += error.problems
-    if problems:
-        raise SettingsError(problems)
-    return settings
+    return read_environment(Settings, *checks, ignore=_is_not_ours)
 
 
-def _unknown(name: str, known: set[str]) -> str:
-    bare = [other.removeprefix(PREFIX) for other in sorted(known)]
-    close = difflib.get_close_matches(name.upper().removeprefix(PREFIX), bare, n=1)
-    hint = f"; did you mean {PREFIX}{close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
-    return f"{name}: there is no such setting{hint}"
-
-
-def _wrong(details: ErrorDetails) -> str:
-    if not details["loc"]:  # from a model validator, which names the variables itself
-        return details["msg"].removeprefix("Value error, ")
-    field = str(details["loc"][0])
-    expected = details["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    meaning = Settings.model_fields[field].description
-    return f"{PREFIX}{field.upper()}: expected {expected} ({meaning}), got {details['input']!r}"
+def _is_not_ours(name: str) -> bool:
+    return name in _NOT_OURS or name.upper().startswith(BRIDGE_PREFIX)

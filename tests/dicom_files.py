@@ -73,7 +73,7 @@ def dicom_file(
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = uid.UID(syntax)
     dataset.file_meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", "1.2")
-    dataset.file_meta.MediaStorageSOPInstanceUID = uid.UID("1.2.3")
+    dataset.file_meta.MediaStorageSOPInstanceUID = uid.UID(dataset.get("SOPInstanceUID", "1.2.3"))
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()

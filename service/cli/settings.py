@@ -4,7 +4,11 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from service.settings import PREFIX, Settings
+from pydantic_settings import BaseSettings
+
+from service.bridge.settings import BridgeSettings
+from service.environment import prefix_of
+from service.settings import BRIDGE_PREFIX, PREFIX, Settings
 
 _HEAD = f"""\
 # Settings
@@ -16,6 +20,17 @@ quota and affinity of the process allow. `python -m service settings` writes thi
 See also [API keys and rates](operations.md#keys-and-rates), [memory to plan](operations.md#memory-to-plan)
 and [what clients see of the limits](operations.md#limits-and-what-clients-see-of-them).
 
+"""
+
+_BRIDGE_HEAD = f"""
+## The DICOM bridge
+
+The [bridge](archive.md) is a program of its own. It reads only the variables `{BRIDGE_PREFIX}…`, which the
+service ignores.
+
+"""
+
+_TABLE_HEAD = """\
 | variable | default | accepted | meaning |
 | --- | --- | --- | --- |
 """
@@ -28,20 +43,24 @@ def add(commands: Any) -> None:
 
 
 def settings_page() -> str:
-    """The page: a row for each setting, in the order in which ``Settings`` has them."""
-    schema = Settings.model_json_schema()["properties"]
+    """The page: a row for each setting, in the order in which the classes have them."""
+    return _HEAD + _table(Settings) + _BRIDGE_HEAD + _table(BridgeSettings)
+
+
+def _table(kind: type[BaseSettings]) -> str:
+    schema = kind.model_json_schema()["properties"]
     rows = []
-    for name, field in Settings.model_fields.items():
+    for name, field in kind.model_fields.items():
         # A default that depends on the machine, or that is None, is stated at the end of the description.
         meaning, _, default = str(field.description).partition("; default: ")
         cells = (
-            f"`{PREFIX}{name.upper()}`",
+            f"`{prefix_of(kind)}{name.upper()}`",
             default or _written(field.default),
             _accepted(schema[name]),
             meaning,
         )
         rows.append(f"| {' | '.join(cells)} |")
-    return _HEAD + "\n".join(rows) + "\n"
+    return _TABLE_HEAD + "\n".join(rows) + "\n"
 
 
 def _written(value: object) -> str:

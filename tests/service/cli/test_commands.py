@@ -20,12 +20,12 @@ def test_help_names_every_command_and_every_setting(capsys: pytest.CaptureFixtur
         main(["--help"])
     assert left.value.code == 0
     text = capsys.readouterr().out
-    commands = ("serve", "check", "predict", "key", "settings", "openapi")
-    assert [name for name in commands if f"    {name} " not in text] == []
+    commands = ("serve", "check", "predict", "dicom-bridge", "key", "settings", "openapi")
+    assert [name for name in commands if f"\n    {name}" not in text] == []
     assert [name for name in Settings.model_fields if PREFIX + name.upper() not in text] == []
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "predict"])
+@pytest.mark.parametrize("command", ["serve", "check", "predict", "dicom-bridge"])
 def test_each_command_has_a_help_text(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main([command, "--help"])

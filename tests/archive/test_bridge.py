@@ -1,0 +1,358 @@
+"""From new instances to stored results. These tests need the extra ``dicom-bridge``: ``make bridge-test``."""
+
+import copy
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from pydicom.dataset import Dataset
+
+pytest.importorskip("highdicom", reason="the bridge is not tested: the extra dicom-bridge is not installed")
+
+from service.bridge.archive import Archive
+from service.bridge.bridge import Bridge
+from service.bridge.changes import Change, Changes, Orthanc, State
+from service.bridge.codes import load_codes
+from service.bridge.instances import Instance
+from service.bridge.results import uids_of
+from service.bridge.scoring import Answer, Model, Service
+from service.bridge.settings import BridgeSettings
+from service.bridge.waits import Stopping, Waits
+from service.errors import Away, BridgeStopped, InstanceRefused
+from tests.dicom_files import SECRETS
+
+STUDY = "1.2.826.0.1.1"
+
+
+class World:
+    """An archive with Orthanc's changes and a service, in memory.
+
+    Attributes:
+        failures: raised by the next calls of a method, by its name.
+        calls: names of the methods called, in order.
+    """
+
+    def __init__(self, source: Dataset, answer: Answer, count: int) -> None:
+        self.sources = [self._copy(source, number) for number in range(count)]
+        self.answer = answer
+        self.held: dict[str, Dataset] = {}
+        self.failures: dict[str, list[Exception]] = {}
+        self.calls: list[str] = []
+        self.stop = threading.Event()
+
+    @staticmethod
+    def _copy(source: Dataset, number: int) -> Dataset:
+        found = copy.deepcopy(source)
+        found.SOPInstanceUID = f"1.2.826.0.1.3.{number}"
+        return found
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if self.failures.get(name):
+            raise self.failures[name].pop(0)
+
+    # the archive
+    def check(self) -> None:
+        self._call("check")
+
+    def photographs(self, study: str) -> list[Instance]:
+        self._call("photographs")
+        return [self.place(number) for number in range(len(self.sources))]
+
+    def holds(self, instance: Instance, result: str) -> bool:
+        self._call("holds")
+        return result in self.held
+
+    def fetch(self, instance: Instance) -> Dataset:
+        self._call("fetch")
+        (found,) = (source for source in self.sources if instance.uid == source.SOPInstanceUID)
+        return found
+
+    def store(self, study: str, results: Sequence[Dataset]) -> None:
+        assert study == STUDY
+        self._call("store")
+        for result in results:
+            assert result.SOPInstanceUID not in self.held, "stored twice"
+            self.held[result.SOPInstanceUID] = result
+        self._call("stored")  # may fail after all is stored
+
+    # Orthanc
+    def last_change(self) -> int:
+        self._call("last_change")
+        return 2 * len(self.sources)
+
+    def changes_after(self, number: int) -> Changes:
+        """Instance ``n`` is change ``2 n + 1``. When there are no more, the bridge is stopped."""
+        self._call("changes_after")
+        page = [Change(n, str((n - 1) // 2)) for n in range(1, self.last_change(), 2) if n > number][:2]
+        last = page[-1].number + 1 if page else self.last_change()
+        if number == last:
+            self.stop.set()
+        return Changes(page, last, not page)
+
+    def photograph(self, change: Change) -> Instance | None:
+        self._call("photograph")
+        return self.place(int(change.resource))
+
+    # the service
+    def model(self) -> Model:
+        self._call("model")
+        return self.answer.model
+
+    def score(self, instance: Dataset, *, age_and_sex: bool) -> Answer:
+        self._call("score")
+        return self.answer
+
+    def place(self, number: int) -> Instance:
+        source = self.sources[number]
+        return Instance(STUDY, "1.2.826.0.1.2", str(source.SOPInstanceUID), str(source.PatientID))
+
+    def expected(self) -> set[str]:
+        uids = [uids_of(self.place(number), self.answer.model) for number in range(len(self.sources))]
+        return {uid for found in uids for uid in (found.report, found.capture)}
+
+
+class Hurried(Waits):
+    """Does not wait, but stops."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        super().__init__(1, stop)
+
+    def pause(self, seconds: float) -> None:
+        super().pause(0)
+
+
+@pytest.fixture
+def world(source: Dataset, answer: Answer) -> World:
+    return World(source, answer, 5)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    return State(tmp_path / "state.json")
+
+
+def bridge(world: World) -> Bridge:
+    other = cast(Any, world)
+    codes = load_codes(BridgeSettings().codes_file)
+    return Bridge(cast(Archive, other), cast(Service, other), codes, Hurried(world.stop), age_and_sex=False)
+
+
+def watch(world: World, state: State, *, start: Any = "first") -> None:
+    world.stop.clear()
+    with pytest.raises(Stopping):
+        bridge(world).watch(cast(Orthanc, cast(Any, world)), state, start=start, pause=1)
+
+
+def test_every_instance_gets_a_report_and_a_capture_once(world: World, state: State) -> None:
+    watch(world, state)
+    assert set(world.held) == world.expected()
+    assert state.read() == 10
+
+
+def test_a_second_run_does_nothing(world: World, state: State) -> None:
+    watch(world, state)
+    world.calls.clear()
+    watch(world, state)
+    assert not {"photograph", "fetch", "score", "store"} & set(world.calls)
+
+
+def test_without_its_state_a_run_stores_nothing_twice(world: World, state: State, tmp_path: Path) -> None:
+    watch(world, state)
+    (tmp_path / "state.json").unlink()
+    world.calls.clear()
+    watch(world, state)
+    assert not {"fetch", "score", "store"} & set(world.calls)
+
+
+def test_a_new_database_of_orthanc_is_begun_with_its_first_change(world: World, state: State) -> None:
+    state.write(999)
+    watch(world, state)
+    assert set(world.held) == world.expected()
+
+
+def test_a_run_can_begin_with_what_arrives_from_now_on(world: World, state: State) -> None:
+    watch(world, state, start="now")
+    assert world.held == {}
+    assert state.read() == 10
+
+
+METHODS = ["changes_after", "photograph", "model", "holds", "fetch", "score", "store", "stored"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_who_is_away_for_a_while_costs_nothing(
+    method: str, world: World, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.failures[method] = [Away("the archive does not answer")] * 50
+    if method == "stored":  # the answer to a store is lost
+        world.failures[method] = [Away("the archive does not answer")]
+        monkeypatch.setattr(world, "store", repeatable(world))
+    watch(world, state)
+    assert set(world.held) == world.expected()
+
+
+def repeatable(world: World) -> Callable[[str, Sequence[Dataset]], None]:
+    """An archive that ignores an instance that it has, as real ones do."""
+
+    def store(study: str, results: Sequence[Dataset]) -> None:
+        world.held |= {result.SOPInstanceUID: result for result in results}
+        world._call("stored")
+
+    return store
+
+
+class Killed(BaseException):
+    """The end of the process."""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_bridge_that_is_killed_anywhere_loses_nothing_and_stores_nothing_twice(
+    method: str, world: World, state: State
+) -> None:
+    for _ in range(3):
+        world.failures[method] = [cast(Exception, Killed())]
+        with pytest.raises(Killed):
+            bridge(world).watch(cast(Orthanc, cast(Any, world)), state, start="first", pause=1)
+    watch(world, state)
+    assert set(world.held) == world.expected()
+
+
+def test_a_result_that_is_there_is_not_stored_with_the_missing_one(world: World, state: State) -> None:
+    watch(world, state)
+    report = uids_of(world.place(2), world.answer.model).report
+    del world.held[report]
+    world.stop.clear()
+    assert bridge(world).study(STUDY, "Study 1") == 0
+    assert set(world.held) == world.expected()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InstanceRefused("the service cannot use the image: 422, corrupt-image"),
+        ValueError("Quixote^Don is no valid name"),
+        RecursionError("LaMancha"),
+    ],
+)
+@pytest.mark.parametrize("method", ["photograph", "fetch", "score"])
+def test_an_instance_that_cannot_be_read_is_noted_and_passed_by(
+    method: str, error: Exception, world: World, state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.failures[method] = [error]
+    with caplog.at_level(logging.INFO):
+        watch(world, state)
+    first = uids_of(world.place(0), world.answer.model)
+    assert set(world.held) == world.expected() - {first.report, first.capture}
+    (line,) = (record.getMessage() for record in caplog.records if record.levelno == logging.ERROR)
+    assert line.startswith("Change 1 is passed by: ")
+    assert str(error) in line or type(error).__name__ in line
+
+
+def test_a_fault_of_one_instance_ends(world: World, state: State, caplog: pytest.LogCaptureFixture) -> None:
+    world.failures["score"] = [Away("the service answered 500", fault=True) for _ in range(6)]
+    watch(world, state)
+    assert len(world.held) == 8
+    assert "Change 1 is passed by: the service answered 500, 6 times" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["score", "store"])
+def test_faults_of_all_instances_stop_the_bridge_and_pass_none_by(
+    method: str, world: World, state: State
+) -> None:
+    watched = bridge(world)
+    world.failures[method] = [Away("the archive answered 409", fault=True)] * 18
+    with pytest.raises(BridgeStopped, match="3 instances in a row"):
+        watched.watch(cast(Orthanc, cast(Any, world)), state, start="first", pause=1)
+    assert state.read() == 0
+    watch(world, state)
+    assert set(world.held) == world.expected()
+
+
+def test_a_success_between_faults_keeps_the_bridge_going(
+    world: World, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = {world.place(number).uid for number in (0, 1, 3, 4)}
+
+    def score(instance: Dataset, *, age_and_sex: bool) -> Answer:
+        if instance.SOPInstanceUID in refused:
+            raise Away("the service answered 500", fault=True)
+        return world.answer
+
+    monkeypatch.setattr(world, "score", score)
+    watch(world, state)
+    assert len(world.held) == 2
+
+
+def test_a_wrong_key_stops_the_bridge_and_loses_nothing(world: World, state: State) -> None:
+    world.failures["score"] = [BridgeStopped("the service refuses the key")]
+    with pytest.raises(BridgeStopped):
+        bridge(world).watch(cast(Orthanc, cast(Any, world)), state, start="first", pause=1)
+    watch(world, state)
+    assert set(world.held) == world.expected()
+
+
+def test_the_results_of_a_model_that_changed_meanwhile_have_its_uids(
+    world: World, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world, "model", lambda: Model("ham10000-ensemble", "1.2.0"))
+    watch(world, state)
+    assert set(world.held) == world.expected()
+
+
+def test_another_instance_than_the_one_asked_for_is_not_reported(world: World, state: State) -> None:
+    world.sources[1].StudyInstanceUID = "1.2.826.0.1.99"
+    watch(world, state)
+    assert len(world.held) == 8
+
+
+def test_an_image_with_another_patient_than_listed_is_not_reported(
+    world: World, state: State, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = world.place
+    monkeypatch.setattr(world, "place", lambda number: place(number)._replace(patient="CORRECTED"))
+    watch(world, state)
+    assert not world.held
+    assert caplog.text.count("is passed by: the archive has it for several patients") == 5
+    assert "CORRECTED" not in caplog.text
+
+
+def test_what_is_not_an_orthanc_stops_the_bridge(world: World, state: State) -> None:
+    for error in (InstanceRefused("Orthanc answered 404"), KeyError("Changes")):
+        world.failures["changes_after"] = [error]
+        with pytest.raises(BridgeStopped, match="changes cannot be read"):
+            bridge(world).watch(cast(Orthanc, cast(Any, world)), state, start="first", pause=1)
+
+
+def test_numbers_that_do_not_increase_stop_the_bridge(
+    world: World, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        world, "changes_after", lambda number: Changes([Change(3, "1"), Change(3, "1")], 4, False)
+    )
+    with pytest.raises(BridgeStopped, match="do not increase"):
+        bridge(world).watch(cast(Orthanc, cast(Any, world)), state, start="first", pause=1)
+
+
+def test_studies_by_hand_count_what_has_no_results(world: World) -> None:
+    world.failures["fetch"] = [InstanceRefused("the archive answered 404")]
+    assert bridge(world).study(STUDY, "Study 1") == 1
+    assert len(world.held) == 8
+    world.failures["photographs"] = [InstanceRefused("the archive answered 400")]
+    assert bridge(world).study(STUDY, "Study 1") == 1
+
+
+def test_the_log_holds_no_tags(world: World, state: State, caplog: pytest.LogCaptureFixture) -> None:
+    world.failures |= {
+        "fetch": [ValueError("Quixote^Don"), Away("the archive does not answer")],
+        "score": [KeyError("HOSP-4711")],
+    }
+    with caplog.at_level(logging.DEBUG):
+        watch(world, state)
+    # The command silences the libraries.
+    text = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("service."))
+    assert [secret for secret in (*SECRETS, "1.2.826") if secret in text] == []
+    assert "Change 5: stored report and capture of ham10000-ensemble 1.3.0" in text
