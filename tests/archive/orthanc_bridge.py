@@ -309,7 +309,7 @@ def test_results_never_get_another_patient_when_an_image_is_sent_again(
     assert re.search("passed by: (its results are those of another|the archive has it for)", watching.log())
     assert "RIGHT" not in watching.log()
     found = [r for kind in (REPORT, CAPTURE) for r in results(archive, kind)]
-    assert [r.PatientID for r in found if source_of(r) == f"{ROOT}.3.300"] == ["WRONG"] * 2
+    assert [r.PatientID for r in found if r.StudyInstanceUID == f"{ROOT}.1.300"] == ["WRONG"] * 2
 
 
 def test_a_wrong_key_or_password_ends_the_bridge(settings: dict[str, Any], tmp_path: Path) -> None:
