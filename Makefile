@@ -96,8 +96,7 @@ pages: $(DEV_ENV)/.installed ## write the files that others generate: settings, 
 
 # The documents and the files that they link to, in their own folders, so that links work as they do on a forge.
 DOCUMENTS = '*.md' 'docs/*' 'models/*/report/*' LICENSE 'models/*/LICENSE' CITATION.cff openapi deploy/prometheus/rules.yml \
-	deploy/grafana/dashboards deploy/haproxy deploy/kubernetes service/bridge/codes.csv tests/deploy/rules_test.yml tests/test_imports.py \
-	training/export/graph.py
+	deploy/grafana/dashboards deploy/haproxy deploy/kubernetes service/bridge/codes.csv tests/deploy/rules_test.yml tests/test_imports.py training/export/graph.py
 docs: $(DOCS_ENV)/.installed ## build the documents as a site in build/site, strictly
 	rm -rf build/docs build/site
 	mkdir -p build/docs
@@ -153,7 +152,7 @@ typescript-test: $(DEV_ENV)/.installed ## a TypeScript client generated from ope
 	$(DEV_ENV)/bin/python -m pytest -x -s tests/clients/typescript_client.py
 
 bridge-test: .venv-bridge/.installed ## the DICOM bridge and Debian's Orthanc (needs orthanc, orthanc-dicomweb and dcmtk)
-	.venv-bridge/bin/python -m pytest -x tests/archive tests/archive/orthanc_bridge.py
+	.venv-bridge/bin/python -m pytest -x tests/archive/test_report.py tests/archive/test_bridge.py tests/archive/orthanc_bridge.py
 
 sbom: ## build the image and write sbom.cdx.json, what is installed in it (needs Docker)
 	docker build -t dermaserve .
@@ -165,7 +164,7 @@ audit: $(AUDIT_ENV)/.installed ## look all locked packages up among the known vu
 		$(addprefix -r ,$(wildcard requirements/*.txt))
 
 clean: ## remove the environments and caches
-	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) $(DOCS_ENV) .venv-ray .venv-bench-* .venv-bridge .venv-clients-* build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(SERVE_ENV) $(DEV_ENV) $(AUDIT_ENV) $(DOCS_ENV) .venv-ray .venv-bridge .venv-bench-* .venv-clients-* build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 NEW_ENV = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	"Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.13 ..." % v)' && $(PYTHON) -m venv

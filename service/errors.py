@@ -9,12 +9,12 @@ DermaserveError
 ├── OptionError               offline: an option is wrong, or does not go with another
 ├── MetadataFileError         offline: the file with paths, or age, sex and site, cannot be used
 ├── OutputError               offline: rows cannot be written, and the run ends
-├── StoreError                offline: a file system cannot be used, and the run ends
-├── ClusterError              offline: the Ray cluster cannot be used, and the run ends
 ├── BridgeError               only in the DICOM bridge, which answers no requests
 │   ├── Away                  the archive or the service does not answer now; the bridge waits
 │   ├── InstanceRefused       an instance cannot be read, scored or stored; the bridge goes on with the next
 │   └── BridgeStopped         the bridge cannot go on
+├── StoreError                offline: a file system cannot be used, and the run ends
+├── ClusterError              offline: the Ray cluster cannot be used, and the run ends
 ├── RequestError              the request cannot be read
 │   ├── BodyTooLarge
 │   ├── UnsupportedMediaType
@@ -77,14 +77,6 @@ class OutputError(DermaserveError):
     """The output of a run cannot be written."""
 
 
-class StoreError(DermaserveError):
-    """A file system cannot be used, for example because credentials are wrong. No single file is at fault."""
-
-
-class ClusterError(DermaserveError):
-    """The Ray cluster cannot be used."""
-
-
 class BridgeError(DermaserveError):
     """The DICOM bridge failed. The message is for its log, and contains no values of DICOM files."""
 
@@ -116,6 +108,14 @@ class InstanceFaulty(InstanceRefused):
 
 class BridgeStopped(BridgeError):
     """The bridge cannot go on until its operator changes something."""
+
+
+class StoreError(DermaserveError):
+    """A file system cannot be used, for example because credentials are wrong. No single file is at fault."""
+
+
+class ClusterError(DermaserveError):
+    """The Ray cluster cannot be used."""
 
 
 class RequestError(DermaserveError):

@@ -81,7 +81,7 @@ class Archive:
         # Some servers ignore filters that they do not know.
         found = [row for row in found if _text(row, _UID) == result]
         if not all(source.is_of(_text(row, _PATIENT)) for row in found if _PATIENT in row):
-            raise InstanceRefused("the archive has results of the same image for another patient")
+            raise InstanceRefused("its results are those of another patient")
         return bool(found)
 
     def fetch(self, instance: Instance) -> Dataset:

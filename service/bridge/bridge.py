@@ -223,7 +223,7 @@ def _check_identity(source: Dataset, instance: Instance) -> None:
     if found != (instance.study, instance.series, instance.uid):
         raise InstanceRefused("the archive sent another instance than the one asked for")
     if not instance.is_of(patient_of(source)):
-        raise InstanceRefused("the archive sent the same image of another patient")
+        raise InstanceRefused("the archive has it for several patients")
 
 
 def described(error: BaseException) -> str:

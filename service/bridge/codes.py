@@ -109,8 +109,8 @@ def _problems(row: list[str]) -> Iterator[str]:
     ):
         plain = text.isascii() and text.isprintable() and "\\" not in text
         if not plain or not 0 < len(text) <= longest or text != text.strip():
-            expected = f"a {column} of 1 to {longest} characters of ASCII without a backslash"
-            yield f"expected {expected}, got {text!r}"
+            wanted = f"a {column} of 1 to {longest} characters of ASCII without a backslash"
+            yield f"expected {wanted}, got {text!r}"
     if not source.strip():
         yield "expected a source, got nothing"
 

@@ -160,7 +160,7 @@ def pixels_only(instance: Dataset) -> bytes:
         if keyword in instance:
             bare[keyword] = instance[keyword]
     if instance.file_meta.TransferSyntaxUID == JPEGBaseline8Bit:
-        bare.PixelData = encapsulate([bare_jpeg(frame) for frame in _frames(instance)])
+        bare.PixelData = encapsulate([without_texts(frame) for frame in _frames(instance)])
         bare["PixelData"].VR = "OB"
         bare["PixelData"].is_undefined_length = True
     bare.file_meta = FileMetaDataset()
@@ -180,7 +180,7 @@ def _frames(instance: Dataset) -> list[bytes]:
         raise InstanceRefused("its frames cannot be found") from error
 
 
-def bare_jpeg(data: bytes) -> bytes:
+def without_texts(data: bytes) -> bytes:
     """Return a JPEG without comments, without application segments such as EXIF, and without what follows it.
 
     Raises:

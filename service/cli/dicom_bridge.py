@@ -39,13 +39,15 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--study",
-        action="append",
-        type=_uid,
-        metavar="UID",
-        help="score this study and end; may be repeated",
+        "--study", type=_uid, action="append", metavar="UID", help="score this study and end; may be repeated"
     )
     parser.set_defaults(command=_dicom_bridge)
+
+
+def _uid(text: str) -> str:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)+", text) or len(text) > 64:
+        raise argparse.ArgumentTypeError(f"expected a UID of at most 64 digits and dots, got {text!r}")
+    return text
 
 
 def _dicom_bridge(options: argparse.Namespace) -> int:
@@ -104,12 +106,6 @@ def _dicom_bridge(options: argparse.Namespace) -> int:
         logger.critical("The bridge failed: %s", described_error(error))
         return 1
     return 0
-
-
-def _uid(text: str) -> str:
-    if len(text) > 64 or not re.fullmatch(r"[0-9]+(\.[0-9]+)*", text):
-        raise argparse.ArgumentTypeError("expected a UID: up to 64 digits and dots")
-    return text
 
 
 def _stop_on_signals() -> threading.Event:

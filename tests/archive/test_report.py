@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import dcmread, dcmwrite, uid
+from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 pytest.importorskip("highdicom", reason="reports are not tested: the extra dicom-bridge is not installed")
 
@@ -219,9 +220,9 @@ def test_what_is_burned_in_or_was_lost_stays_known(answer: Answer, source: Datas
 
 def test_a_jpeg_is_a_loss_even_if_its_file_does_not_say_so(answer: Answer, source: Dataset) -> None:
     source.pop("LossyImageCompression", None)
-    source.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    source.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     assert "LossyImageCompression" not in capture(answer, source)
-    source.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
+    source.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
     assert capture(answer, source).LossyImageCompression == "01"
 
 

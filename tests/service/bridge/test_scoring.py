@@ -12,7 +12,7 @@ from pydicom.encaps import generate_frames
 
 from service.api.examples import MODEL_CARD, PREDICTION
 from service.bridge.http import new_session
-from service.bridge.scoring import Service, bare_jpeg, metadata_of, pixels_only
+from service.bridge.scoring import Service, metadata_of, pixels_only, without_texts
 from service.errors import Away, BridgeStopped, InstanceRefused
 from tests.dicom_files import SECRETS, dicom_file
 from tests.service.bridge.scripted import Said, Scripted, scripted
@@ -64,9 +64,9 @@ def test_a_jpeg_is_sent_without_what_its_camera_wrote() -> None:
 
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_blocks": 1}, {"optimize": True}])
-def test_the_pixels_of_a_bare_jpeg_are_the_same(options: dict[str, Any]) -> None:
+def test_the_pixels_of_a_without_texts_are_the_same(options: dict[str, Any]) -> None:
     data = encoded(draw_lesion(np.random.default_rng(4), width=64, height=48), "JPEG", **options)
-    before, after = (np.asarray(Image.open(io.BytesIO(each))) for each in (data, bare_jpeg(data)))
+    before, after = (np.asarray(Image.open(io.BytesIO(each))) for each in (data, without_texts(data)))
     assert np.array_equal(before, after)
 
 
@@ -74,12 +74,12 @@ def test_the_pixels_of_a_bare_jpeg_are_the_same(options: dict[str, Any]) -> None
 def test_a_jpeg_that_ends_before_its_pixels_is_refused(cut: int) -> None:
     data = encoded(Image.new("RGB", (16, 16), "brown"), "JPEG")
     with pytest.raises(InstanceRefused, match="its JPEG is damaged"):
-        bare_jpeg(data[:cut])
+        without_texts(data[:cut])
 
 
 def test_damage_of_the_compressed_data_is_left_to_the_service() -> None:
     data = encoded(draw_lesion(np.random.default_rng(5), width=64, height=48), "JPEG")
-    assert bare_jpeg(data[:-100]) == data[:-100]
+    assert without_texts(data[:-100]) == data[:-100]
 
 
 def test_frames_that_are_not_encapsulated_are_refused() -> None:
