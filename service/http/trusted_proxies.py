@@ -2,13 +2,15 @@
 
 import asyncio
 import ipaddress
+import socket
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 
 from service.proxies import network_of
 
 _RESOLVE_EVERY = 5.0  # seconds; a container that is replaced gets another address
+
+_NO_ADDRESS = (socket.EAI_NONAME, socket.EAI_NODATA)
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -16,8 +18,8 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 class TrustedProxies:
     """Knows the proxies. Runs on the event loop only.
 
-    A host name trusts the addresses that it had when it was last resolved. Until then, and if it cannot be
-    resolved, it trusts none.
+    A host name trusts the addresses that it had when it was last resolved. Until then, and if it does not
+    exist, it trusts none. If its lookup fails for another reason, it keeps its addresses.
     """
 
     def __init__(self, entries: Sequence[str]) -> None:
@@ -25,7 +27,7 @@ class TrustedProxies:
         networks = {entry: network_of(entry) for entry in entries}
         self._networks = [network for network in networks.values() if network is not None]
         self._names = [entry for entry, network in networks.items() if network is None]
-        self._resolved: set[_Address] = set()
+        self._resolved: dict[str, set[_Address | None]] = {}
         self._resolve_after = 0.0
         self._resolving: asyncio.Task[None] | None = None
 
@@ -51,19 +53,27 @@ class TrustedProxies:
         return found
 
     def _trusts(self, address: _Address | None) -> bool:
-        if self._names and time.monotonic() >= self._resolve_after:
+        looking = self._resolving is not None and not self._resolving.done()
+        if self._names and not looking and time.monotonic() >= self._resolve_after:
             self._resolve_after = time.monotonic() + _RESOLVE_EVERY
             self._resolving = asyncio.get_running_loop().create_task(self._resolve())
         if address is None:
             return False
-        return address in self._resolved or any(address in network for network in self._networks)
+        known = any(address in addresses for addresses in self._resolved.values())
+        return known or any(address in network for network in self._networks)
 
     async def _resolve(self) -> None:
-        loop, found = asyncio.get_running_loop(), set()
+        loop = asyncio.get_running_loop()
         for name in self._names:
-            with suppress(OSError):  # the proxy does not run
-                found |= {_parse(str(each[-1][0])) for each in await loop.getaddrinfo(name, None)}
-        self._resolved = {address for address in found if address is not None}
+            try:
+                found = await loop.getaddrinfo(name, None)
+            except socket.gaierror as error:
+                if error.errno in _NO_ADDRESS:  # the proxy does not run
+                    self._resolved.pop(name, None)
+            except OSError:
+                pass
+            else:
+                self._resolved[name] = {_parse(str(each[-1][0])) for each in found}
 
 
 def _parse(text: str) -> _Address | None:

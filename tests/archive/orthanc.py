@@ -20,6 +20,7 @@ PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 PATIENCE = 1800.0
 """Seconds; only a test that fails takes so long."""
 
+NO_KEEPALIVE = httpx.Limits(max_keepalive_connections=0)  # Orthanc closes idle connections at any time
 USER, PASSWORD = "bridge", "a secret of the archive"
 REPORT, CAPTURE = uid.ComprehensiveSRStorage, uid.SecondaryCaptureImageStorage
 
@@ -67,7 +68,7 @@ class Archive:
             )
         )
         self._kinds: dict[str, str] = {}
-        self.client = httpx.Client(base_url=self.url, auth=(USER, PASSWORD), timeout=60)
+        self.client = httpx.Client(base_url=self.url, auth=(USER, PASSWORD), timeout=60, limits=NO_KEEPALIVE)
         self.start()
 
     def start(self) -> None:

@@ -40,6 +40,11 @@ class Echo:
                 self.end_headers()
                 self.wfile.write(body)
 
+            def do_POST(self) -> None:
+                """End as a replica that is killed while it works on a request."""
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.close_connection = True
+
         self._server = ThreadingHTTPServer((address, port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
 
@@ -250,6 +255,37 @@ def test_without_a_ready_replica_the_proxy_answers_as_the_service_would(tmp_path
         answer = httpx.post(f"{proxy.url}/predict", content=b"x", headers=JPEG)
         assert_problem(answer, 503, "not-ready")
         assert answer.headers["retry-after"] == "2"
+
+
+def test_a_replica_that_dies_at_a_request_is_a_problem_of_the_proxy(tmp_path: Path, tls: Path) -> None:
+    with Replicas(tmp_path, tmp_path) as none, Echo("127.84.0.1", none.port):
+        none.names.addresses.append("127.84.0.1")
+        with Proxy(tmp_path, tls, none.names, none.port) as proxy:
+            proxy.wait_ready("127.84.0.1")
+            answer = httpx.post(f"{proxy.url}/predict", content=b"x", headers=JPEG)
+    assert answer.status_code == 502
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["retry-after"] == "1"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+def test_http_2_carries_many_requests_over_one_connection(
+    proxy: Proxy, tls: Path, samples: list[Sample], tmp_path: Path
+) -> None:
+    """All at once; the proxy lets ten at a time through, and none is lost."""
+    image = tmp_path / "lesion.jpg"
+    image.write_bytes(samples[0].data)
+    requests = [f"--next --fail --silent --output {tmp_path}/{n}" for n in range(40)]
+    options = (
+        f"--cacert {tls / 'ca.pem'} --http2 -H Content-Type:{samples[0].media_type} --data-binary @{image}"
+    )
+    command = " ".join(f"{each} {options} {proxy.url}/predict" for each in requests).removeprefix("--next ")
+    done = subprocess.run(
+        ["curl", "--parallel", "--parallel-max", "40", *command.split()], check=False, timeout=600
+    )
+    assert done.returncode == 0
+    labels = {json.loads((tmp_path / str(n)).read_bytes())["prediction"]["label"] for n in range(40)}
+    assert len(labels) == 1
 
 
 def test_the_proxy_names_the_client_and_logs_neither_query_nor_key(tmp_path: Path, tls: Path) -> None:

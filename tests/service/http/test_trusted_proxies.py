@@ -51,13 +51,16 @@ def test_without_an_address_the_proxy_is_the_client(value: str) -> None:
     assert found((PROXY,), PROXY) == PROXY
 
 
-def test_a_name_trusts_the_addresses_that_it_has_now(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("fault", "last"), [(socket.EAI_NONAME, PROXY), (socket.EAI_AGAIN, "203.0.113.5")])
+def test_a_name_trusts_the_addresses_that_it_has_now(
+    monkeypatch: pytest.MonkeyPatch, fault: int, last: str
+) -> None:
     async def story() -> list[str | None]:
         addresses = {"proxy": PROXY}
 
         async def getaddrinfo(name: str, _: None) -> list[Any]:
             if name not in addresses:
-                raise socket.gaierror
+                raise socket.gaierror(fault, "no address")
             return [(0, 0, 0, "", (addresses[name], 0))]
 
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo, raising=False)
@@ -72,10 +75,32 @@ def test_a_name_trusts_the_addresses_that_it_has_now(monkeypatch: pytest.MonkeyP
         seen = [await client()]
         addresses["proxy"] = "10.0.0.8"
         seen.append(await client())
+        addresses["proxy"] = PROXY
+        await client()
         addresses.clear()
         return [*seen, await client()]
 
-    assert asyncio.run(story()) == ["203.0.113.5", PROXY, PROXY]
+    assert asyncio.run(story()) == ["203.0.113.5", PROXY, last]
+
+
+def test_one_lookup_runs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> int:
+        asked = []
+
+        async def getaddrinfo(name: str, _: None) -> list[Any]:
+            asked.append(name)
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo, raising=False)
+        monkeypatch.setattr("service.http.trusted_proxies._RESOLVE_EVERY", 0.0)
+        proxies = TrustedProxies(("proxy",))
+        for _ in range(3):
+            proxies.client(PROXY, [])
+            await asyncio.sleep(0)
+        return len(asked)
+
+    assert asyncio.run(story()) == 1
 
 
 @pytest.mark.parametrize(("trusted", "client"), [("", "127.0.0.1"), ("127.0.0.1", "203.0.113.5")])
