@@ -47,7 +47,7 @@ class Archive:
 
     def photographs(self, study: str) -> list[Instance]:
         """Return the photographs of a study, in the order of their UIDs."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[tuple[str, str], dict[str, Any]] = {}
         offset = 0
         while True:
             with failures_of(_SIDE):
@@ -58,31 +58,31 @@ class Archive:
                     limit=_PAGE,
                 )
             offset += len(page)
-            rows = {_text(row, _UID): row for row in page}
+            rows = {(_text(row, _UID), _text(row, _PATIENT)): row for row in page}
             if not rows.keys() - found.keys():  # also ends with a server that ignores the offset
                 break
             found |= rows
         return [
-            Instance(study, _text(row, _SERIES), own, _text(row, _PATIENT))
-            for own, row in sorted(found.items())
+            Instance(study, _text(row, _SERIES), own, patient.strip() if _PATIENT in row else None)
+            for (own, patient), row in sorted(found.items())
             if _text(row, _SOP_CLASS) in PHOTOGRAPHS
         ]
 
-    def holds(self, instance: Instance, result: str) -> bool:
-        """Return whether the study of an instance has the result with this UID.
+    def holds(self, source: Instance, result: str) -> bool:
+        """Return whether the study of ``source`` has an instance with the UID ``result``.
 
         Raises:
-            InstanceRefused: the result is another patient's.
+            InstanceRefused: it has it, but of another patient than ``source``.
         """
         with failures_of(_SIDE):
-            rows = self._client.search_for_instances(
-                instance.study, fields=["PatientID"], search_filters={"SOPInstanceUID": result}
+            found = self._client.search_for_instances(
+                source.study, fields=["PatientID"], search_filters={"SOPInstanceUID": result}
             )
-        # Some servers ignore filters that they do not know, and list no patients.
-        patients = {_text(row, _PATIENT) for row in rows if _text(row, _UID) == result}
-        if instance.patient and patients and not patients & {"", instance.patient}:
+        # Some servers ignore filters that they do not know.
+        found = [row for row in found if _text(row, _UID) == result]
+        if not all(source.is_of(_text(row, _PATIENT)) for row in found if _PATIENT in row):
             raise InstanceRefused("its results are those of another patient")
-        return bool(patients)
+        return bool(found)
 
     def fetch(self, instance: Instance) -> Dataset:
         """Return an instance as it was stored, or uncompressed if the service cannot read its encoding.
@@ -100,7 +100,9 @@ class Archive:
 
     def _fetch(self, instance: Instance, syntax: str) -> Dataset:
         with failures_of(_SIDE, of_instance=True):
-            found: Dataset = self._client.retrieve_instance(*instance[:3], media_types=((_DICOM, syntax),))
+            found: Dataset = self._client.retrieve_instance(
+                instance.study, instance.series, instance.uid, media_types=((_DICOM, syntax),)
+            )
         return found
 
     def store(self, study: str, results: Sequence[Dataset]) -> None:
@@ -109,8 +111,7 @@ class Archive:
         Raises:
             Away: the archive did not store all of them. They may be sent again: their UIDs stay the same.
         """
-        # Not of_instance: an archive whose disk is full may answer 500, and results wait for as long.
-        with failures_of(_SIDE):
+        with failures_of(_SIDE, of_instance=True):
             answer = self._client.store_instances(results, study)
         reasons = [int(item.get("FailureReason", 0)) for item in answer.get("FailedSOPSequence", ())]
         reasons = [reason for reason in reasons if reason != _DUPLICATE]
@@ -125,4 +126,4 @@ _UID, _SERIES, _SOP_CLASS, _PATIENT = "00080018", "0020000E", "00080016", "00100
 def _text(row: dict[str, Any], tag: str) -> str:
     """Return the first value of an element in the DICOM JSON model; empty if there is none."""
     values = row.get(tag, {}).get("Value") or [""]
-    return str(values[0] or "").strip()
+    return str(values[0])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from pydicom.dataset import Dataset
 
@@ -13,7 +13,7 @@ from service.bridge.archive import Archive
 from service.bridge.capture import capture_of
 from service.bridge.changes import Orthanc, State
 from service.bridge.codes import Codes
-from service.bridge.instances import Instance
+from service.bridge.instances import Instance, patient_of
 from service.bridge.report import report_of
 from service.bridge.results import Uids, uids_of
 from service.bridge.scoring import Answer, Model, Service
@@ -22,10 +22,21 @@ from service.errors import BridgeError, BridgeStopped, InstanceFaulty, InstanceR
 
 T = TypeVar("T")
 
-MAX_FAULTY = 3
-"""So many instances in a row are given up for faults before the other side is taken to be at fault."""
-
 logger = logging.getLogger(__name__)
+
+
+class _Task(NamedTuple):
+    """An instance to score.
+
+    Attributes:
+        number: of its change, or within its study.
+        name: in the log, where UIDs do not belong.
+        find: returns its place; None if it is not to be scored.
+    """
+
+    number: int
+    name: str
+    find: Callable[[], Instance | None]
 
 
 class Bridge:
@@ -48,7 +59,8 @@ class Bridge:
         self._codes = codes
         self._waits = waits
         self._age_and_sex = age_and_sex
-        self._faulty = 0  # instances in a row
+        self._aside: list[_Task] = []  # met faults, which may be those of the other side
+        self._passed_by = 0
 
     def check(self) -> None:
         """Wait until archive and service answer.
@@ -85,12 +97,13 @@ class Bridge:
                 # Orthanc never lowers its numbers, so its data base is another. What has results is skipped.
                 logger.warning("Orthanc's changes end before %d: starting again with the first", done)
                 done = 0
+                self._aside.clear()
                 continue
             numbers = [done, *(change.number for change in page.new)]
             if any(after <= before for before, after in pairwise(numbers)):
                 raise BridgeStopped("the numbers of Orthanc's changes do not increase")
             for change in page.new:
-                self._instance(partial(orthanc.photograph, change), f"Change {change.number}")
+                self._do(_Task(change.number, f"Change {change.number}", partial(orthanc.photograph, change)))
                 done = change.number
                 self._keep(state, done)
             stuck = page.last <= done and not page.new
@@ -116,19 +129,20 @@ class Bridge:
         """
         try:
             instances = self._waits.repeat(partial(self._archive.photographs, study))
-        except InstanceRefused as refused:
-            logger.error("%s cannot be read: %s", name, refused)
+        except (Stopping, BridgeStopped):
+            raise
+        except Exception as error:
+            logger.error("%s cannot be read: %s", name, described(error))
             return 1
         logger.info("%s has %d photographs", name, len(instances))
-        outcomes = [
-            self._instance(partial(_itself, instance), f"{name}, photograph {number}")
-            for number, instance in enumerate(instances, 1)
-        ]
-        return outcomes.count(False)
+        self._aside, self._passed_by = [], 0
+        for number, instance in enumerate(instances, 1):
+            self._do(_Task(number, f"{name}, photograph {number}", partial(_itself, instance)))
+        return self._passed_by + len(self._aside)
 
     def _keep(self, state: State, done: int) -> None:
-        if not self._faulty:  # else these are tried again after a restart
-            state.write(done)
+        # A restart begins with what was put aside.
+        state.write(min([done, *(task.number - 1 for task in self._aside)]))
 
     def _of_orthanc(self, action: Callable[[], T]) -> T:
         try:
@@ -136,35 +150,42 @@ class Bridge:
         except (InstanceRefused, KeyError, TypeError) as error:
             raise BridgeStopped(f"Orthanc's changes cannot be read: {described(error)}") from error
 
-    def _instance(self, find: Callable[[], Instance | None], name: str) -> bool:
-        """Score one instance, and return whether it has its results now, or needs none."""
+    def _do(self, task: _Task) -> None:
+        """Score an instance. If results were stored, try once more what was put aside before.
+
+        A fault may be due to the instance, or to an archive or a service that refuses all of them. A result
+        that is stored tells which: what fails again afterwards is passed by.
+        """
+        if self._stored(task, again=False):
+            aside, self._aside = self._aside, []
+            for earlier in aside:
+                self._stored(earlier, again=True)
+
+    def _stored(self, task: _Task, *, again: bool) -> bool:
+        """Score an instance, and return whether results were stored now."""
         try:
-            instance = self._waits.repeat(find)
-            if instance is not None:
-                logger.info("%s: %s", name, self._score(instance))
-                self._faulty = 0
+            instance = self._waits.repeat(task.find)
+            return instance is not None and self._score(instance, task.name)
         except (Stopping, BridgeStopped):
             raise
-        except InstanceFaulty as error:
-            logger.error("%s is passed by: %s", name, error)
-            self._faulty += 1
-            if self._faulty == MAX_FAULTY:
-                raise BridgeStopped(
-                    f"{MAX_FAULTY} instances in a row failed; the last, {name}: {error}"
-                ) from error
-            return False
         except Exception as error:
             # pydicom and highdicom raise errors of any type on damaged instances.
-            logger.error("%s is passed by: %s", name, described(error))
+            if isinstance(error, InstanceFaulty) and not again:
+                self._aside.append(task)
+                logger.error("%s is put aside until another has been stored: %s", task.name, error)
+            else:
+                self._passed_by += 1
+                logger.error("%s is passed by: %s", task.name, described(error))
             return False
-        return True
 
-    def _score(self, instance: Instance) -> str:
+    def _score(self, instance: Instance, name: str) -> bool:
+        """Store the results that an instance lacks, and return whether it lacked any."""
         repeat = self._waits.repeat
         model = repeat(self._service.model)
         kinds = self._missing(instance, model)
         if not kinds:
-            return f"has results of {model.name} {model.version} already"
+            logger.info("%s: has results of %s %s already", name, *model)
+            return False
         source = repeat(lambda: self._archive.fetch(instance))
         _check_identity(source, instance)
         answer = repeat(lambda: self._service.score(source, age_and_sex=self._age_and_sex))
@@ -174,7 +195,8 @@ class Bridge:
         results = [self._build(kind, answer, source, uids) for kind in kinds]
         if results:
             repeat(lambda: self._archive.store(instance.study, results))
-        return f"stored {' and '.join(kinds) or 'nothing'} of {answer.model.name} {answer.model.version}"
+        logger.info("%s: stored %s of %s %s", name, " and ".join(kinds) or "nothing", *answer.model)
+        return bool(results)
 
     def _missing(self, instance: Instance, model: Model) -> Sequence[str]:
         """Return which results the archive lacks."""
@@ -198,9 +220,9 @@ def _itself(instance: Instance) -> Instance:
 
 def _check_identity(source: Dataset, instance: Instance) -> None:
     found = (source.StudyInstanceUID, source.SeriesInstanceUID, source.SOPInstanceUID)
-    if found != instance[:3]:
+    if found != (instance.study, instance.series, instance.uid):
         raise InstanceRefused("the archive sent another instance than the one asked for")
-    if instance.patient and str(source.get("PatientID") or "").strip() != instance.patient:
+    if not instance.is_of(patient_of(source)):
         raise InstanceRefused("the archive has it for several patients")
 
 

@@ -75,7 +75,11 @@ class Orthanc:
         return Changes(new, int(page["Last"]), bool(page["Done"]))
 
     def photograph(self, change: Change) -> Instance | None:
-        """Return the place of the new instance; None if it is no photograph, or was deleted since."""
+        """Return the place of the new instance; None if it is no photograph, or was deleted since.
+
+        Orthanc's own ids differ between the patients of the same UIDs, and DICOMweb's addresses do not. So
+        the place has the patient.
+        """
         path = f"/instances/{change.resource}"
         with failures_of(_SIDE):
             answer = self._session.get(self._url + path, timeout=self._timeout)

@@ -2,11 +2,11 @@
 
 import base64
 import io
+import re
 from datetime import date
 from typing import Any, NamedTuple
 
 import requests
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID, JPEGBaseline8Bit
@@ -24,14 +24,18 @@ _PIXELS = (
 )  # fmt: skip
 """The elements that are sent, by keyword."""
 
+_START, _END, _SCAN, _COMMENT = b"\xff\xd8", 0xD9, 0xDA, 0xFE
+_APPLICATION = range(0xE0, 0xF0)
+_KEPT = (b"JFIF\0", b"ICC_PROFILE\0", b"Adobe")
+"""The starts of the application segments that tell how to decode pixels. Others hold EXIF and the like."""
+
+_MARKER = re.compile(rb"\xff+([^\0\xff])")
+_AFTER_SCAN = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")
+
 _FORM_BYTES = 2000
 """More than all of a form but the file."""
 
 _NO_UID = UID("2.25.0")
-
-_TEXTS = {0xE1, *range(0xE3, 0xEE), 0xEF, 0xFE}
-"""Markers of a JPEG's segments that may hold text of any kind, such as EXIF, XMP and comments. The others are
-those of JFIF, of colour profiles and of Adobe's colour transform."""
 
 _SEXES = {"F": "female", "M": "male"}
 _DAYS = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
@@ -156,10 +160,8 @@ def pixels_only(instance: Dataset) -> bytes:
         if keyword in instance:
             bare[keyword] = instance[keyword]
     if instance.file_meta.TransferSyntaxUID == JPEGBaseline8Bit:
-        frames = generate_frames(
-            instance.PixelData, number_of_frames=int(instance.get("NumberOfFrames") or 1)
-        )
-        bare["PixelData"] = DataElement("PixelData", "OB", encapsulate([without_texts(f) for f in frames]))
+        bare.PixelData = encapsulate([without_texts(frame) for frame in _frames(instance)])
+        bare["PixelData"].VR = "OB"
         bare["PixelData"].is_undefined_length = True
     bare.file_meta = FileMetaDataset()
     bare.file_meta.TransferSyntaxUID = instance.file_meta.TransferSyntaxUID
@@ -170,18 +172,37 @@ def pixels_only(instance: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def without_texts(jpeg: bytes) -> bytes:
-    """Return a JPEG without the segments before its image data that may name the patient."""
-    kept, at = [jpeg[:2]], 2
-    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] not in (b"", b"\xda"):
-        if jpeg[at + 1] == 0xFF:  # a byte of padding
-            at += 1
-            continue
-        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        if jpeg[at + 1] not in _TEXTS:
-            kept.append(jpeg[at:end])
-        at = end
-    return b"".join([*kept, jpeg[at:]])
+def _frames(instance: Dataset) -> list[bytes]:
+    try:
+        count = int(instance.get("NumberOfFrames") or 1)
+        return list(generate_frames(instance.PixelData, number_of_frames=count))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InstanceRefused("its frames cannot be found") from error
+
+
+def without_texts(data: bytes) -> bytes:
+    """Return a JPEG without comments, without application segments such as EXIF, and without what follows it.
+
+    Raises:
+        InstanceRefused: it is damaged. Damage of the compressed data itself is left to the service.
+    """
+    kept, at = [_START], len(_START)
+    while data.startswith(_START) and (found := _MARKER.match(data, at)) is not None:
+        marker, start = found[1][0], found.end()
+        if marker == _END:
+            return b"".join([*kept, b"\xff", found[1]])
+        end = start + int.from_bytes(data[start : start + 2], "big")
+        body = data[start + 2 : end]
+        if marker != _COMMENT and (marker not in _APPLICATION or body.startswith(_KEPT)):
+            kept += b"\xff", found[1], data[start:end]
+        at = max(end, start + 2)
+        if marker == _SCAN:
+            after = _AFTER_SCAN.search(data, at)
+            at, start = (after.start() if after else len(data)), at
+            kept.append(data[start:at])
+            if after is None:
+                return b"".join(kept)
+    raise InstanceRefused("its JPEG is damaged")
 
 
 def metadata_of(instance: Dataset) -> dict[str, str]:

@@ -308,6 +308,9 @@ def test_results_never_get_another_patient_when_an_image_is_sent_again(
         assert watching.stop() == 0
     assert re.search("passed by: (its results are those of another|the archive has it for)", watching.log())
     assert "RIGHT" not in watching.log()
+    with bridge(tmp_path, settings, "--study", f"{ROOT}.1.300") as by_hand:
+        assert by_hand.process.wait(PATIENCE) == 1
+        assert "Study 1 has 2 photographs" in by_hand.log()
     found = [r for kind in (REPORT, CAPTURE) for r in results(archive, kind)]
     assert [r.PatientID for r in found if r.StudyInstanceUID == f"{ROOT}.1.300"] == ["WRONG"] * 2
 

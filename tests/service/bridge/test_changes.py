@@ -38,17 +38,18 @@ def test_the_last_change_is_known() -> None:
 
 
 @pytest.mark.parametrize("kind", [uid.VLPhotographicImageStorage, uid.DermoscopicPhotographyImageStorage])
-def test_photographs_are_located(kind: str) -> None:
+@pytest.mark.parametrize(("patient", "expected"), [({"PatientID": "HOSP-4711 "}, "HOSP-4711"), ({}, "")])
+def test_photographs_are_located(kind: str, patient: dict[str, str], expected: str) -> None:
     answers: dict[str, Said | list[Said]] = {
         "GET /instances/a/metadata/SopClassUid": Said(body=kind),
         "GET /instances/a": Said(body={"MainDicomTags": {"SOPInstanceUID": "1.3"}, "ParentSeries": "s"}),
         "GET /series/s": Said(body={"MainDicomTags": {"SeriesInstanceUID": "1.2"}, "ParentStudy": "t"}),
         "GET /studies/t": Said(
-            body={"MainDicomTags": {"StudyInstanceUID": "1.1"}, "PatientMainDicomTags": {"PatientID": "P"}}
+            body={"MainDicomTags": {"StudyInstanceUID": "1.1"}, "PatientMainDicomTags": patient}
         ),
     }
     with scripted(answers) as server:
-        assert orthanc(server).photograph(Change(1, "a")) == Instance("1.1", "1.2", "1.3", "P")
+        assert orthanc(server).photograph(Change(1, "a")) == Instance("1.1", "1.2", "1.3", expected)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 from pydicom import dcmread, uid
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 
 from service.api.examples import MODEL_CARD, PREDICTION
 from service.bridge.http import new_session
@@ -15,7 +16,7 @@ from service.bridge.scoring import Service, metadata_of, pixels_only, without_te
 from service.errors import Away, BridgeStopped, InstanceRefused
 from tests.dicom_files import SECRETS, dicom_file
 from tests.service.bridge.scripted import Said, Scripted, scripted
-from tests.synthetic import encoded
+from tests.synthetic import draw_lesion, encoded
 
 CARD = MODEL_CARD | {"formats": ["image/jpeg", "application/dicom"]}
 MODEL, PREDICT = "GET /model", "POST /predict?gradcam=true"
@@ -41,29 +42,59 @@ def test_only_pixels_leave_the_bridge() -> None:
     assert (found.BurnedInAnnotation, found.ICCProfile) == ("YES", b"icc!")
 
 
-def test_a_jpeg_is_sent_as_it_is_without_what_may_name_the_patient() -> None:
-    picture = Image.new("RGB", (16, 16), "brown")
+def test_a_jpeg_is_sent_without_what_its_camera_wrote() -> None:
+    picture = draw_lesion(np.random.default_rng(3), width=64, height=48)
     exif = Image.Exif()
-    exif[0x010E] = "Quixote^Don"
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    jpeg = encoded(picture, "JPEG", icc_profile=profile)
-    named = encoded(
-        picture, "JPEG", icc_profile=profile, exif=exif, comment=b"HOSP-4711", xmp=b"<x>Sancho</x>"
-    )
-    source = instance(
-        picture=Image.new("RGB", (16, 16)), jpeg=named, frames=2, PhotometricInterpretation="YBR_FULL_422"
-    )
+    exif[0x013B] = exif[0x010E] = "Quixote"
+    extra: dict[str, Any] = {"exif": exif, "comment": "Sancho", "icc_profile": b"profile of colours"}
+    full = encoded(picture, "JPEG", **extra) + b"LaMancha"
+    full = full[:2] + b"\xff\xed\0\x0bHOSP-4711" + full[2:]
+    assert all(secret in full for secret in (b"Quixote", b"Sancho", b"LaMancha", b"HOSP-4711"))
+    source = instance(picture=picture, jpeg=full, frames=2, PhotometricInterpretation="YBR_FULL_422")
+    sent = pixels_only(source)
+    assert [secret for secret in SECRETS if secret.encode() in sent] == []
+    assert b"Exif" not in sent
+    found = dcmread(io.BytesIO(sent))
+    frames = list(generate_frames(found.PixelData, number_of_frames=2))
+    assert len(frames) == 2
+    for frame in frames:
+        image = Image.open(io.BytesIO(frame))
+        assert image.info["icc_profile"] == b"profile of colours"
+        assert np.array_equal(np.asarray(image), np.asarray(Image.open(io.BytesIO(full))))
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_blocks": 1}, {"optimize": True}])
+def test_the_pixels_of_a_without_texts_are_the_same(options: dict[str, Any]) -> None:
+    data = encoded(draw_lesion(np.random.default_rng(4), width=64, height=48), "JPEG", **options)
+    before, after = (np.asarray(Image.open(io.BytesIO(each))) for each in (data, without_texts(data)))
+    assert np.array_equal(before, after)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 3, 5, 100])
+def test_a_jpeg_that_ends_before_its_pixels_is_refused(cut: int) -> None:
+    data = encoded(Image.new("RGB", (16, 16), "brown"), "JPEG")
+    with pytest.raises(InstanceRefused, match="its JPEG is damaged"):
+        without_texts(data[:cut])
+
+
+def test_damage_of_the_compressed_data_is_left_to_the_service() -> None:
+    data = encoded(draw_lesion(np.random.default_rng(5), width=64, height=48), "JPEG")
+    assert without_texts(data[:-100]) == data[:-100]
+
+
+def test_frames_that_are_not_encapsulated_are_refused() -> None:
+    source = instance(jpeg=encoded(Image.new("RGB", (16, 16)), "JPEG"))
+    source.PixelData = bytes(100)
+    with pytest.raises(InstanceRefused, match="frames cannot be found"):
+        pixels_only(source)
+
+
+def test_a_plain_jpeg_is_sent_as_it_is() -> None:
+    jpeg = encoded(Image.new("RGB", (16, 16), "brown"), "JPEG")
+    source = instance(picture=Image.new("RGB", (16, 16)), jpeg=jpeg, PhotometricInterpretation="YBR_FULL_422")
     sent = pixels_only(source)
     assert dcmread(io.BytesIO(sent)).file_meta.TransferSyntaxUID == uid.JPEGBaseline8Bit
-    assert sent.count(jpeg) == 2
-    assert [text for text in (b"Quixote", b"HOSP", b"Sancho") if text in sent] == []
-
-
-@pytest.mark.parametrize(
-    "jpeg", [b"", b"no JPEG", b"\xff\xd8\xff", b"\xff\xd8\xff\xe1\xff\xff", b"\xff\xd8\xff\xff\xff"]
-)
-def test_what_is_no_jpeg_is_left_to_the_service(jpeg: bytes) -> None:
-    assert len(without_texts(jpeg)) <= len(jpeg)
+    assert jpeg in sent
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR DA")
