@@ -1,14 +1,14 @@
 # Serving only: no TensorFlow, no training code, no pip of its own. An ordinary user, a read-only file system.
 #   docker build -t dermaserve .                             CPU
 #   docker build -t dermaserve --build-arg DEVICE=gpu .      NVIDIA GPU; CUDA's libraries come as wheels
-#   docker build --build-arg EXTRAS="dicom grpc otel" .      DICOM files, gRPC, OpenTelemetry traces
+#   docker build --build-arg EXTRAS="dicom grpc heif otel" . DICOM files, gRPC, HEIC files, OpenTelemetry traces
 # BASE may name a digest (python@sha256:...) or a mirror; it needs Python 3.11, 3.12 or 3.13 with venv.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS environment
 ARG DEVICE=cpu
 ARG EXTRAS=
-COPY requirements/serve-${DEVICE}.txt requirements/dicom.txt requirements/dicom-bridge.txt requirements/grpc.txt requirements/otel.txt /tmp/requirements/
+COPY requirements/serve-${DEVICE}.txt requirements/dicom.txt requirements/dicom-bridge.txt requirements/grpc.txt requirements/heif.txt requirements/otel.txt /tmp/requirements/
 # The base's pip installs: the environment needs none, and has none to be misused. Packages' own tests go.
 RUN python3 -m venv --without-pip /opt/dermaserve \
     && cd /tmp/requirements \

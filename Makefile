@@ -21,7 +21,7 @@ WORKERS = 2
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-serve: $(SERVE_STAMP) ## install what serving needs and serve the shipped model (HOST=, PORT=, EXTRAS="dicom grpc otel")
+serve: $(SERVE_STAMP) ## install what serving needs and serve the shipped model (HOST=, PORT=, EXTRAS="dicom grpc heif otel")
 	DERMASERVE_HOST=$(HOST) DERMASERVE_PORT=$(PORT) DERMASERVE_LOG_FORMAT=$${DERMASERVE_LOG_FORMAT:-text} \
 		$(SERVE_ENV)/bin/python -m service
 
@@ -106,12 +106,13 @@ docs: $(DOCS_ENV)/.installed ## build the documents as a site in build/site, str
 
 lock: $(DEV_ENV)/.installed ## renew the hashed lock files in requirements/
 	$(DEV_ENV)/bin/python -m pip install -q uv
-	$(LOCK) --extra cpu --extra dicom --extra grpc --extra otel --extra train --extra dev -o requirements/dev.txt
+	$(LOCK) --extra cpu --extra dicom --extra grpc --extra heif --extra otel --extra train --extra dev -o requirements/dev.txt
 	$(LOCK) --extra cpu -c requirements/dev.txt -o requirements/serve-cpu.txt
 	$(LOCK) --extra gpu -c requirements/dev.txt -o requirements/serve-gpu.txt
 	$(LOCK) --extra dicom -c requirements/dev.txt -o requirements/dicom.txt
 	$(LOCK) --extra dicom-bridge -c requirements/dev.txt -o requirements/dicom-bridge.txt
 	$(LOCK) --extra grpc -c requirements/dev.txt -o requirements/grpc.txt
+	$(LOCK) --extra heif -c requirements/dev.txt -o requirements/heif.txt
 	$(LOCK) --extra otel -c requirements/dev.txt -o requirements/otel.txt
 	$(LOCK) --extra cpu --extra ray --group ray-test $(SERVED) -o requirements/ray-test.txt
 	$(LOCK) --extra ray $(SERVED) -c requirements/ray-test.txt -o requirements/ray.txt

@@ -8,6 +8,7 @@ import io
 import traceback
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,12 +33,18 @@ ACCEPTED_FORMATS: dict[str, str] = {
     "TIFF": "image/tiff",
     "BMP": "image/bmp",
 }
-"""Maps each supported format (Pillow's names, and DICOM) to its media type."""
+"""Maps each supported format (Pillow's names, DICOM and HEIC) to its media type."""
 
 _PILLOW_FORMATS = list(ACCEPTED_FORMATS)
 
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+
 if find_spec("pydicom") is not None:  # the optional extra `dicom`
     ACCEPTED_FORMATS["DICOM"] = "application/dicom"
+
+if find_spec("pillow_heif") is not None:  # the optional extra `heif`
+    # HEIC is HEIF with one of its codecs. Clients send either type.
+    ACCEPTED_FORMATS |= {"HEIF": "image/heif", "HEIC": "image/heic"}
 
 BYTES_PER_PIXEL = 17
 """Peak memory of decoding, in bytes per pixel: 9 for PNG and BMP, 13 for JPEG and TIFF, 17 for WEBP."""
@@ -103,8 +110,8 @@ def decode(
 
     The format is detected from the content. EXIF orientation is applied, transparency is laid on white,
     16-bit samples are scaled to 8 bits, CMYK becomes RGB, an embedded ICC profile is converted to sRGB.
-    Only the first frame is decoded. Scaling is antialiased bicubic. ``models.dicom`` states which DICOM
-    files are supported.
+    Only the first frame is decoded, of HEIF the primary image. Scaling is antialiased bicubic.
+    ``models.dicom`` states which DICOM files are supported.
 
     Args:
         data: the whole file.
@@ -122,7 +129,9 @@ def decode(
     """
     target = _Target(height, width, color, max_pixels)
     # Checked first, because the 128 bytes before this mark are free and may look like another format.
-    return _decode_dicom(data, target) if data[128:132] == b"DICM" else _decode_file(data, target)
+    if data[128:132] == b"DICM":
+        return _decode_dicom(data, target)
+    return _decode_heif(data, target) if _is_heif(data) else _decode_file(data, target)
 
 
 def _decode_file(
@@ -222,6 +231,24 @@ def _decode_dicom(data: bytes, target: _Target) -> Decoded:
     )
 
 
+def _decode_heif(data: bytes, target: _Target) -> Decoded:
+    try:
+        import_module("models.heif")  # needs pillow-heif, an optional extra
+    except ModuleNotFoundError as error:
+        raise UnsupportedImage(
+            "HEIC files are not supported by this installation: it lacks the extra 'heif'."
+        ) from error
+    return _decode_file(data, target, formats=["HEIF"], apply_orientation=False)
+
+
+def _is_heif(data: bytes) -> bool:
+    """Whether the first box (ISO/IEC 14496-12, ``ftyp``) has a brand of HEVC images (ISO/IEC 23008-12)."""
+    if data[4:8] != b"ftyp":
+        return False
+    brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
+    return any(brands[at : at + 4] in _HEIF_BRANDS for at in range(0, len(brands), 4))
+
+
 def _dicom_frame(data: bytes) -> "Frame":
     try:
         from models.dicom import read_frame  # needs pydicom, an optional extra
@@ -242,7 +269,7 @@ def _open(data: bytes, formats: list[str]) -> Image.Image:
         raise
     except Exception as error:
         # Pillow's header parsers raise errors of many types without a common base.
-        if _has_known_signature(data):
+        if _has_known_signature(data) or _is_heif(data):
             raise CorruptImage("The image is truncated or damaged; its header is unreadable.") from error
         names = ", ".join(ACCEPTED_FORMATS)
         raise UnsupportedImage(f"The data is not an image of an accepted format ({names}).") from error

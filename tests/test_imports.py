@@ -63,7 +63,7 @@ HOMES = {
 FLOORS = {
     "models": (
         {"errors", "labels", "quality", "color"},
-        {"jpeg", "dicom", "samples"},
+        {"jpeg", "dicom", "heif", "samples"},
         {"scaling"},
         {"preprocess"},
         {"manifest"},

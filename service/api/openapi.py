@@ -59,6 +59,10 @@ _DICOM = (
     " DICOM (`application/dicom`): secondary captures and photographs of 8 bits per sample, uncompressed or "
     "JPEG. A server without the extra `dicom` returns 415."
 )
+_HEIF = (
+    " HEIC and HEIF (`image/heic`, `image/heif`), as phones store photographs. A server without the extra "
+    "`heif` returns 415."
+)
 _METADATA = (
     " Age, sex and body site are optional. Send them as form fields: proxies log the query. They are never "
     "logged by the service. `metadata_used` says which of them the model used. A model that reads only "
@@ -73,7 +77,10 @@ IMAGE_BODY: dict[str, Any] = {
         "converted from an embedded ICC profile to sRGB. A damaged file gets 422 if its format reveals the "
         "damage. A JPEG with one scan also gets 422 if its compressed data is too short or too long for the "
         "image. Damage to other JPEG, WebP, TIFF and BMP files may go unnoticed and change the prediction: "
-        "protect files in transit with checksums." + _DICOM * ("DICOM" in ACCEPTED_FORMATS) + _METADATA,
+        "protect files in transit with checksums."
+        + _DICOM * ("DICOM" in ACCEPTED_FORMATS)
+        + _HEIF * ("HEIF" in ACCEPTED_FORMATS)
+        + _METADATA,
         "content": {
             "multipart/form-data": {
                 "schema": {

@@ -42,7 +42,9 @@ def add_pages(app: FastAPI, *, keys: bool) -> None:
     app.mount("/static/swagger", _Assets(directory=swagger), name="swagger")
     app.mount("/static", _Assets(directory=_STATIC), name="static")
     home, docs = ((_STATIC / name).read_text(encoding="utf-8") for name in ("index.html", "docs.html"))
-    home = home.replace("{accept}", ",".join(RAW_TYPES) + ",.dcm" * ("DICOM" in ACCEPTED_FORMATS))
+    # Systems without these types know the endings.
+    endings = ",.dcm" * ("DICOM" in ACCEPTED_FORMATS) + ",.heic,.heif" * ("HEIF" in ACCEPTED_FORMATS)
+    home = home.replace("{accept}", ",".join(RAW_TYPES) + endings)
 
     @app.get("/", include_in_schema=False)
     async def index() -> HTMLResponse:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from models.bundle import NO_METADATA, Metadata
 from service.errors import BodyTooLarge, UnreadableFile
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dcm", ".dicom", ".heic", ".heif")
 """Endings of the files that are taken from a folder. A file named on the command line may have any name."""
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")

@@ -110,8 +110,9 @@ def _prepare_codecs() -> None:
     Warnings and log lines quote the file, and Python keeps the text of each warning. libtiff writes to
     standard error itself.
     """
-    with suppress(ModuleNotFoundError):  # the extra "dicom" is not installed
-        import_module("models.dicom")
+    for extra in ("models.dicom", "models.heif"):
+        with suppress(ModuleNotFoundError):  # the extra is not installed
+            import_module(extra)
     Image.init()
     warnings.simplefilter("ignore")
     # An exception, so that the image is rejected for its size.

@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ MEDIA_TYPES = {
     "tiff": "image/tiff",
     "bmp": "image/bmp",
     "dicom": "application/dicom",
+    "heif": "image/heic",
 }
 """By the first word of a file's name in ``drawn_files``."""
 
@@ -144,6 +146,28 @@ def run_length_bmp(palette: Image.Image) -> bytes:
     start = 14 + 40 + len(table)
     info = struct.pack("<IiiHHIIiiII", 40, palette.width, palette.height, 1, 8, 1, len(data), 0, 0, 256, 0)
     return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + info + table + data
+
+
+def drawn_heifs(seed: int, width: int = 120, height: int = 90) -> dict[str, bytes]:
+    """A lesion as HEIC, by a name such as ``heif-alpha``. Needs the extra ``heif``."""
+    import_module("models.heif")
+    rng = np.random.default_rng(seed)
+    rgb = draw_lesion(rng, code="mel", width=width, height=height)
+    other = draw_lesion(rng, code="nv", width=width, height=height)
+    seen_through = rgb.copy()
+    seen_through.putalpha(rgb.convert("L"))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    profile = {"icc_profile": rgb_profile("Display P3")}
+    return {
+        "heif-rgb": encoded(rgb, "HEIF"),
+        "heif-lossless": encoded(rgb, "HEIF", quality=-1, chroma=444),
+        "heif-grey": encoded(rgb.convert("L"), "HEIF"),
+        "heif-alpha": encoded(seen_through, "HEIF"),
+        "heif-turned": encoded(rgb, "HEIF", exif=turned.tobytes()),
+        "heif-profile": encoded(in_space(rgb, "Display P3"), "HEIF", **profile),
+        "heif-several": encoded(rgb, "HEIF", append_images=[other]),
+    }
 
 
 def drawn_dicoms(seed: int, width: int = 120, height: int = 90) -> dict[str, bytes]:

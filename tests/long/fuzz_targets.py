@@ -16,7 +16,7 @@ from models.preprocess import decode
 from service.admission.admission import Admission, Reservation
 from service.api.upload import UploadLimits, read_images
 from service.errors import RequestError
-from tests.long.drawn_files import drawn_dicoms, drawn_files, tiled_tiff
+from tests.long.drawn_files import drawn_dicoms, drawn_files, drawn_heifs, tiled_tiff
 from tests.long.mutations import damage_pixels, mutate
 from tests.long.oracle import compare
 from tests.synthetic import encoded
@@ -106,6 +106,8 @@ def photographs(folder: Path) -> list[bytes]:
             encoded(photograph, "WEBP", lossless=True),
             encoded(photograph, "BMP"),
         ]
+        if find_spec("pillow_heif"):
+            files.append(encoded(photograph, "HEIF"))
     return files
 
 
@@ -119,6 +121,8 @@ def targets(seed: int) -> Found:
     found: Found = {"decode": (decoding, images), "multipart": (parsing, forms(images))}
     if find_spec("pydicom"):
         found = {**found, "dicom": (decoding, list(drawn_dicoms(seed, 96, 72).values()))}
+    if find_spec("pillow_heif"):
+        found = {**found, "heif": (decoding, list(drawn_heifs(seed, 96, 72).values()))}
     folder = os.environ.get("DERMASERVE_HAM10000")
     if folder and (real := photographs(Path(folder))):
         found = {**found, "photographs": (decoding, real), "photographs, reduced": (decoding_reduced, real)}

@@ -15,6 +15,8 @@ exceptions are these:
 """
 
 import io
+from importlib import import_module
+from importlib.util import find_spec
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -24,6 +26,11 @@ from models.preprocess import Decoded, decode
 from tests.icc_profiles import SPACES, rgb_profile
 
 PROFILES = frozenset(rgb_profile(name) for name in SPACES)
+
+_FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP"]
+if find_spec("pillow_heif") is not None:
+    import_module("models.heif")
+    _FORMATS.append("HEIF")
 
 _PIXEL_DATA_TAG = b"\xe0\x7f\x10\x00"
 
@@ -97,7 +104,7 @@ def _compare_pixels(found: Decoded, image: Image.Image, *, intact: bool) -> None
 def _loaded(data: bytes) -> Image.Image | None:
     """The picture at full size, upright; None where Pillow refuses it."""
     try:
-        image = Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
         image.load()
     except MemoryError:
         raise

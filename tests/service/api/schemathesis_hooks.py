@@ -1,6 +1,7 @@
 """Hooks for schemathesis: facts that the OpenAPI document does not contain. Loaded by schemathesis.toml."""
 
 import base64
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,16 @@ from models.preprocess import ACCEPTED_FORMATS
 from tests.dicom_files import dicom_file
 from tests.synthetic import draw_lesion, encoded
 
+if "HEIF" in ACCEPTED_FORMATS:
+    import_module("models.heif")
+
 _LESION = draw_lesion(np.random.default_rng(1), code="mel")
 
 # To the document an image is any bytes; what deserves a 200 is a picture of the type that it says. Raw
 # bodies are then never bytes that are no image: test_bad_uploads.py and tests/long/fuzz.py send those.
 for _format, _media_type in ACCEPTED_FORMATS.items():
-    _file = dicom_file(_LESION) if _format == "DICOM" else encoded(_LESION, _format)
+    _name = _format.replace("HEIC", "HEIF")
+    _file = dicom_file(_LESION) if _name == "DICOM" else encoded(_LESION, _name)
     schemathesis.openapi.media_type(_media_type, st.just(_file))
 
 
