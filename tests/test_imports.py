@@ -46,6 +46,7 @@ HOMES = {
     "dicomweb_client": ("service/bridge/",),
     "highdicom": ("service/bridge/",),
     "pydicom": ("models/dicom.py", "service/bridge/"),
+    "pillow_heif": ("models/heif.py",),
     "PIL": (
         "models/preprocess.py",
         "models/jpeg.py",
