@@ -148,8 +148,9 @@ function compare(entries) {
   chosen = null;
   attempt(async (signal) => {
     const cards = [];
-    for (const { file, known } of entries) {
-      const answer = await predict(file, "", known, signal);
+    const answers = await ofOneModel(entries, signal);
+    for (const [index, { file }] of entries.entries()) {
+      const answer = answers[index];
       const bitmap = await readable(file);
       signal.throwIfAborted();
       cards.push(resultCard(answer, nameOf(file), bitmap, model));
@@ -161,6 +162,19 @@ function compare(entries) {
     get("comparison").hidden = false;
     get("comparison-title").focus();
   }, entries[0].file);
+}
+
+/** Resolve to the answers for two entries. If the model was changed between them, the first is asked for again. */
+async function ofOneModel(entries, signal) {
+  const ask = ({ file, known }) => predict(file, "", known, signal);
+  let first = await ask(entries[0]);
+  const second = await ask(entries[1]);
+  const differ = () => first.model.name !== second.model.name || first.model.version !== second.model.version;
+  if (differ()) first = await ask(entries[0]);
+  if (differ()) {
+    throw new Problem({ title: "Not compared", detail: "The two answers are of different models. Try again." });
+  }
+  return [first, second];
 }
 
 function hideResults() {

@@ -145,6 +145,45 @@ def test_two_results_stand_side_by_side(visitor: Visitor, server: Process, lesio
         assert base64.b64decode(source.partition(",")[2]) == base64.b64decode(body["gradcam"]["data"])
 
 
+@pytest.mark.parametrize("changes", [1, 9])
+def test_results_of_different_models_are_not_compared(
+    visitor: Visitor, server: Process, lesions: list[Path], changes: int
+) -> None:
+    visitor.visit(server.url)
+    visitor.choose(*lesions)
+    wait_for_rows(visitor, 3)
+    visitor.js(
+        """
+        const { get } = Object.getOwnPropertyDescriptor(XMLHttpRequest.prototype, "response");
+        const answers = new WeakMap();
+        let changes = arguments[0];
+        window.asked = 0;
+        Object.defineProperty(XMLHttpRequest.prototype, "response", { get() {
+          if (!answers.has(this) && this.readyState === 4) {
+            const found = get.call(this);
+            answers.set(this, found);
+            if (found?.probabilities) {
+              window.asked += 1;
+              if (changes-- > 0) found.model.version = `0.0.${changes}`;
+            }
+          }
+          return answers.get(this) ?? get.call(this);
+        } });
+        """,
+        changes,
+    )
+    for box in visitor.find_all("#rows input")[:2]:
+        box.click()
+    visitor.find("#compare").click()
+    if changes == 1:
+        visitor.wait_for(lambda: visitor.focused() == "comparison-title")
+    else:
+        visitor.wait_for_trouble()
+        assert "different models" in visitor.reads("#trouble")
+        assert not visitor.sees("#comparison")
+    assert visitor.js("return window.asked") == 3
+
+
 def test_after_a_failure_of_the_service_the_rest_is_classified_once(
     visitor: Visitor, server: Process, lesions: list[Path]
 ) -> None:
