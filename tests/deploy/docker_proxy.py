@@ -86,7 +86,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     written = dict(line.split("=") for line in example.splitlines() if "=" in line)
     assert set(written) == {"COMPOSE_PROFILES", "TRUSTED_PROXIES", "PORT"}
     first = free_port()
-    written["PORT"] = f"{first}-{first + REPLICAS - 1}"
+    written["PORT"] = f"{first}-{first + REPLICAS}"  # and one more for the update
     stack = Stack(tmp_path_factory.mktemp("keys"), TLS_DIR=str(tls), HTTPS_PORT=str(free_port()), **written)
     try:
         yield stack
@@ -156,6 +156,20 @@ def test_stopping_a_replica_fails_no_request(stack: Stack, clients: Clients) -> 
     assert {status for _, _, status in found} == {200}
     run("docker", "start", first)
     wait_for(lambda: health(first) == "healthy", PATIENCE)
+
+
+def test_an_update_one_by_one_fails_no_request(stack: Stack, clients: Clients) -> None:
+    """The commands are those of docs/scale.md, for three replicas."""
+    run("docker", "build", "-t", "dermaserve", "-", input="FROM dermaserve\nLABEL updated=yes\n")
+    build, _, rest = block("docs/scale.md", "An update without a gap", "sh").partition("\n")
+    assert build == "docker compose build service"
+    update = rest.replace("service=5", f"service={REPLICAS + 1}")
+    before = set(stack.containers("service"))
+    found = clients.during(lambda: stack.shell(update, timeout=PATIENCE))
+    assert {status for _, _, status in found} == {200}
+    after = set(stack.containers("service"))
+    assert len(after) == REPLICAS
+    assert not after & before
 
 
 def test_killing_a_replica_fails_only_what_it_was_working_on(stack: Stack, clients: Clients) -> None:
