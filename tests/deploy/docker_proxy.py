@@ -165,7 +165,7 @@ def test_stopping_a_replica_fails_no_request(stack: Stack, clients: Clients) -> 
 
 
 def test_an_update_one_by_one_fails_no_request(stack: Stack, clients: Clients) -> None:
-    """The commands are those of docs/scale.md, for three replicas. Some requests may be repeated after 503."""
+    """Runs the commands of docs/scale.md for three replicas. Clients repeat a request that gets 503."""
     run("docker", "build", "-t", "dermaserve", "-", input="FROM dermaserve\nLABEL updated=yes\n")
     build, _, rest = block("docs/scale.md", "An update without a gap", "sh").partition("\n")
     assert build == "docker compose build service"

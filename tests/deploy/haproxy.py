@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import os
 import socket
 import struct
@@ -9,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self

@@ -26,7 +26,6 @@ from tests.service.conftest import JPEG, assert_problem
 from tests.tiny_bundle import write_tiny_bundle
 from training.markdown import table
 
-
 _QUIET = 1.0
 """Seconds of load between two events."""
 
