@@ -151,15 +151,15 @@ class Bridge:
             raise BridgeStopped(f"Orthanc's changes cannot be read: {described(error)}") from error
 
     def _do(self, task: _Task) -> None:
-        """Score an instance. If results were stored, try once more what was put aside before.
+        """Score an instance. If results were stored, try again what was put aside before.
 
         A fault may be due to the instance, or to an archive or a service that refuses all of them. A result
-        that is stored tells which: what fails again afterwards is passed by.
+        that is stored tells which: what fails again right afterwards is passed by. The rest waits for the
+        next result, as the other side may have failed again.
         """
-        if self._stored(task, again=False):
-            aside, self._aside = self._aside, []
-            for earlier in aside:
-                self._stored(earlier, again=True)
+        stored = self._stored(task, again=False)
+        while stored and self._aside:
+            stored = self._stored(self._aside.pop(0), again=True)
 
     def _stored(self, task: _Task, *, again: bool) -> bool:
         """Score an instance, and return whether results were stored now."""
