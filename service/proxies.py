@@ -3,7 +3,8 @@
 import ipaddress
 import re
 
-_NAME = re.compile(r"(?:[a-z0-9_-]+\.)*[a-z0-9_-]*[a-z][a-z0-9_-]*")
+_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*(?!.{64})[a-z0-9_-]*[a-z][a-z0-9_-]*")
+"""A longer part of a name would be a UnicodeError when it is looked up."""
 
 
 def parse_proxies(text: str) -> tuple[str, ...]:

@@ -59,6 +59,11 @@ class Stack:
             del environment["KEYS_DIR"]
         return run(*self._compose, *arguments, env=environment, **options)
 
+    def shell(self, commands: str, **options: Any) -> Done:
+        """Run commands of a document, which are written for Compose 2."""
+        written = commands.replace("docker compose", " ".join(self._compose))
+        return run("sh", "-euc", written, env=self._environment, **options)
+
     def container(self, service: str) -> str:
         """Return its id, even if it is stopped."""
         return self.compose("ps", "-q", "-a", service).stdout.strip()

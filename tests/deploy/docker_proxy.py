@@ -34,8 +34,11 @@ class Clients:
     def __init__(self, url: str, key: str, context: ssl.SSLContext) -> None:
         self._url, self._headers, self._context = url, JPEG | {"X-API-Key": key}, context
 
-    def ask(self) -> int:
-        """Return the status of one image, or 0 if the connection was closed without an answer."""
+    def ask(self, *, again: bool = False) -> int:
+        """Return the status of one image, or 0 if the connection was closed without an answer.
+
+        ``again`` repeats it after ``Retry-After``, as the documents tell clients.
+        """
         try:
             answer = httpx.post(
                 f"{self._url}/predict",
@@ -46,16 +49,19 @@ class Clients:
             )
         except httpx.TransportError:
             return 0
+        if again and answer.status_code == 503:
+            time.sleep(int(answer.headers["retry-after"]))
+            return self.ask(again=True)
         return answer.status_code
 
-    def during(self, change: Callable[[], object]) -> list[tuple[float, float, int]]:
+    def during(self, change: Callable[[], object], *, again: bool = False) -> list[tuple[float, float, int]]:
         """Return start, end and status of each request."""
         found, stop = [], False
 
         def client() -> None:
             while not stop:
                 began = time.monotonic()
-                status = self.ask()
+                status = self.ask(again=again)
                 found.append((began, time.monotonic(), status))
 
         with ThreadPoolExecutor() as pool:
@@ -86,7 +92,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     written = dict(line.split("=") for line in example.splitlines() if "=" in line)
     assert set(written) == {"COMPOSE_PROFILES", "TRUSTED_PROXIES", "PORT"}
     first = free_port()
-    written["PORT"] = f"{first}-{first + REPLICAS - 1}"
+    written["PORT"] = f"{first}-{first + REPLICAS}"  # and one more for the update
     stack = Stack(tmp_path_factory.mktemp("keys"), TLS_DIR=str(tls), HTTPS_PORT=str(free_port()), **written)
     try:
         yield stack
@@ -156,6 +162,20 @@ def test_stopping_a_replica_fails_no_request(stack: Stack, clients: Clients) -> 
     assert {status for _, _, status in found} == {200}
     run("docker", "start", first)
     wait_for(lambda: health(first) == "healthy", PATIENCE)
+
+
+def test_an_update_one_by_one_fails_no_request(stack: Stack, clients: Clients) -> None:
+    """Runs the commands of docs/scale.md for three replicas. Clients repeat a request that gets 503."""
+    run("docker", "build", "-t", "dermaserve", "-", input="FROM dermaserve\nLABEL updated=yes\n")
+    build, _, rest = block("docs/scale.md", "An update without a gap", "sh").partition("\n")
+    assert build == "docker compose build service"
+    update = rest.replace("service=5", f"service={REPLICAS + 1}")
+    before = set(stack.containers("service"))
+    found = clients.during(lambda: stack.shell(update, timeout=PATIENCE), again=True)
+    assert {status for _, _, status in found} == {200}
+    after = set(stack.containers("service"))
+    assert len(after) == REPLICAS
+    assert not after & before
 
 
 def test_killing_a_replica_fails_only_what_it_was_working_on(stack: Stack, clients: Clients) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import os
 import socket
 import struct
@@ -9,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -204,3 +206,36 @@ class Replicas:
         del self.running[address]
         process.end()
         return status
+
+
+class Echo:
+    """A server that is ready and answers with the headers of the request; use as a context manager."""
+
+    def __init__(self, address: str, port: int) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                """End as a replica that is killed while it works on a request."""
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.close_connection = True
+
+            def do_PUT(self) -> None:
+                """Give no answer. The proxy closes the connection in the end."""
+                self.rfile.read()
+
+        self._server = ThreadingHTTPServer((address, port), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

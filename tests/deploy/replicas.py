@@ -13,49 +13,18 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.deploy.haproxy import Proxy, Replicas, make_certificate
+from tests.deploy.haproxy import Echo, Proxy, Replicas, make_certificate
 from tests.long.crowd import HEAD, Crowd
 from tests.long.good_requests import Asked, Sample, image_files, references
 from tests.service.app_client import wait_for
 from tests.service.conftest import JPEG, assert_problem
 from tests.tiny_bundle import write_tiny_bundle
 from training.markdown import table
-
-
-class Echo:
-    """A server that is ready and answers with the headers of the request; use as a context manager."""
-
-    def __init__(self, address: str, port: int) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_POST(self) -> None:
-                """End as a replica that is killed while it works on a request."""
-                self.rfile.read(int(self.headers["Content-Length"]))
-                self.close_connection = True
-
-        self._server = ThreadingHTTPServer((address, port), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
 
 _QUIET = 1.0
 """Seconds of load between two events."""
@@ -269,21 +238,36 @@ def test_a_replica_that_dies_at_a_request_is_a_problem_of_the_proxy(tmp_path: Pa
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
-def test_http_2_carries_many_requests_over_one_connection(
+def test_a_replica_that_does_not_answer_is_a_deadline_that_passed(tmp_path: Path, tls: Path) -> None:
+    """After the 40 s of the configuration."""
+    with Replicas(tmp_path, tmp_path) as none, Echo("127.84.0.1", none.port):
+        none.names.addresses.append("127.84.0.1")
+        with Proxy(tmp_path, tls, none.names, none.port) as proxy:
+            proxy.wait_ready("127.84.0.1")
+            assert_problem(httpx.put(f"{proxy.url}/predict", timeout=600), 504, "deadline-passed")
+
+
+def test_http_2_carries_ten_requests_at_one_time_over_a_connection(
     proxy: Proxy, tls: Path, samples: list[Sample], tmp_path: Path
 ) -> None:
-    """All at once; the proxy lets ten at a time through, and none is lost."""
+    """All forty at once: curl opens another connection when one carries as many as the proxy says."""
     image = tmp_path / "lesion.jpg"
     image.write_bytes(samples[0].data)
-    requests = [f"--next --fail --silent --output {tmp_path}/{n}" for n in range(40)]
     options = (
-        f"--cacert {tls / 'ca.pem'} --http2 -H Content-Type:{samples[0].media_type} --data-binary @{image}"
+        f"--cacert {tls / 'ca.pem'} --http2 --fail --silent -H Content-Type:{samples[0].media_type} "
+        f"--data-binary @{image} --write-out %{{num_connects}}\\n {proxy.url}/predict"
     )
-    command = " ".join(f"{each} {options} {proxy.url}/predict" for each in requests).removeprefix("--next ")
+    requests = " --next ".join(f"--output {tmp_path}/{n} {options}" for n in range(40))
     done = subprocess.run(
-        ["curl", "--parallel", "--parallel-max", "40", *command.split()], check=False, timeout=600
+        ["curl", "--parallel", "--parallel-max", "40", *requests.split()],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=600,
     )
-    assert done.returncode == 0
+    opened = [int(line) for line in done.stdout.split()]
+    assert len(opened) == 40
+    assert 1 < sum(opened) < 40
     labels = {json.loads((tmp_path / str(n)).read_bytes())["prediction"]["label"] for n in range(40)}
     assert len(labels) == 1
 

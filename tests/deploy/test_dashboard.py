@@ -55,6 +55,28 @@ def test_every_metric_of_rules_and_dashboard_is_one_of_the_service(client: Clien
     assert read - recorded - there == set()
 
 
+def test_rules_and_dashboard_count_exactly_the_routes_that_take_images(client: Client, jpeg: bytes) -> None:
+    model = f"/v2/models/{client.get('/model').json()['name']}"
+    version = f"/versions/{client.get('/model').json()['version']}"
+    taking = ["/predict", "/gradcam", "/predict/batch", f"{model}/infer", f"{model}{version}/infer"]
+    for path in (*taking, "/admin/reload"):
+        client.post(path, content=jpeg, headers=JPEG)
+    labels = {"/inference.GRPCInferenceService/ModelInfer"}  # tests/service/open_inference/test_grpc.py
+    for path in ("/model", "/v2", model, f"{model}/ready", "/v2/health/ready", "/readyz"):
+        assert client.get(path).status_code == 200
+    for family in text_string_to_metric_families(client.get("/metrics").text):
+        labels |= {sample.labels["route"] for sample in family.samples if "route" in sample.labels}
+    image = {label for label in labels if re.search(r"/predict|/gradcam|[Ii]nfer$", label)}
+    assert len(image) == len(taking) + 1
+    assert labels - image
+
+    expressions = [query.expression for query in panel_queries()] + [rule["expr"] for rule in rules()]
+    patterns = {found for expression in expressions for found in re.findall(r'route=~"([^"]+)"', expression)}
+    of_one_image = "/predict|/gradcam"  # of the times
+    (counted,) = patterns - {of_one_image}
+    assert {label for label in labels if re.fullmatch(counted, label)} == image
+
+
 def test_every_metric_of_the_service_is_on_the_dashboard(client: Client) -> None:
     families = text_string_to_metric_families(client.get("/metrics").text)
     ours = {family.name for family in families if re.match(r"dermaserve_.*(?<!_created)$", family.name)}

@@ -61,6 +61,8 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         ("TRUSTED_PROXIES", "10.0.0.300"),
         ("TRUSTED_PROXIES", "10.0.0.1/24"),
         ("TRUSTED_PROXIES", "proxy, http://proxy"),
+        ("TRUSTED_PROXIES", "proxy." + "x" * 64),
+        ("TRUSTED_PROXIES", "x" * 64 + ".proxy"),
         ("HOST", ""),
     ],
 )
