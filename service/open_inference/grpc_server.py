@@ -85,7 +85,6 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not t
             ("grpc.max_concurrent_streams", _STREAMS),
             ("grpc.max_connection_idle_ms", _IDLE_MS),
             ("grpc.keepalive_time_ms", _PING_MS),
-            ("grpc.keepalive_timeout_ms", _PING_ANSWER_MS),
             ("grpc.http2.ping_timeout_ms", _PING_ANSWER_MS),  # without it, a minute
             # For the first bytes of HTTP/2, before which none of the others applies.
             ("grpc.server_handshake_timeout_ms", round(settings.header_timeout * 1000)),
