@@ -121,9 +121,9 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not t
 
     async def _turn(self, rank: Rank) -> None:
         """Wait until the call may start, as a request over HTTP does."""
-        turn = asyncio.get_running_loop().create_future()
-        self._turns.take(lambda: turn.done() or turn.set_result(None), rank)
-        await turn
+        turn = asyncio.Event()
+        self._turns.take(turn.set, rank)
+        await turn.wait()
 
 
 class _Call:
