@@ -77,6 +77,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
     if settings.cors_origins:
         app.add_middleware(Cors, origins=settings.cors_origins)
     _add_middleware(app, runtime, tracing)
+    app.state.tracing = tracing
     checked = [Depends(runtime.authenticator.client)]
     key_required: dict[str, Any] = {"dependencies": checked, "responses": error_responses(401)}
     app.include_router(build_router(runtime), **key_required)
@@ -101,15 +102,20 @@ def create_operations_app(runtime: Runtime) -> FastAPI:
     return app
 
 
-def create_grpc_app(runtime: Runtime) -> FastAPI:
-    """Build the application that answers the calls of the gRPC port."""
+def create_grpc_app(runtime: Runtime, tracing: "Tracing | None") -> FastAPI:
+    """Build the application that answers the calls of the gRPC port.
+
+    Args:
+        runtime: of the server.
+        tracing: that of the public application, which closes it.
+    """
     # Imported here: gRPC is an optional extra.
     from service.open_inference.grpc_routes import build_grpc_calls, build_grpc_health
 
     app = FastAPI(
         openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, telemetry=_NO_TELEMETRY
     )
-    _add_middleware(app, runtime)
+    _add_middleware(app, runtime, tracing)
     app.include_router(build_grpc_calls(runtime))
     app.include_router(build_grpc_health(runtime))
     return app

@@ -120,13 +120,16 @@ def serve(settings: Settings) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return_large_blocks()
     runtime = Runtime(settings)
-    config = _config(create_app(settings, runtime), settings.host, settings.port, runtime)
+    public = create_app(settings, runtime)
+    config = _config(public, settings.host, settings.port, runtime)
     operations = None
     if settings.operations_port is not None:
         app = create_operations_app(runtime)
         port = settings.operations_port
         operations = OperationsServer(_config(app, settings.operations_host, port, runtime, lifespan="off"))
-    grpc = _grpc_server(settings, runtime) if settings.grpc_port is not None else None
+    grpc = None
+    if settings.grpc_port is not None:
+        grpc = _grpc_server(create_grpc_app(runtime, public.state.tracing), settings)
     # The imported objects stay, so later collections can skip them.
     gc.freeze()
     try:
@@ -137,11 +140,11 @@ def serve(settings: Settings) -> int:
     return 1 if runtime.failure is not None else 0
 
 
-def _grpc_server(settings: Settings, runtime: Runtime) -> "GrpcServer":
+def _grpc_server(app: ASGIApp, settings: Settings) -> "GrpcServer":
     # Imported here: gRPC is an optional extra.
     from service.open_inference.grpc_server import GrpcServer
 
-    return GrpcServer(create_grpc_app(runtime), settings)
+    return GrpcServer(app, settings)
 
 
 def _config(

@@ -44,9 +44,10 @@ _FIELDS = {
 }
 """Each message with its fields as ``name:number:type``. ``*`` stands for repeated."""
 
-_RAW_INPUT = 7
+_INPUT, _CONTENTS, _RAW_INPUT = 5, 5, 7
 _MAX_FIELDS = 256
-_MAX_REST = 4_000_000
+_MAX_CONTENTS = 4_000_000
+_MAX_OTHER = 100_000
 _MAX_SHAPE = 8
 _MAX_PARAMETERS = 32
 
@@ -152,26 +153,32 @@ def _split(data: bytes) -> tuple[bytes, list[memoryview]]:
     """Return a message without its binary tensors, and these.
 
     So the tensors are not copied. The rest is limited, because it takes up to forty times its size when it is
-    parsed.
+    parsed. What is not ``contents`` needs few bytes.
     """
     view = memoryview(data)
     rest, raw = [], []
-    for count, (number, start, content, end) in enumerate(_fields(view)):
-        if count == _MAX_FIELDS:
-            raise malformed(f"The message has more than {_MAX_FIELDS} fields.")
+    contents = 0
+    for number, start, content, end in _fields(view):
         if number == _RAW_INPUT and content is not None:
             raw.append(view[content:end])
-        else:
-            rest.append(view[start:end])
-    if sum(map(len, rest)) > _MAX_REST:
-        raise malformed(f"Contents of more than {_MAX_REST:,} bytes must be sent as raw_input_contents.")
+            continue
+        rest.append(view[start:end])
+        if number == _INPUT and content is not None:
+            fields = _fields(view[content:end])
+            contents += sum(stop - begin for field, begin, _, stop in fields if field == _CONTENTS)
+    if contents > _MAX_CONTENTS:
+        raise malformed(f"Contents of more than {_MAX_CONTENTS:,} bytes must be sent as raw_input_contents.")
+    if sum(map(len, rest)) - contents > _MAX_OTHER:
+        raise malformed(f"The message has more than {_MAX_OTHER:,} bytes beside its tensors.")
     return b"".join(rest), raw
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int, int | None, int]]:
     """Yield number, start, start of the content if it has a length, and end of each field."""
-    at = 0
+    at = count = 0
     while at < len(data):
+        if (count := count + 1) > _MAX_FIELDS:
+            raise malformed(f"A message has more than {_MAX_FIELDS} fields.")
         start = at
         tag, at = _varint(data, at)
         content = None

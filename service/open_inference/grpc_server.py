@@ -17,6 +17,8 @@ import grpc.aio
 from starlette.types import ASGIApp, Message, Scope
 
 from service.errors import SettingsError, UploadTooSlow
+from service.http.trusted_proxies import TrustedProxies
+from service.http.turns import Turns
 from service.open_inference.grpc_messages import SERVICE
 from service.open_inference.grpc_routes import CALLS
 from service.settings import Settings
@@ -43,6 +45,12 @@ _WINDOW = 262_144
 _STREAMS = 32
 """Calls of one connection at a time."""
 
+_IDLE_MS = 75_000
+"""A connection without a call is closed after so long."""
+
+_PING_MS, _PING_ANSWER_MS = 20_000, 10_000
+"""A connection with calls on which nothing arrives is asked for a sign of life, which must come in time."""
+
 _SMALL = 4
 """Messages without images that are received at a time."""
 
@@ -56,6 +64,8 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not t
         self._settings = settings
         self._receiving = FairSemaphore(max(1, settings.max_upload_memory // settings.max_body_bytes))
         self._small = FairSemaphore(_SMALL)  # of the other calls, so that these never wait for images
+        self._turns = Turns()
+        self._proxies = TrustedProxies(settings.trusted_proxies)
         self._server: grpc.aio.Server | None = None
 
     async def begin(self) -> None:
@@ -73,9 +83,11 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not t
             ("grpc.http2.lookahead_bytes", _WINDOW),
             ("grpc.so_reuseport", 0),
             ("grpc.max_concurrent_streams", _STREAMS),
-            ("grpc.max_connection_idle_ms", 75_000),
-            ("grpc.keepalive_time_ms", 20_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.max_connection_idle_ms", _IDLE_MS),
+            ("grpc.keepalive_time_ms", _PING_MS),
+            ("grpc.http2.ping_timeout_ms", _PING_ANSWER_MS),  # without it, a minute
+            # For the first bytes of HTTP/2, before which none of the others applies.
+            ("grpc.server_handshake_timeout_ms", round(settings.header_timeout * 1000)),
         ]
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=settings.max_connections)
         server.add_generic_rpc_handlers((self,))
@@ -99,11 +111,19 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not t
             return None
 
         async def handle(messages: AsyncIterator[bytes], context: Any) -> bytes:
+            scope = _scope(details.method, context, self._proxies)
+            await self._turn(scope["state"]["rank"])
             places = self._receiving if call == "ModelInfer" else self._small
-            return await _Call(self._app, self._settings, places, details.method, messages, context).run()
+            return await _Call(self._app, self._settings, places, scope, messages, context).run()
 
         # To the client there is no difference. This handler decides when the message is read.
         return grpc.stream_unary_rpc_method_handler(handle)
+
+    async def _turn(self, rank: Rank) -> None:
+        """Wait until the call may start, as a request over HTTP does."""
+        turn = asyncio.Event()
+        self._turns.take(turn.set, rank)
+        await turn.wait()
 
 
 class _Call:
@@ -114,13 +134,13 @@ class _Call:
         app: ASGIApp,
         settings: Settings,
         receiving: FairSemaphore,
-        path: str,
+        scope: Scope,
         messages: AsyncIterator[bytes],
         context: Any,
     ) -> None:
         self._app = app
         self._settings = settings
-        self._small = not path.endswith("/ModelInfer")
+        self._small = not scope["path"].endswith("/ModelInfer")
         self._receiving = receiving
         self._messages = messages
         self._context = context
@@ -130,7 +150,7 @@ class _Call:
         self._status = 500
         self._headers: dict[str, str] = {}
         self._body = b""
-        self._scope = _scope(path, context)
+        self._scope = scope
 
     async def run(self) -> bytes:
         """Run the application, and return its response or end the call with its error."""
@@ -193,14 +213,14 @@ class _Call:
         return rank
 
 
-def _scope(path: str, context: Any) -> Scope:
+def _scope(path: str, context: Any, proxies: TrustedProxies) -> Scope:
     """Build the scope of an ASGI request from a call."""
     metadata = context.invocation_metadata() or ()
     headers = [(name.lower().encode(), _bytes(value)) for name, value in metadata]
     headers = [
         (name, value) for name, value in headers if name not in (b"content-length", b"content-encoding")
     ]
-    client = client_of(_address(context.peer()))
+    client = client_of(proxies.client(_address(context.peer()), headers))
     return {
         "type": "http",
         "asgi": {"version": "3.0"},

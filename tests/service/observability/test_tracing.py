@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -87,6 +88,25 @@ def test_a_request_is_a_child_span_of_the_caller_with_spans_for_its_stages(
     assert moments == sorted(moments)
     logged = next(record for record in caplog.records if getattr(record, "event", "") == "request")
     assert vars(logged)["fields"]["trace_id"] == TRACE
+
+
+def test_calls_over_grpc_have_spans_too(traced: Client, memory: InMemorySpanExporter, jpeg: bytes) -> None:
+    pytest.importorskip("google.protobuf")
+    from service.app import create_grpc_app
+    from tests.service.open_inference.test_grpc import infer_request
+
+    app = create_grpc_app(traced.runtime, traced.app.state.tracing)
+
+    async def call() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:
+            path = "/inference.GRPCInferenceService/ModelInfer"
+            return await client.post(path, content=infer_request(jpeg), headers=PARENT)
+
+    assert traced.call(call()).status_code == 200
+    root, stages = one_trace(memory)
+    assert root.name == "POST /inference.GRPCInferenceService/ModelInfer"
+    assert format_trace_id(root.context.trace_id) == TRACE
+    assert [stage.name for stage in stages] == ["receive", "decode", "queue", "inference"]
 
 
 def test_only_server_errors_set_the_error_status_of_a_span(

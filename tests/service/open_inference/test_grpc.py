@@ -136,7 +136,10 @@ def test_calls_are_counted_as_requests(server: tuple[Process, int], call: Call, 
     ("data", "said"),
     [
         (b"\x2a\x00" * 257, "more than 256 fields"),
-        (b"\x2a" + varint(4_000_001) + bytes(4_000_001), "must be sent as raw_input_contents"),
+        (b"\x2a\x82\x04" + b"\x2a\x00" * 257, "more than 256 fields"),
+        (b"\x2a\x85\x92\xf4\x01\x2a" + varint(4_000_000) + bytes(4_000_000), "sent as raw_input_contents"),
+        (message(id="a" * 100_000), "more than 100,000 bytes beside its tensors"),
+        (message(inputs=[{"datatype": "a" * 100_000}]), "more than 100,000 bytes beside its tensors"),
         (b"\x2a" + varint(2**60), "malformed"),
         (b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "malformed"),
         (b"\x3b", "malformed"),  # the start of a group
