@@ -1,7 +1,7 @@
 """HEIC files that are damaged, lie or cost much, beside ordinary images."""
 
-import signal
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 
 import httpx
 import numpy as np
@@ -16,6 +16,8 @@ from tests.synthetic import draw_lesion, encoded
 pytest.importorskip("pillow_heif", reason="the extra 'heif' is not installed: HEIC is NOT tested")
 
 from tests.long.drawn_files import drawn_heifs
+
+import_module("models.heif")  # so that Pillow can write them
 
 __all__ = ["pool", "server"]  # fixtures
 
@@ -41,7 +43,7 @@ def problem(response: httpx.Response) -> tuple[int, str]:
 def test_a_small_file_of_many_tiles_is_killed_and_its_neighbours_lose_nothing(
     server: Server, jpeg: bytes, pool: ThreadPoolExecutor
 ) -> None:
-    bomb = tiled_heif(FLAT, 60, 60, 100, 100)
+    bomb = tiled_heif(FLAT, 24, 24, 100, 100)
     assert len(bomb) < 20_000
     right = server.predict(jpeg).json()["probabilities"]
     killed = server.exits("timeout")
@@ -57,16 +59,6 @@ def test_a_small_file_of_many_tiles_is_killed_and_its_neighbours_lose_nothing(
     assert server.status("/readyz") == 200
 
 
-def test_a_process_that_is_killed_at_a_heic_fails_its_image_only(
-    server: Server, jpeg: bytes, heic: bytes, pool: ThreadPoolExecutor
-) -> None:
-    with server.decoders.stopped():
-        held = pool.submit(server.predict, heic)
-        server.decoders.send(signal.SIGSEGV)
-    assert held.result().status_code in (200, 422)  # an idle process may be the one that got the image
-    assert [server.predict(each).status_code for each in (heic, jpeg)] == [200, 200]
-
-
 def test_a_large_one_is_answered_and_takes_no_more_than_planned(server: Server, large: bytes) -> None:
     with peak_memory(server.process.pid) as peak:
         assert server.predict(large).status_code == 200
@@ -76,7 +68,7 @@ def test_a_large_one_is_answered_and_takes_no_more_than_planned(server: Server, 
 @pytest.mark.parametrize("kind", ["half", "head", "header bit", "small size", "few tiles", "large tile"])
 def test_damaged_and_lying_files_are_422(server: Server, heic: bytes, large: bytes, kind: str) -> None:
     flipped = bytearray(heic)
-    flipped[heic.index(b"hvcC") + 27] ^= 0x10  # in the decoder's configuration
+    flipped[heic.index(b"pitm") + 9] ^= 0x10  # the number of the primary image
     data = {
         "half": large[: len(large) // 2],
         "head": heic[:60],
