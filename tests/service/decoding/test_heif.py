@@ -1,7 +1,9 @@
 """HEIC files that are damaged, lie or cost much, beside ordinary images."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 
 from tests.heif_files import tiled_heif, with_size
 from tests.service.decoders import peak_memory
-from tests.service.decoding.test_decoder import MAX_PIXELS, PLAN, Server, pool, server
+from tests.service.decoding.test_decoder import MAX_PIXELS, PLAN, Server, pool
 from tests.synthetic import draw_lesion, encoded
 
 pytest.importorskip("pillow_heif", reason="the extra 'heif' is not installed: HEIC is NOT tested")
@@ -19,9 +21,21 @@ from tests.long.drawn_files import drawn_heifs
 
 import_module("models.heif")  # so that Pillow can write them
 
-__all__ = ["pool", "server"]  # fixtures
+__all__ = ["pool"]  # a fixture
 
 FLAT = Image.new("RGB", (2048, 2048), (200, 150, 120))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Server]:
+    """Its deadline is far: on a busy machine, the limit of processor time is reached late."""
+    limits = {"DECODE_WORKERS": 2, "DECODE_TIMEOUT": 1, "MAX_PIXELS": MAX_PIXELS}
+    server = Server(tmp_path_factory.mktemp("heif"), tiny, REQUEST_TIMEOUT=300, STUCK_AFTER=300, **limits)
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        server.end()
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +62,7 @@ def test_a_small_file_of_many_tiles_is_killed_and_its_neighbours_lose_nothing(
     right = server.predict(jpeg).json()["probabilities"]
     killed = server.exits("timeout")
     with peak_memory(server.process.pid) as peak:
-        attack = pool.submit(server.predict, bomb)
+        attack = pool.submit(server.predict, bomb, 300)
         answers = [server.predict(jpeg)]
         while not attack.done():
             answers.append(server.predict(jpeg))
@@ -61,7 +75,7 @@ def test_a_small_file_of_many_tiles_is_killed_and_its_neighbours_lose_nothing(
 
 def test_a_large_one_is_answered_and_takes_no_more_than_planned(server: Server, large: bytes) -> None:
     with peak_memory(server.process.pid) as peak:
-        assert server.predict(large).status_code == 200
+        assert server.predict(large, 300).status_code == 200
     assert 0 < peak() < PLAN
 
 
@@ -78,7 +92,7 @@ def test_damaged_and_lying_files_are_422(server: Server, heic: bytes, large: byt
         "large tile": with_size(tiled_heif(FLAT, 2, 2, 128, 128), 64, 64),
     }[kind]
     with peak_memory(server.process.pid) as peak:
-        assert problem(server.predict(data)) == (422, "corrupt-image")
+        assert problem(server.predict(data, 300)) == (422, "corrupt-image")
     assert 0 < peak() < PLAN
     assert server.predict(heic).status_code == 200
 
@@ -93,5 +107,5 @@ def test_a_size_above_the_limit_is_413_before_anything_is_decoded(server: Server
 
 def test_in_a_batch_only_the_damaged_one_fails(server: Server, heic: bytes, jpeg: bytes) -> None:
     batch = [("files", each) for each in (heic, heic[:-200], jpeg, with_size(heic, 20_000, 20_000))]
-    results = httpx.post(server.url + "/predict/batch", files=batch, timeout=60).json()["results"]
+    results = httpx.post(server.url + "/predict/batch", files=batch, timeout=300).json()["results"]
     assert [result.get("status") for result in results] == [None, 422, None, 413]
