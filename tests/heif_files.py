@@ -8,7 +8,7 @@ from tests.synthetic import encoded
 
 
 def tiled_heif(tile: Image.Image, columns: int, rows: int, width: int, height: int) -> bytes:
-    """A grid whose ``columns`` x ``rows`` tiles are all the one ``tile``, announced as ``width`` x ``height``."""
+    """A grid of ``columns`` x ``rows`` times the one ``tile``, announced as ``width`` x ``height``."""
     encoded_tile = encoded(tile, "HEIF", quality=60)
     pixels = _found(encoded_tile, b"mdat")[8:]
     size = struct.pack(">II", width, height)

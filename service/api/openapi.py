@@ -60,8 +60,8 @@ _DICOM = (
     "JPEG. A server without the extra `dicom` returns 415."
 )
 _HEIF = (
-    " HEIC and HEIF (`image/heic`, `image/heif`), as phones store photographs. Damage to their pixels may also "
-    "go unnoticed. A server without the extra `heif` returns 415."
+    " HEIC and HEIF (`image/heic`, `image/heif`), as phones store photographs. Damage to their pixels may "
+    "also go unnoticed. A server without the extra `heif` returns 415."
 )
 _METADATA = (
     " Age, sex and body site are optional. Send them as form fields: proxies log the query. They are never "
