@@ -5,8 +5,8 @@ arrived, not with its announced size. A request takes a place only when its whol
 slow clients hold little. When there is no room for more bytes, the slowest transfer ends first. Client
 addresses do not matter here, because all users of a proxy share one.
 
-The overlays of a batch count until they are sent. They end no transfer, and leave half of the memory to
-uploads.
+The overlays of a batch count until they are sent. They end no upload, and leave half of the memory to
+uploads. A client that does not read them makes room for those of others.
 
 Runs on the event loop only, without locks.
 """
@@ -38,6 +38,8 @@ _REFUSALS: dict[Phase, Callable[[], NotReady]] = {
 }
 
 
+_READING_GRACE = 5.0  # seconds in which a response is not ended for another
+
 _HEAD_START = 65_536  # bytes added to every upload, so that one that has just begun does not count as slow
 
 
@@ -54,13 +56,15 @@ class Reservation:
 
     Attributes:
         size: bytes in memory.
-        moved: bytes that the client has sent or read in the transfer.
+        moved: bytes that the client has sent, or that were sent to it, in the transfer.
+        is_result: whether it holds results, which give way to bodies and to other results.
     """
 
     def __init__(self, admission: "Admission") -> None:
         self._admission = admission
         self.size = 0
         self.moved = 0
+        self.is_result = False
         self._began = time.monotonic()
         self._stop: Callable[[], None] | None = None
         self._refusal: Overloaded | None = None
@@ -97,7 +101,13 @@ class Reservation:
         if not self._admission.take_result_bytes(size):
             return False
         self.size += size
+        self.is_result = True
         return True
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the transfer takes longer than a client at an ordinary rate needs."""
+        return time.monotonic() - self._began > _READING_GRACE
 
     def check(self) -> None:
         """Raise Overloaded if this transfer was evicted to make room for another."""
@@ -194,7 +204,7 @@ class Admission:
         """Count ``size`` more bytes, or raise Overloaded. Called by ``Reservation``."""
         while self.body_bytes + size > self._max_body_bytes:
             holders = (upload for upload in self.transfers if upload.size or upload is taker)
-            slowest = min(holders, key=lambda upload: upload.rate, default=None)
+            slowest = min(holders, key=lambda held: (not held.is_result, held.rate), default=None)
             refusal = self._overloaded("The server has reached its limit of incoming data.", "upload_memory")
             if slowest is None or slowest is taker:
                 raise refusal
@@ -202,9 +212,19 @@ class Admission:
         self.body_bytes += size
 
     def take_result_bytes(self, size: int) -> bool:
-        """Count ``size`` more bytes, if half of the memory has room. Called by ``Reservation``."""
-        if self.body_bytes + size > self._max_body_bytes // 2:
+        """Count ``size`` more bytes, if half of the memory has room. Called by ``Reservation``.
+
+        Responses that clients have read slowly for a while make room.
+        """
+        excess = self.body_bytes + size - self._max_body_bytes // 2
+        unread = [held for held in self.transfers if held.is_result and held.lasts]
+        if excess > sum(held.size for held in unread):
             return False
+        for held in sorted(unread, key=lambda held: held.rate):
+            if excess <= 0:
+                break
+            excess -= held.size
+            held.evict(Overloaded("The response was read too slowly.", reason="unread", retry_after=1))
         self.body_bytes += size
         return True
 

@@ -1,6 +1,7 @@
 """The images of a batch: each gets its own result, and all overlays together stay within a limit."""
 
 import asyncio
+import base64
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -26,6 +27,7 @@ from service.inference.classifier import Classification
 from service.inference.overlay import Overlay
 from service.inference.warnings import OVERLAY_OMITTED
 
+_BEGIN, _NEXT, _END = b'{"results":[', b",", b"]}"
 _JSON: TypeAdapter[PredictionResult | ProblemResult] = TypeAdapter(PredictionResult | ProblemResult)
 
 logger = logging.getLogger(__name__)
@@ -89,49 +91,61 @@ def batch_prediction(outcomes: Sequence[Classified | Failed], names: Sequence[st
 def _result(
     outcome: Classified | Failed, index: int, filename: str | None
 ) -> PredictionResult | ProblemResult:
-    """The result of one image of a batch."""
+    """The result of one image of a batch, with an overlay without data if the outcome has one."""
     if isinstance(outcome, Failed):
         return ProblemResult(**dict(outcome.problem), kind="problem", index=index, filename=filename)
     prediction = outcome.prediction
     if outcome.overlay is not None:
-        add_overlay(prediction, outcome.overlay, outcome.code)
+        add_overlay(prediction, outcome.overlay._replace(png=b""), outcome.code)
     return PredictionResult(**dict(prediction), kind="prediction", index=index, filename=filename)
 
 
 class OverlaysResponse(Response):
     """The results of a batch with overlays, as JSON. Each is written when the client has read the last.
 
-    So only one overlay at a time is in memory as text. ``memory`` counts the others until they are written.
-    When bodies of other requests need that memory, the slowest client is cut off, whether it sends or reads.
+    So few overlays at a time are in memory as text. ``memory`` counts the others until they are written.
+    When other overlays or bodies of requests need that memory, a client that reads slowly is cut off.
     """
 
     def __init__(
-        self, outcomes: list[Classified | Failed], names: Sequence[str | None], memory: Reservation
+        self, outcomes: Sequence[Classified | Failed], names: Sequence[str | None], memory: Reservation
     ) -> None:
-        super().__init__(media_type="application/json")
-        del self.headers["content-length"]  # unknown before the last result is built
-        self._outcomes = outcomes
-        self._names = names
+        rows = enumerate(zip(outcomes, names, strict=True))
+        self._results = [_result(outcome, index, name) for index, (outcome, name) in rows]
+        self._pngs = [
+            outcome.overlay.png if isinstance(outcome, Classified) and outcome.overlay else b""
+            for outcome in outcomes
+        ]
         self._memory = memory
+        size = len(_BEGIN) + len(_END) + len(_NEXT) * (len(self._results) - 1)
+        size += sum(len(_JSON.dump_json(result)) for result in self._results)
+        size += sum(-(-len(png) // 3) * 4 for png in self._pngs)  # in base64
+        super().__init__(media_type="application/json", headers={"content-length": str(size)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, or its beginning if the client is too slow."""
         head = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        before = _BEGIN
         try:
             async with asyncio.timeout(None) as timer:
                 with self._memory.transfer(partial(timer.reschedule, 0)):
                     await send(head)
-                    for index, name in enumerate(self._names):
-                        before = b'{"results":[' if index == 0 else b","
-                        outcome = self._outcomes.pop(0)
-                        body = before + _JSON.dump_json(_result(outcome, index, name))
+                    while self._results:
+                        body, size = self._take()
                         # Waits until the client has read what was sent before.
-                        await send({"type": "http.response.body", "body": body, "more_body": True})
+                        await send({"type": "http.response.body", "body": before + body, "more_body": True})
+                        before = _NEXT
                         self._memory.moved += len(body)
-                        if isinstance(outcome, Classified) and outcome.overlay is not None:
-                            self._memory.release(len(outcome.overlay.png))
-                    await send({"type": "http.response.body", "body": b"]}"})
+                        self._memory.release(size)
+                    await send({"type": "http.response.body", "body": _END})
         except TimeoutError:
             if not timer.expired():
                 raise
             logger.warning("A client that read its response slowly was cut off: the memory was needed.")
+
+    def _take(self) -> tuple[bytes, int]:
+        """Remove the next result, and return its JSON and the bytes that its overlay took."""
+        result, png = self._results.pop(0), self._pngs.pop(0)
+        if isinstance(result, PredictionResult) and result.gradcam is not None:
+            result.gradcam.data = base64.b64encode(png).decode()
+        return _JSON.dump_json(result), len(png)

@@ -211,8 +211,9 @@ class Job:
     ) -> Overlay | None:
         """Draw an overlay as ``explain`` does, and add its bytes to ``memory``. Return None without room."""
         try:
-            overlay = await self.explain(classification, code)
-        except NoMemory:
+            with self.record.stage("overlay"):
+                overlay = await self.model.overlay(classification, code, rank=self.rank)
+        except NoMemory:  # not counted as an image that failed: it has its prediction
             overlay = None
         if overlay is None or not memory.add_result(len(overlay.png)):
             self._metrics.warnings.labels(OVERLAY_OMITTED.code).inc()

@@ -144,7 +144,7 @@ class Prediction(BaseModel):
         "image alone: nothing was sent, or the model does not read metadata."
     )
     gradcam: GradCam | None = Field(
-        description="Null unless requested, and with the warning `overlay_omitted`."
+        description="Null if it was not requested, or if there is the warning `overlay_omitted`."
     )
 
 

@@ -1,14 +1,16 @@
 """Runs ``python -m service`` as a process, for tests over real sockets."""
 
 import contextlib
+import fcntl
 import os
 import random
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -17,12 +19,25 @@ from tests.service.app_client import wait_for
 ROOT = Path(__file__).parents[2]
 
 
+_PORTS = Path(tempfile.gettempdir()) / "dermaserve-test-ports"
+_reserved: list[IO[bytes]] = []
+
+
 def free_port() -> int:
-    """Return a free TCP port below the range that the system gives to clients."""
+    """Return a free TCP port below the range that the system gives to clients.
+
+    It is reserved until this process ends, for other processes of tests: a server listens seconds later.
+    """
+    _PORTS.mkdir(exist_ok=True)
     while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as free, contextlib.suppress(OSError):
-            free.bind(("127.0.0.1", port))
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            lock = stack.enter_context((_PORTS / str(port)).open("wb"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", port))
+            stack.pop_all()
+            _reserved.append(lock)
             return port
 
 

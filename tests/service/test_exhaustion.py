@@ -104,7 +104,7 @@ def test_a_hanging_inference_fails_both_probes_until_it_ends(
     [
         ("/predict", "service.decoding.fork_server.socket.socketpair", OSError(24, "Too many open files")),
         ("/predict", "service.api.job.read_image", MemoryError()),
-        ("/gradcam", "service.system.threads.threading.Thread.start", RuntimeError("can't start new thread")),
+        ("/gradcam", "service.system.threads.Threads.submit", MemoryError("no thread could be started")),
     ],
 )
 def test_no_memory_for_an_image_is_503_and_says_nothing_against_the_image(

@@ -5,11 +5,13 @@ import http.client
 import json
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from service.admission.admission import Admission
 from service.inference.onnx_session import OnnxSession
 from tests.service.admission.test_admission import Upload
 from tests.service.app_client import Client, running, said, wait_for
@@ -28,6 +30,7 @@ def test_each_prediction_of_a_batch_has_the_overlay_of_a_single_request(client: 
     response = client.post(OVERLAYS, files=parts(jpeg, b"no image", jpeg))
     assert response.headers["content-type"] == "application/json"
     assert response.headers["x-model"]
+    assert int(response.headers["content-length"]) == len(response.content)
     first, refused, last = response.json()["results"]
     assert first["gradcam"] == last["gradcam"] == single["gradcam"]
     assert [result["index"] for result in (first, refused, last)] == [0, 1, 2]
@@ -116,6 +119,49 @@ def test_a_client_that_does_not_read_its_overlays_makes_room_for_an_upload(tiny:
         assert cut.status == 200
         with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
             cut.read()  # so the client knows that something is missing
+
+
+def test_a_client_of_http_1_0_can_read_overlays(tiny: Path, jpeg: bytes) -> None:
+    with listening(tiny) as server, reader(server) as old:
+        old.sendall(request(server, jpeg, 3).replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        answer = answer_of(old)
+        assert "transfer-encoding" not in answer.headers
+        assert len(json.loads(answer.read())["results"]) == 3
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time for admission, in its one element."""
+    now = [0.0]
+    monkeypatch.setattr("service.admission.admission.time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_overlays_that_are_not_read_make_room_for_those_of_others(now: list[float]) -> None:
+    admission, stopped = Admission(max_requests=8, max_body_bytes=200), []
+    with admission.reserve() as unread, admission.reserve() as asker:
+        assert unread.add_result(100)
+        assert not asker.add_result(10)  # they are not being sent yet
+        with unread.transfer(lambda: stopped.append("unread")):
+            assert not asker.add_result(10)  # they may be read in time
+            now[0] = 6
+            assert not asker.add_result(101)  # would not fit even then
+            assert not stopped
+            assert asker.add_result(10)
+            unread.release(50)  # of the piece that was being sent
+        assert (stopped, admission.body_bytes) == (["unread"], 10)
+    assert admission.body_bytes == 0
+
+
+def test_results_that_are_read_fast_give_way_to_a_slow_upload(now: list[float]) -> None:
+    admission, stopped = Admission(max_requests=8, max_body_bytes=200), []
+    with admission.reserve() as result, admission.reserve() as upload:
+        assert result.add_result(90)
+        with result.transfer(lambda: stopped.append("result")), upload.transfer(lambda: None):
+            result.moved = 1_000_000
+            now[0] = 1
+            upload.grow_to(150)
+        assert (stopped, admission.body_bytes) == (["result"], 150)
 
 
 def answer_of(connection: socket.socket) -> http.client.HTTPResponse:

@@ -50,7 +50,7 @@ def test_a_stopped_run_loses_no_row(number: int, status: int, many: Path, tmp_pa
     output = tmp_path / "out.csv"
     command = (str(many), "--output", str(output))
     run = process(*command, before=waiting(10, tmp_path / "never"))
-    wait_for(lambda: output.exists() and output.read_bytes().count(b"\n") > 5, seconds=60)
+    wait_for(lambda: output.exists() and output.read_bytes().count(b"\n") > 5, seconds=600)
     run.send_signal(number)
     _, errors = run.communicate(timeout=60)
     assert run.returncode == status
@@ -67,7 +67,7 @@ def test_two_runs_do_not_write_to_one_output(many: Path, tmp_path: Path) -> None
     command = (str(many), "--output", str(output))
     with process(*command, before=waiting(1, tmp_path / "never")) as first:
         try:
-            wait_for(lambda: output.exists() and output.read_bytes().count(b"\n") > 1, seconds=60)
+            wait_for(lambda: output.exists() and output.read_bytes().count(b"\n") > 1, seconds=600)
             with process(*command, "--overwrite") as second:
                 _, errors = second.communicate(timeout=60)
         finally:
