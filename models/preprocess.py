@@ -47,7 +47,7 @@ if find_spec("pillow_heif") is not None:  # the optional extra `heif`
     ACCEPTED_FORMATS |= {"HEIF": "image/heif", "HEIC": "image/heic"}
 
 BYTES_PER_PIXEL = 17
-"""Peak memory of decoding, in bytes per pixel: 9 for PNG and BMP, 13 for JPEG and TIFF, 17 for WEBP."""
+"""Peak memory of decoding, in bytes per pixel: 9 for PNG and BMP, 10 HEIF, 13 JPEG and TIFF, 17 WEBP."""
 
 DEFAULT_MAX_PIXELS = 64_000_000
 """Default pixel limit, above any camera in clinical use. Decoding such an image takes 1.1 GB."""

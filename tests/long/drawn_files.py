@@ -167,6 +167,9 @@ def drawn_heifs(seed: int, width: int = 120, height: int = 90) -> dict[str, byte
         "heif-turned": encoded(rgb, "HEIF", exif=turned.tobytes()),
         "heif-profile": encoded(in_space(rgb, "Display P3"), "HEIF", **profile),
         "heif-several": encoded(rgb, "HEIF", append_images=[other]),
+        "heif-primary-last": encoded(other, "HEIF", append_images=[rgb], primary_index=1),
+        "heif-premultiplied": encoded(seen_through.convert("RGBa"), "HEIF"),
+        "heif-tiles": encoded(rgb, "HEIF", tile_size=64),  # as phones write it
     }
 
 

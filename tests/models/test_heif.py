@@ -1,8 +1,11 @@
 """HEIC: what the decoder makes of it. The files are of pillow-heif, and like those of phones only in part."""
 
-import struct
+import io
+import os
+import resource
 import subprocess
 import sys
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -11,6 +14,7 @@ from PIL import Image
 
 from models.errors import CorruptImage, ImageTooLarge, UnsupportedImage
 from models.preprocess import ACCEPTED_FORMATS, decode
+from tests.heif_files import with_size
 from tests.icc_profiles import in_space, rgb_profile
 from tests.long.drawn_files import drawn_heifs
 from tests.long.mutations import mutate
@@ -18,7 +22,9 @@ from tests.long.oracle import compare
 from tests.service.process import ROOT
 from tests.synthetic import draw_lesion, encoded
 
-pytest.importorskip("pillow_heif", reason="the extra 'heif' is not installed: HEIC is NOT tested")
+pillow_heif = pytest.importorskip(
+    "pillow_heif", reason="the extra 'heif' is not installed: HEIC is NOT tested"
+)
 
 FILES = drawn_heifs(4, 96, 72)
 LESION = draw_lesion(np.random.default_rng(1), code="mel", width=320, height=240)
@@ -29,7 +35,7 @@ def test_every_variant_is_decoded_and_looks_as_the_plugin_shows_it(name: str) ->
     found = decode(FILES[name])
     assert found.format == "HEIF"
     assert (found.width, found.height) == ((72, 96) if name == "heif-turned" else (96, 72))
-    assert found.several_frames == (name == "heif-several")
+    assert found.several_frames == (name in ("heif-several", "heif-primary-last"))
     assert compare(FILES[name], max_pixels=1_000_000, intact=True) == "decoded HEIF"
 
 
@@ -42,6 +48,40 @@ def test_the_orientation_is_applied_once(orientation: int) -> None:
     expected = decode(encoded(LESION, "PNG", exif=exif))
     assert (turned.width, turned.height) == (expected.width, expected.height)
     assert np.abs(turned.pixels.astype(int) - expected.pixels).mean() < 1.5
+
+
+def test_of_several_images_the_primary_is_read() -> None:
+    """It need not be the first."""
+    other = draw_lesion(np.random.default_rng(2), code="nv", width=200, height=150)
+    lossless = {"quality": -1, "chroma": 444}
+    found = decode(encoded(other, "HEIF", append_images=[LESION], primary_index=1, **lossless))
+    assert (found.width, found.height) == LESION.size
+    assert np.abs(found.pixels.astype(int) - decode(encoded(LESION, "PNG")).pixels).mean() < 1.5
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "RGBa", "LA"])
+def test_transparency_is_laid_on_white_as_of_a_png(mode: str) -> None:
+    picture = LESION.convert("L") if mode == "LA" else LESION.copy()
+    if mode != "RGB":
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    shown = decode(encoded(picture, "PNG"))
+    if mode == "RGBa":
+        picture = picture.convert("RGBa")
+    found = decode(encoded(picture, "HEIF", quality=-1, chroma=444))
+    assert np.abs(found.pixels.astype(int) - shown.pixels).mean() < 1.5
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_ten_bits_are_scaled_to_eight(mode: str) -> None:
+    picture = LESION.convert(mode)
+    samples = np.asarray(picture).astype(np.uint16) * 257
+    file = io.BytesIO()
+    pillow_heif.from_bytes(f"{mode};16", picture.size, samples.tobytes()).save(file, quality=-1)
+    data = file.getvalue()
+    assert pillow_heif.open_heif(data, convert_hdr_to_8bit=False).info["bit_depth"] == 10
+    expected = decode(encoded(picture, "PNG"))
+    assert np.abs(decode(data).pixels.astype(int) - expected.pixels).mean() < 2.5
+    assert compare(data, max_pixels=1_000_000, intact=True) == "decoded HEIF"
 
 
 def test_a_wide_profile_is_converted_to_srgb() -> None:
@@ -70,12 +110,28 @@ def test_the_limit_of_pixels_holds_before_anything_is_decoded() -> None:
 
 @pytest.mark.parametrize("size", [(20_000, 20_000), (1, 1), (0, 0), (2**31, 2**31)])
 def test_a_size_that_lies_is_refused(size: tuple[int, int]) -> None:
-    data = bytearray(FILES["heif-rgb"])
-    at = data.index(b"ispe") + 8  # the box has a version and flags before the size
-    assert struct.unpack_from(">II", data, at) == (96, 72)
-    struct.pack_into(">II", data, at, *size)
+    assert with_size(FILES["heif-rgb"], 96, 72) == FILES["heif-rgb"]
     with pytest.raises((CorruptImage, ImageTooLarge)):
-        decode(bytes(data))
+        decode(with_size(FILES["heif-rgb"], *size))
+
+
+def test_whatever_memory_is_left_a_good_file_is_decoded_or_said_to_lack_memory() -> None:
+    """A codec that reported damage, or ended the process, would refuse a good photograph."""
+    large = encoded(LESION.resize((1600, 1200)), "HEIF", enc_params={"preset": "ultrafast"})
+    ends = set()
+    for allowed in range(0, 20_000_000, 1_000_000):
+        if (child := os.fork()) == 0:
+            end = 3
+            try:
+                size = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+                resource.setrlimit(resource.RLIMIT_DATA, (size + allowed,) * 2)
+                end = 0 if decode(large).format == "HEIF" else 3
+            except MemoryError:
+                end = 1
+            finally:
+                os._exit(end)
+        ends.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    assert ends == {0, 1}
 
 
 @pytest.mark.parametrize("brand", [b"avif", b"isom", b"mif1"])

@@ -1,5 +1,7 @@
 """HEIC over the API: in killable processes, under the same limits as the other formats."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from tests.synthetic import draw_lesion, encoded
 pytest.importorskip("pillow_heif", reason="the extra 'heif' is not installed: HEIC is NOT tested")
 
 from tests.long.drawn_files import drawn_heifs
+
+import_module("models.heif")  # so that Pillow can write them
 
 LESION = draw_lesion(np.random.default_rng(2), code="mel", width=320, height=240)
 
