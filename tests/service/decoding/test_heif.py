@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -29,7 +30,7 @@ FLAT = Image.new("RGB", (2048, 2048), (200, 150, 120))
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Server]:
     """Its deadline is far: on a busy machine, the limit of processor time is reached late."""
-    limits = {"DECODE_WORKERS": 2, "DECODE_TIMEOUT": 1, "MAX_PIXELS": MAX_PIXELS}
+    limits: dict[str, Any] = {"DECODE_WORKERS": 2, "DECODE_TIMEOUT": 1, "MAX_PIXELS": MAX_PIXELS}
     server = Server(tmp_path_factory.mktemp("heif"), tiny, REQUEST_TIMEOUT=300, STUCK_AFTER=300, **limits)
     try:
         server.wait_ready()
