@@ -1,9 +1,12 @@
 """``POST /predict/batch?gradcam=true``: an overlay for each image, within the memory for bodies."""
 
 import base64
+import contextlib
 import http.client
 import json
+import logging
 import socket
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -105,7 +108,22 @@ def test_overlays_take_memory_until_the_client_has_read_them(tiny: Path, jpeg: b
         wait_for(lambda: server.runtime.admission.body_bytes == 0)
 
 
-def test_a_client_that_does_not_read_its_overlays_makes_room_for_an_upload(tiny: Path, jpeg: bytes) -> None:
+def test_a_client_that_takes_too_long_to_read_all_overlays_is_cut_off(tiny: Path, jpeg: bytes) -> None:
+    piece = size_of_result(tiny, jpeg) // 2
+    with listening(tiny, write_timeout=1) as server, reader(server) as slow:
+        slow.sendall(request(server, jpeg, 32))
+        answer, received = answer_of(slow), 0
+        with contextlib.suppress(OSError, http.client.IncompleteRead):
+            while data := answer.read(piece):  # each overlay takes 0.2 s
+                received += len(data)
+                time.sleep(0.1)
+        assert received < int(answer.headers["content-length"]) // 2
+        wait_for(lambda: server.sample("connections") == server.runtime.admission.body_bytes == 0)
+
+
+def test_a_client_that_does_not_read_its_overlays_makes_room_for_an_upload(
+    tiny: Path, jpeg: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     room = 70 * overlay_size(tiny, jpeg)
     with listening(tiny, max_upload_memory=room, max_body_bytes=room) as server, reader(server) as slow:
         slow.sendall(request(server, jpeg, 32))
@@ -119,6 +137,8 @@ def test_a_client_that_does_not_read_its_overlays_makes_room_for_an_upload(tiny:
         assert cut.status == 200
         with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
             cut.read()  # so the client knows that something is missing
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert line == "A client that read its response slowly was cut off: the memory was needed."
 
 
 def test_a_client_of_http_1_0_can_read_overlays(tiny: Path, jpeg: bytes) -> None:
@@ -175,6 +195,12 @@ def overlay_size(bundle: Path, jpeg: bytes) -> int:
     with running(bundle) as client:
         answer: dict[str, Any] = client.post("/predict?gradcam=true", content=jpeg, headers=JPEG).json()
     return len(base64.b64decode(answer["gradcam"]["data"]))
+
+
+def size_of_result(bundle: Path, jpeg: bytes) -> int:
+    """Bytes of the JSON of one prediction with its overlay."""
+    with running(bundle) as client:
+        return len(client.post(OVERLAYS, files=parts(jpeg)).content)
 
 
 def reader(server: Listening) -> socket.socket:
