@@ -124,9 +124,9 @@ def test_a_pipe_that_takes_the_place_of_the_file_at_the_last_moment_is_not_waite
     path, pipe = tmp_path / "keys", tmp_path / "pipe"
     path.write_text(f"north {HASH}\n")
     os.mkfifo(pipe)
-    genuine = os.stat(path)
+    genuine = path.stat()
     monkeypatch.setattr(Path, "stat", lambda *_, **__: genuine)  # what was there before it was opened
-    os.replace(pipe, path)
+    pipe.replace(path)
     problem: list[str] = []
     reader = threading.Thread(target=lambda: problem.append(refusal(path)), daemon=True)
     reader.start()
