@@ -74,14 +74,14 @@ def image(width: int, height: int, format_: str, mode: str = "RGB") -> bytes:
 
 
 def noise(width: int, height: int, quality: int) -> bytes:
-    """A JPEG of noise. The worse its quality, the larger is its overlay compared with it: up to 200 times."""
+    """A JPEG of noise. The worse its quality, the larger is its overlay compared with it: up to 100 times."""
     buffer = io.BytesIO()
     Image.effect_noise((width, height), 60).convert("RGB").save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
 def dense(side: int, read: int) -> Attack:
-    """Batches whose answers have 3 MB of overlays, which are read slowly or not at all."""
+    """Batches whose answers have 4 MB of overlays, which are read slowly or not at all."""
     request = batch(noise(side, side, 5), OVERLAYS)
     return Attack(request, answered=False, read=read, buffer=2048, lead=15, beside=OVERLAYS)
 
