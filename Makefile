@@ -74,7 +74,7 @@ bench: $(DEV_ENV)/.installed $(SERVE_STAMP) ## this service beside others and th
 	$(if $(PEERS),-$(MAKE) --no-print-directory --keep-going $(PEERS:%=.venv-bench-%/.installed))
 	$(DEV_ENV)/bin/python -m bench --python $(SERVE_ENV)/bin/python --peers $(PEERS) $(ARGS)
 
-bench-train: $(DEV_ENV)/.installed ## what training costs, by Keras backend: two hours on two cores (ARGS="--backend tensorflow")
+bench-train: $(DEV_ENV)/.installed ## what training costs: 25 minutes on two cores
 	$(DEV_ENV)/bin/python -m bench.train $(ARGS)
 
 bench-gpu: .venv-bench-gpu/.installed ## graph and service on an NVIDIA GPU (ARGS=)

@@ -1,10 +1,10 @@
-"""Training speed by Keras backend: ``python -m bench.train``, or ``make bench-train``.
+"""Training speed: ``python -m bench.train``, or ``make bench-train``.
 
 For each member of a recipe and each kind of phase: images per second, the share of time that training waits
 for input, and the minutes of an epoch. The project's own loop trains two short epochs of each kind, from
-random weights; the first compiles, the second counts. Backends take turns within every repetition, so a
-machine that slows down slows all of them. The images are those of ``DERMASERVE_HAM10000``, or drawn ones if
-that is not set. They are decoded in advance, as in a run that is resumed. Keras uses a GPU if it finds one.
+random weights; the first compiles, the second counts. The images are those of ``DERMASERVE_HAM10000``, or
+drawn ones if that is not set. They are decoded in advance, as in a run that is resumed. Keras uses the
+backend that ``KERAS_BACKEND`` names, and a GPU if it finds one.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from training.markdown import table
 from training.recipe import MemberRecipe, Phase, Recipe, adjust
 from training.run import Run
 
-BACKENDS = ("tensorflow", "jax", "torch")
 TRAINING_IMAGES, VALIDATION_IMAGES = 7009, 1498
 """Of the shipped split of HAM10000, for the minutes of an epoch."""
 
@@ -64,7 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--recipe", default="ham10000_ensemble", help="default %(default)s")
-    parser.add_argument("--backend", action="append", choices=BACKENDS, help="default: every installed one")
     parser.add_argument("--repetitions", type=int, default=3, help="default %(default)s")
     parser.add_argument("--steps", type=int, default=4, help="of an epoch (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/train"), help="default %(default)s.*")
@@ -72,10 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.steps < 1 or given.repetitions < 1:
             raise TrainingBenchmarkError("--steps and --repetitions must be at least 1")
-        installed = {name: installed_version(name) for name in given.backend or BACKENDS}
         with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
             # Written after each repetition, so that an interrupted run keeps its figures.
-            for found in measure(Path(folder), given.recipe, installed, given.repetitions, given.steps):
+            for found in measure(Path(folder), given.recipe, given.repetitions, given.steps):
                 text = markdown(found)
                 given.out.parent.mkdir(parents=True, exist_ok=True)
                 given.out.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", "utf-8")
@@ -87,23 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def installed_version(package: str) -> str | None:
-    """Its version; None if it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def measure(
-    folder: Path, name: str, installed: dict[str, str | None], repetitions: int, steps: int
-) -> Iterator[dict[str, Any]]:
+def measure(folder: Path, name: str, repetitions: int, steps: int) -> Iterator[dict[str, Any]]:
     """Yields, after each repetition, all figures so far, as ``markdown`` reads them.
 
     Args:
         folder: for runs and decoded images.
         name: of the recipe.
-        installed: version by backend; None leaves a backend out.
         repetitions: of everything.
         steps: of an epoch.
 
@@ -111,9 +96,6 @@ def measure(
         TrainingBenchmarkError: a training failed.
         DermaserveError: the data set or the recipe cannot be used.
     """
-    present = [backend for backend, number in installed.items() if number]
-    if not present:
-        raise TrainingBenchmarkError(f"none of {', '.join(installed)} is installed: `make train-env`")
     data = _dataset(folder)
     rows = read_dataset(data)
     split = make_split(rows, seed=0, validation=_SHARE, test=_SHARE)
@@ -123,20 +105,16 @@ def measure(
     places = {"data": data, "split": folder / "split.csv", "cache": folder / "cache"}
     figures: list[dict[str, Any]] = []
     for repetition in range(repetitions):
-        for member, backend in product(recipe.members, present):
-            print(f"{repetition + 1}/{repetitions} {member.name} with {backend}", file=sys.stderr, flush=True)
-            run = Run.create(folder / f"{backend}-{member.name}-{repetition}", recipe, seed=0, **places)
+        for member in recipe.members:
+            print(f"{repetition + 1}/{repetitions} {member.name}", file=sys.stderr, flush=True)
+            run = Run.create(folder / f"{member.name}-{repetition}", recipe, seed=0, **places)
             for part, (_, size) in product(("train", "validation"), kinds(member, recipe)):
                 run.pixels(part, size)  # decodes them
-            _train(run, member, backend)
-            figures += [
-                {"backend": backend, "member": member.name, "repetition": repetition} | figure
-                for figure in phase_figures(run, member.name, shipped)
-            ]
+            _train(run, member)
+            figures += [{"member": member.name} | each for each in phase_figures(run, member.name, shipped)]
         yield {
             "machine": describe_machine(),
             "recipe": name,
-            "backends": installed,
             "training_images": images,
             "batch_size": recipe.batch_size,
             "repetitions": repetition + 1,
@@ -198,29 +176,22 @@ def markdown(found: dict[str, Any]) -> str:
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for figure in found["figures"]:
         kind = (figure["member"], figure["trainable"], " × ".join(map(str, figure["size"])))
-        groups.setdefault((*kind, figure["backend"]), []).append(figure)
-    first = next(iter(groups))[-1]
+        groups.setdefault(kind, []).append(figure)
     rows = []
-    for key, figures in groups.items():
-        rates = [figure["images_per_second"] for figure in figures]
-        pairs = zip(rates, groups[(*key[:-1], first)], strict=True)
-        minutes = [figure["epoch_minutes"] for figure in figures]
-        waiting = [100 * figure["waiting"] for figure in figures]
-        relative = [rate / other["images_per_second"] for rate, other in pairs]
-        rows.append([*key, spread(rates, 1), spread(relative), spread(waiting), spread(minutes, 1)])
-    head = ("member", "trained", "pixels", "backend", "images/s", f"{first} = 1", "waiting for input, %")
-    versions = [f"{name} {number or '(not installed)'}" for name, number in found["backends"].items()]
+    for name, figures in groups.items():
+        rates, waiting, minutes = (
+            [factor * figure[value] for figure in figures]
+            for value, factor in (("images_per_second", 1), ("waiting", 100), ("epoch_minutes", 1))
+        )
+        rows.append([*name, spread(rates, 1), spread(waiting), spread(minutes, 1)])
     machine = found["machine"]
-    return "\n".join(
-        [
-            f"Recipe `{found['recipe']}`, batches of {found['batch_size']}, {found['training_images']:,} "
-            f"images ({machine['images']}); {', '.join(versions)}; {machine['usable cores']} cores of "
-            f"{machine['processor']}. Medians of {found['repetitions']} interleaved repetitions with the "
-            "smallest and the largest.",
-            "",
-            *table((*head, "minutes of an epoch"), rows),
-        ]
+    head = ("member", "trained", "pixels", "images/s", "waiting for input, %", "minutes of an epoch")
+    first = (
+        f"Recipe `{found['recipe']}`, batches of {found['batch_size']}, {found['training_images']:,} "
+        f"images ({machine['images']}); {machine['usable cores']} cores of {machine['processor']}. "
+        f"Medians of {found['repetitions']} repetitions with the smallest and the largest."
     )
+    return "\n".join([first, "", *table(head, rows)])
 
 
 def _dataset(folder: Path) -> Path:
@@ -232,13 +203,13 @@ def _dataset(folder: Path) -> Path:
     return write_dataset(folder / "drawn", lesions=16)
 
 
-def _train(run: Run, member: MemberRecipe, backend: str) -> None:
-    """Train in a process of its own: ``KERAS_BACKEND`` holds for a whole process."""
-    environment = _ALLOCATOR | os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+def _train(run: Run, member: MemberRecipe) -> None:
+    """Train in a process of its own, as ``python -m training`` does: nothing is compiled yet."""
+    environment = _ALLOCATOR | os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", _TRAIN, str(run.folder), member.name]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise TrainingBenchmarkError(f"training with {backend} failed: {done.stderr[-2000:]}")
+        raise TrainingBenchmarkError(f"training failed: {done.stderr[-2000:]}")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,12 @@ HIGHEST_RATE = 1_000_000
 MIN_DRIFT_IMAGES = 200
 """Below so many images, prediction drift is not computed; ``service.observability.drift`` says why."""
 
+_EXTRAS = {
+    "traces": ("otel", ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")),
+    "grpc_port": ("grpc", ("grpc", "google.protobuf")),
+}
+"""Settings that need an extra: its name, and the modules that it installs."""
+
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 
 
@@ -275,23 +281,16 @@ class Settings(BaseSettings):
         link = isinstance(value, str) and service_links({PREFIX + name.upper(): value}, PREFIX)
         return cls.model_fields[name].default if link else value
 
-    @field_validator("traces")
+    @field_validator("traces", "grpc_port")
     @classmethod
-    def _traces_possible(cls, traces: bool) -> bool:
-        if traces and not _installed("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
+    def _extra_installed(cls, value: object, info: ValidationInfo) -> object:
+        extra, modules = _EXTRAS[str(info.field_name)]
+        if value and not _installed(*modules):
+            off = "false" if value is True else "none"
             raise ValueError(
-                "false, as the extra 'otel' is not installed (make serve EXTRAS=otel installs it)"
+                f"{off}, as the extra '{extra}' is not installed (make serve EXTRAS={extra} installs it)"
             )
-        return traces
-
-    @field_validator("grpc_port")
-    @classmethod
-    def _grpc_possible(cls, port: int | None) -> int | None:
-        if port is not None and not _installed("grpc", "google.protobuf"):
-            raise ValueError(
-                "none, as the extra 'grpc' is not installed (make serve EXTRAS=grpc installs it)"
-            )
-        return port
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

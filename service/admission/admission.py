@@ -124,7 +124,7 @@ class Reservation:
             self._stop()
 
     def release(self, size: int | None = None) -> None:
-        """Free ``size`` bytes, or all if it is None. An evicted reservation has none left."""
+        """Free ``size`` bytes, or all if it is None. The size of an evicted reservation is 0."""
         size = self.size if size is None else min(size, self.size)
         self._admission.body_bytes -= size
         self.size -= size

@@ -132,6 +132,7 @@ class Bridge:
         except (Stopping, BridgeStopped):
             raise
         except Exception as error:
+            # The archive's answer is parsed by libraries that raise errors of many types.
             logger.error("%s cannot be read: %s", name, described(error))
             return 1
         logger.info("%s has %d photographs", name, len(instances))

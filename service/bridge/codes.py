@@ -47,7 +47,7 @@ class Codes:
         return self._codes[key]
 
     def of_class(self, code: str, name: str) -> Code:
-        """Return the code of a class of the model; a local one if the table has none."""
+        """Return the code of a class of the model. A class that the table lacks gets a local code."""
         return self._codes.get(f"class.{code}") or _local(code, name)
 
     def included_in(self, code: str) -> list[Code]:
@@ -55,7 +55,7 @@ class Codes:
         return [row for key, row in self._rows if key == f"{_REPEATED}{code}"]
 
     def of_warning(self, code: str) -> Code:
-        """Return the code of a warning; a local one if the table has none."""
+        """Return the code of a warning. A warning that the table lacks gets a local code."""
         return self._codes.get(f"warning.{code}") or _local(code, code.replace("_", " ").capitalize())
 
 

@@ -103,6 +103,7 @@ def _dicom_bridge(options: argparse.Namespace) -> int:
     except SettingsError:
         raise
     except Exception as error:
+        # A traceback may quote tags of an instance, so only the type and the place are logged.
         logger.critical("The bridge failed: %s", described_error(error))
         return 1
     return 0

@@ -1,11 +1,10 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bench.train import TrainingBenchmarkError, installed_version, kinds, main, markdown, short_recipe
+from bench.train import TrainingBenchmarkError, kinds, main, short_recipe
 from training.catalogue import load_recipe
 from training.recipe import MemberRecipe
 from training.run import Run
@@ -30,7 +29,6 @@ def test_it_trains_for_real_and_writes_ratios_and_figures(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("DERMASERVE_HAM10000", raising=False)
-    monkeypatch.setattr("bench.train.installed_version", {"tensorflow": "2.21.0"}.get)
     out = tmp_path / "found" / "train"
     status = main(["--recipe", str(tiny), "--repetitions", "1", "--steps", "3", "--out", str(out)])
     assert status == 0, capsys.readouterr().err
@@ -45,20 +43,18 @@ def test_it_trains_for_real_and_writes_ratios_and_figures(
         assert figure["epoch_minutes"] > 7009 / figure["images_per_second"] / 60
     text = out.with_suffix(".md").read_text()
     assert capsys.readouterr().out == text + "\n"
-    assert "jax (not installed), torch (not installed)" in text
     spread = r"[0-9.]+ \([0-9.]+–[0-9.]+\)"
-    assert re.search(rf"\| cnn \| head \| 16 × 16 \| tensorflow \| {spread} \| 1.00 \(1.00–1.00\) \|", text)
+    assert re.search(rf"\| cnn \| head \| 16 × 16 \| {spread} \| {spread} \| {spread} \|", text)
 
 
 def test_a_training_that_fails_is_told_with_its_words(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("DERMASERVE_HAM10000", raising=False)
-    monkeypatch.setattr("bench.train.BACKENDS", ("abacus",))
-    monkeypatch.setattr("bench.train.installed_version", lambda name: "1.0")
+    monkeypatch.setenv("KERAS_BACKEND", "abacus")
     assert main(["--recipe", str(tiny), "--out", str(tmp_path / "train")]) == 2
     said = capsys.readouterr().err
-    assert "error: training with abacus failed" in said
+    assert "error: training failed" in said
     assert "Unable to import backend" in said
     assert not list(tmp_path.glob("train.*"))
 
@@ -67,11 +63,10 @@ def test_a_run_that_is_cut_off_keeps_the_repetitions_before(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("DERMASERVE_HAM10000", raising=False)
-    monkeypatch.setattr("bench.train.installed_version", {"tensorflow": "2.21.0"}.get)
     history = "phase,epoch,seconds,validation_seconds,input_wait\n0,1,2,1,0.1\n1,1,2,1,0.1\n"
     before: list[Run] = []
 
-    def train(run: Run, member: MemberRecipe, backend: str) -> None:
+    def train(run: Run, member: MemberRecipe) -> None:
         if before:
             raise TrainingBenchmarkError("the power was cut")
         before.append(run)
@@ -83,15 +78,10 @@ def test_a_run_that_is_cut_off_keeps_the_repetitions_before(
     assert main(["--recipe", str(tiny), "--repetitions", "2", "--out", str(out)]) == 2
     assert "the power was cut" in capsys.readouterr().err
     found = json.loads(out.with_suffix(".json").read_text())
-    assert [figure["repetition"] for figure in found["figures"]] == [0, 0]
+    assert len(found["figures"]) == 2
     assert found["figures"][0]["images_per_second"] == pytest.approx(4 * 8)  # in a second of training
     assert found["figures"][0]["waiting"] == 0.1
-    assert "Medians of 1 interleaved repetitions" in out.with_suffix(".md").read_text()
-
-
-def test_a_package_that_is_not_there_has_no_version() -> None:
-    assert installed_version("numpy")
-    assert installed_version("no-such-backend") is None
+    assert "Medians of 1 repetitions" in out.with_suffix(".md").read_text()
 
 
 def test_the_short_recipe_has_each_kind_of_phase_once_and_the_steps_asked_for() -> None:
@@ -102,26 +92,3 @@ def test_the_short_recipe_has_each_kind_of_phase_once_and_the_steps_asked_for() 
         assert len(short.phases) == len(kinds(member, shipped))
         assert short.starting_weights == "none"
     assert round(500 * recipe.epoch_size) == 6 * recipe.batch_size
-
-
-def _figures(backend: str, rate: float, kind: str) -> dict[str, Any]:
-    measured = {"images_per_second": rate, "waiting": 0.01, "epoch_minutes": 100 / rate}
-    return {"backend": backend, "member": "cnn", "trainable": kind, "size": (16, 16), "epochs": 2} | measured
-
-
-def test_backends_are_compared_repetition_by_repetition() -> None:
-    rates_of = {"tensorflow": (10.0, 20.0, 40.0), "jax": (5.0, 12.0, 40.0)}
-    figures = [
-        _figures(name, rate, kind)
-        for kind in ("head", "all")
-        for name, rates in rates_of.items()
-        for rate in rates
-    ]
-    found = {
-        "machine": {"usable cores": "2", "processor": "Abacus", "images": "synthetic"},
-        "backends": {"tensorflow": "2.21.0", "jax": "0.10", "torch": None},
-        **{"recipe": "tiny", "training_images": 100, "batch_size": 8, "repetitions": 3, "figures": figures},
-    }
-    text = markdown(found)
-    assert "| jax | 12.0 (5.0–40.0) | 0.60 (0.50–1.00) | 1.00 (1.00–1.00) | 8.3 (2.5–20.0) |" in text
-    assert "torch (not installed)" in text
