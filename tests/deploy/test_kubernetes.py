@@ -14,7 +14,7 @@ from models.bundle import SCHEMA_VERSION, load_bundle
 from service.admission.api_keys import line_of, new_token
 from service.observability.metrics import Metrics
 from service.settings import PREFIX, Settings
-from tests.deploy.custom_resources import KEDA, KSERVE, OPERATOR
+from tests.deploy.custom_resources import KEDA, KSERVE, OPERATOR, misspelt
 from tests.deploy.kubernetes import (
     FOLDER,
     OVERLAYS,
@@ -63,6 +63,16 @@ def test_an_overlay_matches_the_schemas_of_kubernetes(overlay: str) -> None:
             validate(thing)
     if overlay == "kserve":
         validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod("kserve")})
+
+
+@pytest.mark.parametrize(
+    "kind", ["Deployment", "HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget"]
+)
+def test_a_misspelt_field_does_not_match_the_schemas_of_kubernetes(kind: str) -> None:
+    module = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is missing: no schema")
+    for _path, damaged in misspelt(only("base", kind)):
+        with pytest.raises((module.ValidationError, KeyError)):
+            validate(damaged)
 
 
 @pytest.mark.parametrize("overlay", SERVING)
