@@ -182,7 +182,7 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="seconds for a client to read its answer; then the connection is closed",
+        description="seconds for a client to read one whole answer; then the connection is closed",
     )
     stuck_after: float = Field(
         default=60.0,

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import os
 import re
 import secrets
 import stat
@@ -119,25 +120,33 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     """Read a key file. The result is empty if there are only comments.
 
     Raises:
-        SettingsError: the file cannot be read, everyone may write to it, or lines are not valid.
+        SettingsError: the file cannot be read, is empty, everyone may write to it, or lines are not valid.
     """
     try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):  # reading a named pipe would block
-            raise _unusable(path, "is not a regular file")
-        if about.st_mode & stat.S_IWOTH:
-            raise _unusable(path, "is writable by everyone; run chmod o-w on it")
-        if about.st_size > _MAX_BYTES:
-            raise _unusable(path, f"is larger than {_MAX_BYTES:,} bytes")
-        data = path.read_bytes()
+        # Opening or reading a named pipe would block. What is opened may no longer be what was there before.
+        with open(path, "rb", opener=_open_without_blocking) as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise _unusable(path, "is not a regular file")
+            if about.st_mode & stat.S_IWOTH:
+                raise _unusable(path, "is writable by everyone; run chmod o-w on it")
+            data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise _unusable(path, f"cannot be read ({error.strerror})") from error
+    if len(data) > _MAX_BYTES:
+        raise _unusable(path, f"is larger than {_MAX_BYTES:,} bytes")
+    if not data.strip():  # as for a moment while it is written
+        raise _unusable(path, "is empty")
     try:
         return parse_keys(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise _unusable(path, "is not UTF-8 text") from error
     except SettingsError as error:
         raise _unusable(path, *error.problems) from error
+
+
+def _open_without_blocking(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def first_keys(path: Path) -> tuple[Key, ...]:
@@ -166,8 +175,8 @@ class KeyRing:
 
     The whole file is read each time, because it is small. Comparing modification times could miss a change
     within one tick of the file system's clock. If the file cannot be used, the log says so once, and the last
-    keys stay valid. If the file has no keys, all requests are rejected. If the file system hangs, requests
-    wait half a second in total.
+    keys stay valid. If the file has only comments, all requests are rejected. If the file system hangs,
+    requests wait half a second in total.
 
     Attributes:
         keys: the valid keys.

@@ -1,10 +1,8 @@
 """The images of a batch: each gets its own result, and all overlays together stay within a limit."""
 
-import asyncio
 import base64
 import logging
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
@@ -103,7 +101,7 @@ def _result(
 class OverlaysResponse(Response):
     """The results of a batch with overlays, as JSON. Each is written when the client has read the last.
 
-    So few overlays at a time are in memory as text. ``memory`` counts the others until they are written.
+    So few overlays at a time are in memory as text. ``memory`` counts each until the client has read it.
     When other overlays or bodies of requests need that memory, a client that reads slowly is cut off.
     """
 
@@ -124,24 +122,26 @@ class OverlaysResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, or its beginning if the client is too slow."""
-        head = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        before = _BEGIN
-        try:
-            async with asyncio.timeout(None) as timer:
-                with self._memory.transfer(partial(timer.reschedule, 0)):
-                    await send(head)
-                    while self._results:
-                        body, size = self._take()
-                        # Waits until the client has read what was sent before.
-                        await send({"type": "http.response.body", "body": before + body, "more_body": True})
-                        before = _NEXT
-                        self._memory.moved += len(body)
-                        self._memory.release(size)
-                    await send({"type": "http.response.body", "body": _END})
-        except TimeoutError:
-            if not timer.expired():
-                raise
+
+        def cut_off() -> None:
             logger.warning("A client that read its response slowly was cut off: the memory was needed.")
+            self._results.clear()
+            scope["state"]["abort"]()
+
+        before, size = _BEGIN, 0
+        with self._memory.transfer(cut_off):
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            while self._results:
+                sent = size
+                body, size = self._take()
+                # Waits until the client has read what was sent before.
+                await send({"type": "http.response.body", "body": before + body, "more_body": True})
+                before = _NEXT
+                self._memory.moved += len(body)
+                self._memory.release(sent)
+            await send({"type": "http.response.body", "body": _END})
 
     def _take(self) -> tuple[bytes, int]:
         """Remove the next result, and return its JSON and the bytes that its overlay took."""

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from starlette.requests import Request
@@ -19,6 +19,7 @@ from service.errors import DeadlinePassed, InvalidRequest, NoMemory, Unavailable
 from service.http.problems import Problem, answer_of, problem_of
 from service.inference.classifier import Classification, Classifier
 from service.inference.overlay import Overlay
+from service.inference.png import largest_png
 from service.inference.warnings import OVERLAY_OMITTED
 from service.lifecycle import Runtime
 from service.observability.request_record import LoggedPrediction, RequestRecord, Stage
@@ -210,14 +211,13 @@ class Job:
         self, memory: Reservation, classification: Classification, code: str
     ) -> Overlay | None:
         """Draw an overlay as ``explain`` does, and add its bytes to ``memory``. Return None without room."""
-        try:
-            with self.record.stage("overlay"):
+        overlay, most = None, largest_png(*classification.pixels.shape[:2])
+        if memory.add_result(most):
+            with self.record.stage("overlay"), suppress(NoMemory):  # not an image that failed
                 overlay = await self.model.overlay(classification, code, rank=self.rank)
-        except NoMemory:  # not counted as an image that failed: it has its prediction
-            overlay = None
-        if overlay is None or not memory.add_result(len(overlay.png)):
+            memory.release(most - (len(overlay.png) if overlay else 0))
+        if overlay is None:
             self._metrics.warnings.labels(OVERLAY_OMITTED.code).inc()
-            return None
         return overlay
 
     @contextmanager

@@ -144,16 +144,16 @@ class Connection(RequestReader):
         self._probe_timer = self.loop.call_later(pause, self._probe, 2 * pause)
 
     def pause_writing(self) -> None:
-        """Limit the time that the client may take to read its response."""
+        """Limit the time that the client may take to read the whole response."""
         super().pause_writing()
-        self._write_timer = self.loop.call_later(self.settings.write_timeout, self._cut_off)
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(self.settings.write_timeout, self._cut_off)
         self._update_timers()
 
     def resume_writing(self) -> None:
-        """End that limit: the client has read everything."""
+        """Go on sending: the client has read what was sent."""
         super().resume_writing()
-        if self._write_timer is not None:
-            self._write_timer.cancel()
+        self._end_write_timer()
         self._update_timers()
 
     # Events of the application
@@ -173,6 +173,7 @@ class Connection(RequestReader):
 
     def on_response_complete(self) -> None:
         """Start the next request, which may have arrived already."""
+        self._end_write_timer()
         if self._ended:
             self.server_state.total_requests += 1
             return
@@ -220,6 +221,14 @@ class Connection(RequestReader):
             self.waiting.setdefault(self, time.monotonic())
         else:
             self.waiting.pop(self, None)
+
+    def _end_write_timer(self) -> None:
+        """End the limit on reading a response, unless a part of the response is left."""
+        answering = self._answering
+        left = answering is not None and answering.response_started and not answering.response_complete
+        if self._write_timer is not None and not self.flow.write_paused and not left:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def _head_late(self) -> None:
         if self._in_head:

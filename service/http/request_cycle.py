@@ -25,6 +25,7 @@ class Cycle(RequestResponseCycle):
             end: called to end the connection after the response.
             keep_alive: whether the connection takes further requests.
         """
+        connection.scope["state"]["abort"] = self.abort
         super().__init__(
             scope=connection.scope,
             transport=cast(asyncio.Transport, _Output(connection.transport, end)),
@@ -38,6 +39,7 @@ class Cycle(RequestResponseCycle):
             keep_alive=keep_alive,
             on_response=connection.on_response_complete,
         )
+        self._abort = connection.transport.abort
         self._parts: list[bytes] = []
         self._size = 0
         self._received = 0
@@ -69,6 +71,11 @@ class Cycle(RequestResponseCycle):
         self.disconnected = True
         self.waiting_for_100_continue = False
         self.message_event.set()
+
+    def abort(self) -> None:
+        """End the connection at once. What the client has not read is lost."""
+        self.disconnect()
+        self._abort()
 
     async def receive(self) -> ASGIReceiveEvent:
         """Like uvicorn's method, without its copies, and without reading after the end of the request."""

@@ -30,5 +30,11 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 
 
+def largest_png(height: int, width: int) -> int:
+    """Return a size in bytes that no result of ``encode_png`` for such pixels exceeds."""
+    size = height * (1 + 3 * width)
+    return size + size // 1000 + 1000  # what does not compress is stored, with 5 bytes for each 16 KB or more
+
+
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -19,6 +19,8 @@ Not collected by pytest. Short versions of them are in the suite: ``tests/models
     rolling.py          restarts behind it, and reloads, under load
     crash.py            kill -9 under load, with a supervisor that starts it again
     out_of_memory.py    a process that gets no more memory, under load
+    greedy.py           what a client sends that takes more than its share
+    fairness.py         how long another client waits meanwhile
     soak.py             half an hour at 80 % of the capacity
     process_usage.py    memory, open files, threads and processor time of another process
     report.py           tables and figures

@@ -92,6 +92,8 @@ def test_a_file_that_cannot_be_used_is_refused_naming_variable_and_file(tmp_path
     path = tmp_path / "keys"
     start = f"DERMASERVE_API_KEYS_FILE: {path} "
     assert refusal(path) == start + "cannot be read (No such file or directory)"
+    path.write_text("\n")
+    assert refusal(path) == start + "is empty"
     path.write_text("# none yet\n")
     assert refusal(path) == start + "has no key; `python -m service key NAME` makes one"
     path.write_text(f"\nnorth {HASH} role=root\n")
@@ -110,10 +112,27 @@ def test_a_file_that_cannot_be_used_is_refused_naming_variable_and_file(tmp_path
 def test_neither_a_folder_nor_a_pipe_nor_a_socket_is_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert refusal(tmp_path / "pipe").endswith("is not a regular file")
-    assert refusal(tmp_path).endswith("is not a regular file")
+    assert refusal(tmp_path).endswith("cannot be read (Is a directory)")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
-        assert refusal(tmp_path / "socket").endswith("is not a regular file")
+        assert refusal(tmp_path / "socket").endswith("cannot be read (No such device or address)")
+
+
+def test_a_pipe_that_takes_the_place_of_the_file_at_the_last_moment_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, pipe = tmp_path / "keys", tmp_path / "pipe"
+    path.write_text(f"north {HASH}\n")
+    os.mkfifo(pipe)
+    genuine = path.stat()
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: genuine)  # what was there before it was opened
+    pipe.replace(path)
+    problem: list[str] = []
+    reader = threading.Thread(target=lambda: problem.append(refusal(path)), daemon=True)
+    reader.start()
+    reader.join(20)
+    assert problem
+    assert problem[0].endswith("is not a regular file")
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:

@@ -227,12 +227,16 @@ def writable_by_all(path: Path) -> None:
     write(path, line_of("south", SOUTH)).chmod(0o666)
 
 
+def emptied(path: Path) -> None:
+    path.write_text("")
+
+
 def a_folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
 
-@pytest.mark.parametrize("spoil", [broken, half_written, writable_by_all, a_folder, Path.unlink])
+@pytest.mark.parametrize("spoil", [broken, half_written, emptied, writable_by_all, a_folder, Path.unlink])
 def test_a_file_that_went_bad_is_reported_once_and_the_old_keys_go_on(
     keyed: Keyed, spoil: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

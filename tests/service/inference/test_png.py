@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.inference.png import encode_png
+from service.inference.png import encode_png, largest_png
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 9, 3), (9, 1, 3), (192, 224, 3)])
@@ -18,6 +18,7 @@ def test_a_decoder_reads_the_encoded_pixels(shape: tuple[int, int, int]) -> None
         found = Image.open(io.BytesIO(encode_png(image)))
         assert (found.format, found.mode) == ("PNG", "RGB")
         np.testing.assert_array_equal(np.asarray(found), image)
+        assert len(encode_png(image)) <= largest_png(*shape[:2])
 
 
 def test_a_smooth_image_is_compressed() -> None:
