@@ -30,6 +30,9 @@ from service.errors import (
 RAW_TYPES = tuple(ACCEPTED_FORMATS.values())
 """Content types of a body that is a raw image."""
 
+_EXTRAS = {"image/heic": "heif", "image/heif": "heif", "application/dicom": "dicom"}
+"""The optional extra without which a content type is missing in ``RAW_TYPES``."""
+
 MAX_IMAGES = 32
 """Largest number of images in one multipart body."""
 
@@ -101,8 +104,10 @@ async def read_image(request: Request, limits: UploadLimits, reservation: Reserv
         )
         return parts[0]
     if media_type not in RAW_TYPES:
+        extra = _EXTRAS.get(media_type)
         raise UnsupportedMediaType(
             f"Send multipart/form-data with a part named 'file', or one of {', '.join(RAW_TYPES)}."
+            + (f" This installation lacks the extra '{extra}', which reads {media_type}." if extra else "")
         )
     return Upload(await read_body(request, limits, reservation))
 

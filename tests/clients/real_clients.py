@@ -1,7 +1,8 @@
 """Real clients of the Open Inference Protocol, each in its own environment, against the running service.
 
 ``make client-test`` runs it. It starts the service, asks ``POST /predict`` what is right, and runs the tests
-in ``tests/clients/with_*.py`` by the Python of each environment. They read the facts from a file.
+in ``tests/clients/with_*.py`` by the Python of each environment. They read the facts from a file. KServe's
+SDK also reads the manifests for KServe.
 """
 
 import json
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from service.admission.api_keys import line_of, new_token
+from tests.deploy.kubernetes import kubectl, render
 from tests.service.process import ROOT, free_port, process
 from tests.synthetic import draw_lesion, encoded
 from tests.tiny_bundle import write_tiny_bundle
@@ -94,7 +96,18 @@ def predicted(url: str, key: str, file: bytes) -> dict[str, Any]:
 
 @pytest.mark.parametrize("file", ENVIRONMENTS)
 def test_clients_get_what_predict_says(file: str, facts: Path) -> None:
-    name = ENVIRONMENTS[file]
+    run_tests(ENVIRONMENTS[file], file, facts)
+
+
+@kubectl
+def test_the_manifests_for_kserve_match_its_sdk(tmp_path: Path) -> None:
+    facts = tmp_path / "facts.json"
+    facts.write_text(json.dumps({"manifests": render("kserve")}))
+    run_tests("kserve", "with_kserve_models.py", facts)
+
+
+def run_tests(name: str, file: str, facts: Path) -> None:
+    """Run the tests of a file by the Python of an environment."""
     python = os.environ.get(f"CLIENTS_{name.upper()}", str(ROOT / f".venv-clients-{name}" / "bin" / "python"))
     # Without the project's own configuration and fixtures, which need the project's environment.
     options = [

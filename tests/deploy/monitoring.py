@@ -74,7 +74,7 @@ class Prometheus:
     """The HTTP API of a running Prometheus server."""
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.Client(base_url=url, timeout=10)
+        self._client = httpx.Client(base_url=url, timeout=600)
 
     def get(self, path: str, **parameters: str) -> Any:
         """``data`` of the answer to ``/api/v1/...``; None while nobody answers."""
@@ -116,7 +116,7 @@ def traffic(url: str, key: str, *, threads: int = 3) -> Iterator[None]:
     stop = threading.Event()
 
     def client() -> None:
-        with httpx.Client(base_url=url, timeout=30, headers={"X-API-Key": key}) as session:
+        with httpx.Client(base_url=url, timeout=600, headers={"X-API-Key": key}) as session:
             while not stop.is_set():
                 for image in images:
                     session.post("/predict", content=image, headers=JPEG)

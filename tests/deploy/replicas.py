@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http.client import HTTPSConnection
 from pathlib import Path
 
 import httpx
@@ -159,6 +160,26 @@ def test_the_proxy_takes_a_new_certificate_without_failing_a_request(
     show("SIGHUP of the proxy", crowd)
     assert not crowd.failed
     assert sum(asked.waits for asked in crowd.asked) == 0
+
+
+def test_a_reload_of_the_proxy_leaves_an_idle_connection_for_one_more_request(proxy: Proxy) -> None:
+    """A client may be sending a request just then, and would lose it."""
+    context = ssl.create_default_context()
+    with closing(HTTPSConnection("localhost", proxy.port, timeout=60, context=context)) as connection:
+
+        def closes() -> bool:
+            connection.request("GET", "/livez")
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+            return answer.getheader("connection") == "close"
+
+        assert not closes()
+        before = proxy.log().count("Loading success.")
+        proxy.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: proxy.log().count("Loading success.") > before, 600)
+        time.sleep(_QUIET)
+        assert closes()
 
 
 def test_the_proxy_stops_after_the_answers_that_it_owes(proxy: Proxy, samples: list[Sample]) -> None:

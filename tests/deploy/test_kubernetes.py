@@ -14,6 +14,7 @@ from models.bundle import SCHEMA_VERSION, load_bundle
 from service.admission.api_keys import line_of, new_token
 from service.observability.metrics import Metrics
 from service.settings import PREFIX, Settings
+from tests.deploy.custom_resources import KEDA, KSERVE, OPERATOR, misspelt
 from tests.deploy.kubernetes import (
     FOLDER,
     OVERLAYS,
@@ -57,12 +58,21 @@ def validate(thing: Object) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_matches_the_schemas_of_kubernetes(overlay: str) -> None:
-    custom = ("keda.sh/", "monitoring.coreos.com/", "serving.kserve.io/")
     for thing in render(overlay):
-        if not thing["apiVersion"].startswith(custom):
+        if not thing["apiVersion"].startswith((KEDA, OPERATOR, KSERVE)):
             validate(thing)
     if overlay == "kserve":
         validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod("kserve")})
+
+
+@pytest.mark.parametrize(
+    "kind", ["Deployment", "HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget"]
+)
+def test_a_misspelt_field_does_not_match_the_schemas_of_kubernetes(kind: str) -> None:
+    module = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is missing: no schema")
+    for _path, damaged in misspelt(only("base", kind)):
+        with pytest.raises((module.ValidationError, KeyError)):
+            validate(damaged)
 
 
 @pytest.mark.parametrize("overlay", SERVING)
@@ -231,13 +241,15 @@ def test_the_dashboard_is_the_one_of_compose() -> None:
     assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
-def test_kserve_runs_the_container_of_base_on_the_bundle_that_it_downloads() -> None:
+def test_kserve_runs_the_container_of_base_on_the_bundle_that_it_downloads(shipped_bundle: Path) -> None:
     runtime, predictor = kserve_runtime(), kserve_predictor()
     formats = runtime["supportedModelFormats"]
     assert [(f["name"], f["version"]) for f in formats] == [("dermaserve", str(SCHEMA_VERSION))]
     model = predictor["model"]
     assert model["modelFormat"] == {"name": "dermaserve", "version": str(SCHEMA_VERSION)}
     assert model["runtime"] == only("kserve", "ClusterServingRuntime")["metadata"]["name"]
+    shipped = load_bundle(shipped_bundle).manifest
+    assert model["storageUri"].endswith(f"/{shipped.name}-{shipped.version}")
     assert environment("kserve") == environment("base") | {f"{PREFIX}BUNDLE": "/mnt/models"}
     assert container("kserve")["resources"] == container("base")["resources"]
     (port,) = container("kserve")["ports"]

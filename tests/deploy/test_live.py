@@ -24,6 +24,9 @@ from tests.service.process import Process, free_port, process
 
 KEY = new_token()
 
+PATIENCE = 600
+"""Seconds. The machine may be busy."""
+
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None,
     reason="prometheus is not installed (Debian: apt-get install --no-install-recommends prometheus): "
@@ -69,25 +72,25 @@ def prometheus(tmp_path: Path, operations_port: int) -> Iterator[Prometheus]:
         )
     api = Prometheus(f"http://127.0.0.1:{port}")
     try:
-        wait_for(lambda: api.get("query", query="1") is not None, 60)
+        wait_for(lambda: api.get("query", query="1") is not None, PATIENCE)
         yield api
     finally:
         api.close()
         running.terminate()
-        running.wait(30)
+        running.wait(PATIENCE)
 
 
 def test_every_query_of_the_dashboard_returns_data(
     service: Process, prometheus: Prometheus, operations_port: int, bundle: Path
 ) -> None:
-    wait_for(lambda: prometheus.health() == ["up"], 30)
+    wait_for(lambda: prometheus.health() == ["up"], PATIENCE)
     assert len(prometheus.get("rules")["groups"]) == 2
     missing = panel_queries() + annotation_queries()
     assert len(missing) > 40
     reload = f"http://127.0.0.1:{operations_port}/admin/reload"
     model = bundle / "model.onnx"
     model.write_bytes(model.read_bytes() + b"\0")  # altered: the reload is refused
-    assert httpx.post(reload, headers={"X-API-Key": KEY}, timeout=30).status_code == 409
+    assert httpx.post(reload, headers={"X-API-Key": KEY}, timeout=PATIENCE).status_code == 409
 
     def all_answered() -> bool:
         missing[:] = unanswered(prometheus, missing)
@@ -95,9 +98,13 @@ def test_every_query_of_the_dashboard_returns_data(
 
     with traffic(service.url, KEY):
         try:
-            wait_for(all_answered, 60)
+            wait_for(all_answered, PATIENCE)
         except AssertionError:
             pytest.fail("without data: " + "\n".join(map(str, missing)))
-    firing = {alert["labels"]["alertname"] for alert in prometheus.get("alerts")["alerts"]}
-    assert firing <= {rule["alert"] for rule in rules() if "alert" in rule}
-    assert "DermaserveDown" not in firing
+
+    def alerts() -> set[str]:
+        return {alert["labels"]["alertname"] for alert in prometheus.get("alerts")["alerts"]}
+
+    assert alerts() <= {rule["alert"] for rule in rules() if "alert" in rule}
+    # On a busy machine, a scrape may take longer than the second that it has here.
+    wait_for(lambda: "DermaserveDown" not in alerts(), PATIENCE)

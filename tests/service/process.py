@@ -90,7 +90,7 @@ class Process:
 
     def wait_ready(self) -> None:
         """Wait until the process is ready. Fail with its output if it ends instead."""
-        wait_for(lambda: self.status("/readyz") == 200 or self.process.poll() is not None, 60)
+        wait_for(lambda: self.status("/readyz") == 200 or self.process.poll() is not None, 600)
         assert self.process.poll() is None, self.output()
 
     def output(self) -> str:

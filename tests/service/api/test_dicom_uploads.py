@@ -100,10 +100,13 @@ def test_without_the_extras_the_service_does_not_list_their_formats(
     with process(tmp_path, tiny, options={"env": {"PYTHONPATH": str(tmp_path)}}) as server:
         server.wait_ready()
         texts = {path: httpx.get(server.url + path).text for path in ("/", "/openapi.json")}
-        refusals = [
-            httpx.post(server.url + "/predict", content=b"no image", headers=JPEG),
-            httpx.post(server.url + "/predict", content=dicom_file(picture), headers=DICOM),
-        ]
+        other = httpx.post(server.url + "/predict", content=b"no image", headers=JPEG)
+        refusals = {
+            media_type: httpx.post(
+                server.url + "/predict", content=b"x", headers={"content-type": media_type}
+            )
+            for media_type in ("application/dicom", "image/heic", "image/heif")
+        }
         assert_problem(
             httpx.post(server.url + "/predict", content=dicom_file(picture), headers=JPEG),
             415, "unsupported-image",
@@ -112,6 +115,9 @@ def test_without_the_extras_the_service_does_not_list_their_formats(
     predict = json.loads(texts["/openapi.json"])["paths"]["/predict"]["post"]
     assert "application/octet-stream" not in predict["requestBody"]["content"]
     assert [name for name in ("dicom", "heic", "heif") if name in texts["/openapi.json"].lower()] == []
-    for response in refusals:
-        assert response.status_code == 415
-        assert "dicom" not in response.text.lower()
+    assert_problem(other, 415, "unsupported-image")
+    assert [name for name in ("dicom", "heic", "heif") if name in other.text.lower()] == []
+    for media_type, response in refusals.items():
+        assert_problem(response, 415, "unsupported-media-type")
+        extra = "dicom" if "dicom" in media_type else "heif"
+        assert f"lacks the extra '{extra}', which reads {media_type}." in response.json()["detail"]
