@@ -38,7 +38,8 @@ _REFUSALS: dict[Phase, Callable[[], NotReady]] = {
 }
 
 
-_READING_GRACE = 5.0  # seconds in which a response is not ended for another
+_READING_GRACE = 5.0  # seconds in which a response that is read is not ended for another
+_UNREAD_GRACE = 1.0  # seconds without any reading in which it is not
 
 _HEAD_START = 65_536  # bytes added to every upload, so that one that has just begun does not count as slow
 
@@ -65,7 +66,7 @@ class Reservation:
         self.size = 0
         self.moved = 0
         self.is_result = False
-        self._began = time.monotonic()
+        self._began = self._advanced = time.monotonic()
         self._stop: Callable[[], None] | None = None
         self._refusal: Overloaded | None = None
 
@@ -79,6 +80,7 @@ class Reservation:
         """Receive or send the body while the block runs. ``Admission`` may call ``stop`` to end it."""
         self._stop = stop
         self.moved, self._began = 0, time.monotonic()
+        self._advanced = self._began
         self._admission.transfers.add(self)
         try:
             yield
@@ -104,10 +106,16 @@ class Reservation:
         self.is_result = True
         return True
 
+    def advance(self, size: int) -> None:
+        """Note that ``size`` more bytes were sent, because the client has read those before."""
+        self.moved += size
+        self._advanced = time.monotonic()
+
     @property
     def lasts(self) -> bool:
         """Whether the transfer takes longer than a client at an ordinary rate needs."""
-        return time.monotonic() - self._began > _READING_GRACE
+        now = time.monotonic()
+        return now - self._began > _READING_GRACE or now - self._advanced > _UNREAD_GRACE
 
     def check(self) -> None:
         """Raise Overloaded if this transfer was evicted to make room for another."""

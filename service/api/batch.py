@@ -139,7 +139,7 @@ class OverlaysResponse(Response):
                 # Waits until the client has read what was sent before.
                 await send({"type": "http.response.body", "body": before + body, "more_body": True})
                 before = _NEXT
-                self._memory.moved += len(body)
+                self._memory.advance(len(body))
                 self._memory.release(sent)
             await send({"type": "http.response.body", "body": _END})
 

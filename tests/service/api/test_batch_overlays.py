@@ -186,6 +186,22 @@ def test_overlays_that_are_not_read_make_room_for_those_of_others(now: list[floa
     assert admission.body_bytes == 0
 
 
+def test_overlays_that_nobody_reads_make_room_before_those_that_are_read(now: list[float]) -> None:
+    admission, stopped = Admission(max_requests=8, max_body_bytes=200), []
+    with admission.reserve() as unread, admission.reserve() as slow, admission.reserve() as asker:
+        assert unread.add_result(50)
+        assert slow.add_result(50)
+        with (
+            unread.transfer(lambda: stopped.append("unread")),
+            slow.transfer(lambda: stopped.append("slow")),
+        ):
+            for now[0] in (0.8, 1.6):
+                slow.advance(1)
+            assert not asker.add_result(60)  # would take both
+            assert asker.add_result(50)
+    assert stopped == ["unread"]
+
+
 def test_results_that_are_read_fast_give_way_to_a_slow_upload(now: list[float]) -> None:
     admission, stopped = Admission(max_requests=8, max_body_bytes=200), []
     with admission.reserve() as result, admission.reserve() as upload:
