@@ -120,7 +120,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     """Read a key file. The result is empty if there are only comments.
 
     Raises:
-        SettingsError: the file cannot be read, is empty, everyone may write to it, or lines are not valid.
+        SettingsError: the file cannot be read, everyone may write to it, or lines are not valid.
     """
     try:
         # Opening or reading a named pipe would block. What is opened may no longer be what was there before.
@@ -135,8 +135,6 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         raise _unusable(path, f"cannot be read ({error.strerror})") from error
     if len(data) > _MAX_BYTES:
         raise _unusable(path, f"is larger than {_MAX_BYTES:,} bytes")
-    if not data.strip():  # as for a moment while it is written
-        raise _unusable(path, "is empty")
     try:
         return parse_keys(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -147,6 +145,18 @@ def read_keys(path: Path) -> tuple[Key, ...]:
 
 def _open_without_blocking(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+def read_keys_again(path: Path) -> tuple[Key, ...]:
+    """Read a key file that may be being written. It may be empty for a moment, so it is read twice then.
+
+    Raises:
+        SettingsError: as in ``read_keys``.
+    """
+    if keys := read_keys(path):
+        return keys
+    time.sleep(_READ_SECONDS / 2)
+    return read_keys(path)
 
 
 def first_keys(path: Path) -> tuple[Key, ...]:
@@ -175,8 +185,8 @@ class KeyRing:
 
     The whole file is read each time, because it is small. Comparing modification times could miss a change
     within one tick of the file system's clock. If the file cannot be used, the log says so once, and the last
-    keys stay valid. If the file has only comments, all requests are rejected. If the file system hangs,
-    requests wait half a second in total.
+    keys stay valid. If the file has no keys, all requests are rejected. If the file system hangs, requests
+    wait half a second in total.
 
     Attributes:
         keys: the valid keys.
@@ -227,7 +237,7 @@ class KeyRing:
         """Read the file in a thread. The result of an earlier read in progress is ignored."""
         self._read_at = self._clock()
         try:
-            self._reading = asyncio.wrap_future(in_thread(read_keys, self._path))
+            self._reading = asyncio.wrap_future(in_thread(read_keys_again, self._path))
         except MemoryError:
             return  # no thread could be started; the next refresh tries again
         self._reading.add_done_callback(self._take)

@@ -227,16 +227,12 @@ def writable_by_all(path: Path) -> None:
     write(path, line_of("south", SOUTH)).chmod(0o666)
 
 
-def emptied(path: Path) -> None:
-    path.write_text("")
-
-
 def a_folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
 
-@pytest.mark.parametrize("spoil", [broken, half_written, emptied, writable_by_all, a_folder, Path.unlink])
+@pytest.mark.parametrize("spoil", [broken, half_written, writable_by_all, a_folder, Path.unlink])
 def test_a_file_that_went_bad_is_reported_once_and_the_old_keys_go_on(
     keyed: Keyed, spoil: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -251,6 +247,14 @@ def test_a_file_that_went_bad_is_reported_once_and_the_old_keys_go_on(
         keyed.path.rmdir()
     write(keyed.path, line_of("south", SOUTH))
     assert [keyed.status(token) for token in (NORTH, SOUTH)] == [401, 200]
+
+
+def test_a_file_that_is_empty_while_it_is_written_rejects_nobody(
+    keyed: Keyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyed.path.write_text("")
+    monkeypatch.setattr("service.admission.api_keys.time.sleep", lambda _: write(keyed.path, *LINES))
+    assert keyed.status(NORTH) == 200
 
 
 def test_a_file_without_keys_lets_nobody_in(keyed: Keyed, caplog: pytest.LogCaptureFixture) -> None:
