@@ -137,7 +137,7 @@ class Settings(BaseSettings):
         "set",
     )
     max_batch_size: int | None = Field(
-        default=None, ge=1, le=1024, description="images in one inference; default: 1 on a CPU, 32 on a GPU"
+        default=None, ge=1, le=1024, description="images in one inference; default: 2 on a CPU, 32 on a GPU"
     )
     batch_timeout: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = Field(
         default=None,

@@ -57,14 +57,14 @@ def load(bundle: Bundle, settings: Settings) -> LoadedModel:
     # `python -m service openapi` does not need it.
     from service.inference.onnx_session import OnnxSession
 
-    # On a CPU, one single-threaded inference per core. Batches of two answer 5 to 9 % more images under a
-    # long queue, but then a client may wait more than five times as long as usual for one that floods the
-    # service (tests.long.fairness). A GPU is fastest with few large batches.
+    # On a CPU, one single-threaded inference per core. Batches of two answer a tenth more images where several
+    # wait; larger ones gain no more, and a client waits longer for one that floods the service
+    # (tests.long.fairness). A GPU is fastest with few large batches.
     cores = usable_cpus()
     threads = settings.intra_op_threads or max(1, cores // (settings.inference_workers or cores))
     session = OnnxSession(bundle, device=settings.device, intra_op_threads=threads)
     workers = settings.inference_workers or (1 if session.on_gpu else cores)
-    max_batch_size = settings.max_batch_size or (32 if session.on_gpu else 1)
+    max_batch_size = settings.max_batch_size or (32 if session.on_gpu else 2)
     session.warm_up(max_batch_size)
     timeout = settings.batch_timeout
     if timeout is None:

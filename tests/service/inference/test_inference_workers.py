@@ -25,7 +25,7 @@ def test_the_cores_are_divided_among_the_workers(
     settings = settings_for(tiny, inference_workers=workers, intra_op_threads=threads)
     loaded = load(verify(settings), settings)
     assert (loaded.inference_workers, loaded.intra_op_threads) == expected
-    assert (loaded.max_batch_size, loaded.batch_timeout) == (1, 0.0)
+    assert (loaded.max_batch_size, loaded.batch_timeout) == (2, 0.0)
 
 
 def test_each_worker_runs_its_own_image(tiny: Path, blocked: BlockedInference, jpeg: bytes) -> None:
