@@ -39,8 +39,11 @@ from service.system.threads import in_thread
 SMALL = 64_000_000
 """Bytes that each image may use in its first attempt, beside its file."""
 
-QUICK = 0.1
-"""Processor seconds of the first attempt. An image of 600 x 450 pixels takes 0.005."""
+QUICK = 0.08
+"""Processor seconds of the first attempt. An image of 600 x 450 pixels takes 0.005.
+
+So long a client may wait for another whose slow images are in all processes (``tests.long.fairness``).
+"""
 
 _CLOSE_SECONDS = 5
 
