@@ -181,23 +181,20 @@ class Batcher(Generic[Item, Result]):
                 if seconds is None or seconds > 0:
                     self._changed.wait(seconds)
                     continue
-                size = self._size_of_next()
-                while self._queue and len(batch) < size:
-                    entry = self._queue.pop()
-                    if entry.pending():
-                        batch.append(entry)
+                batch = [entry for entry in self._take() if entry.pending()]
                 self._metrics.queue_depth(len(self._queue))
         return batch
 
-    def _size_of_next(self) -> int:
-        """Most items of the next batch: where none waits for others, a thread takes its share of the queue.
+    def _take(self) -> list[_Entry[Item, Result]]:
+        """Take the items of the next batch from the queue.
 
-        The other threads run the rest at the same time.
+        Where none waits for others, a thread takes its share of the queue, because the other threads run the
+        rest at the same time, and items of one client only, whose batch delays no other client's item.
         """
         if self._batch_timeout > 0:
-            return self._max_batch_size
+            return [self._queue.pop() for _ in range(min(len(self._queue), self._max_batch_size))]
         share = -(-len(self._queue) // len(self._threads))
-        return min(share, self._max_batch_size)
+        return self._queue.pop_turn(min(share, self._max_batch_size))
 
     def _seconds_to_start(self) -> float | None:
         """Seconds until the next batch starts. None if the queue is empty."""

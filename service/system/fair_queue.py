@@ -89,14 +89,22 @@ class FairQueue(Generic[Item]):
         Raises:
             IndexError: there is none.
         """
+        return self.pop_turn(1)[0]
+
+    def pop_turn(self, most: int) -> list[Item]:
+        """Take the next item, and up to ``most`` in all of its client, which pays for each with a turn.
+
+        Raises:
+            IndexError: there is none.
+        """
         if not self._waiting:
             raise IndexError("the queue is empty")
         client = min(self._waiting, key=self._numbers.__getitem__)
         line = self._waiting[client]
-        item = heapq.heappop(line)[-1]
-        self._length -= 1
+        items = [heapq.heappop(line)[-1] for _ in range(min(most, len(line)))]
+        self._length -= len(items)
         self._reached = self._numbers[client]
-        self._numbers[client] += 1
+        self._numbers[client] += len(items)
         if not line:
             del self._waiting[client]
         if len(self._numbers) > _REMEMBERED + 2 * len(self._waiting):
@@ -105,7 +113,7 @@ class FairQueue(Generic[Item]):
                 for other, number in self._numbers.items()
                 if other in self._waiting or number > self._reached
             }
-        return item
+        return items
 
     def remove(self, item: Item, rank: Rank) -> None:
         """Remove one item. The number of its client does not change.

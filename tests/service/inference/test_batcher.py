@@ -9,6 +9,7 @@ import pytest
 from service.errors import DeadlinePassed, NotReady
 from service.inference.batcher import Batcher
 from service.observability.metrics import Metrics
+from service.system.fair_queue import Rank
 from tests.service.app_client import wait_for
 
 
@@ -284,6 +285,27 @@ def test_without_a_wait_each_worker_takes_its_share_of_the_queue(work: Work) -> 
     assert [f.result(20) for f in running + waiting] == [2 * i for i in range(8)]
     # Half of the six that wait, then half of what is left.
     assert sorted(work.batches) == [[0], [1], [2, 3, 4], [5, 6], [7]]
+    b.close()
+
+
+def test_where_none_waits_for_others_a_batch_has_items_of_one_client(work: Work) -> None:
+    """Who asks now and then would wait longer for a batch that others' items fill."""
+    b = batcher(work, size=2)
+    running = b.submit(0, rank=Rank("busy", 0.0))
+    assert work.started.acquire(timeout=20)
+    waiting = [b.submit(i, rank=Rank("busy" if i < 5 else "rare", 0.0)) for i in range(1, 6)]
+    work.go.set()
+    assert [f.result(20) for f in [running, *waiting]] == [0, 2, 4, 6, 8, 10]
+    assert work.batches == [[0], [5], [1, 2], [3, 4]]
+    b.close()
+
+
+def test_where_items_wait_for_others_clients_share_a_batch(work: Work) -> None:
+    work.go.set()
+    b = batcher(work, size=4, timeout=600)
+    futures = [b.submit(i, rank=Rank(i, 0.0)) for i in range(4)]
+    assert [f.result(20) for f in futures] == [0, 2, 4, 6]
+    assert work.batches == [[0, 1, 2, 3]]
     b.close()
 
 

@@ -39,6 +39,14 @@ def test_who_comes_anew_waits_for_one_item_of_each_and_gains_nothing_by_having_r
     assert first + taken(queue) == ["a0", "a1", "a2", "a3", "b0", "a4", "b1", "a5", "b2", "a6", "a7", "a8"]
 
 
+def test_several_items_of_one_client_cost_it_as_many_turns() -> None:
+    queue = queue_of(*((f"a{number}", 0.0) for number in range(5)), *((f"b{number}", 0.0) for number in range(3)))
+    turns = []
+    while queue:
+        turns.append(queue.pop_turn(2))
+    assert turns == [["a0", "a1"], ["b0", "b1"], ["a2", "a3"], ["b2"], ["a4"]]
+
+
 def test_a_client_that_never_has_two_items_waiting_gets_its_turns_and_no_more() -> None:
     """Whether it comes back at once or later: a place in between was someone else's."""
     queue = queue_of(*((f"a{number}", 0.0) for number in range(20)))
