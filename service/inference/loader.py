@@ -57,8 +57,8 @@ def load(bundle: Bundle, settings: Settings) -> LoadedModel:
     # `python -m service openapi` does not need it.
     from service.inference.onnx_session import OnnxSession
 
-    # On a CPU, one single-threaded inference per core. Batches of two answer a tenth more images where several
-    # wait; larger ones gain no more, and a client waits longer for one that floods the service
+    # On a CPU, one single-threaded inference per core. Batches of two answer up to a tenth more images where
+    # several wait; larger ones gain no more, and a client waits longer for one that floods the service
     # (tests.long.fairness). A GPU is fastest with few large batches.
     cores = usable_cpus()
     threads = settings.intra_op_threads or max(1, cores // (settings.inference_workers or cores))

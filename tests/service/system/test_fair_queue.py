@@ -40,7 +40,7 @@ def test_who_comes_anew_waits_for_one_item_of_each_and_gains_nothing_by_having_r
 
 
 def test_several_items_of_one_client_cost_it_as_many_turns() -> None:
-    queue = queue_of(*((f"a{number}", 0.0) for number in range(5)), *((f"b{number}", 0.0) for number in range(3)))
+    queue = queue_of(*((f"a{number}", 0.0) for number in range(5)), ("b0", 0.0), ("b1", 0.0), ("b2", 0.0))
     turns = []
     while queue:
         turns.append(queue.pop_turn(2))
