@@ -48,11 +48,15 @@ def text(value: Any) -> str:
 
 
 def check(outputs: Mapping[str, Any], count: int) -> None:
-    """Check that the outputs for the first ``count`` images say exactly what ``POST /predict`` says."""
+    """Check that the outputs for the first ``count`` images say what ``POST /predict`` says.
+
+    Numbers may differ in their last digits: ONNX Runtime rounds differently in batches of another size.
+    """
     for index, right in enumerate(FACTS["predictions"][:count]):
-        probabilities = np.reshape(outputs["probabilities"], (count, -1))[index].tolist()
-        assert probabilities == list(right["probabilities"].values())
-        assert np.ravel(outputs["malignancy"])[index] == right["malignancy"]["probability"]
+        probabilities = np.reshape(outputs["probabilities"], (count, -1))[index]
+        assert np.allclose(probabilities, list(right["probabilities"].values()), rtol=0, atol=1e-6)
+        malignancy = np.ravel(outputs["malignancy"])[index]
+        assert np.isclose(malignancy, right["malignancy"]["probability"], rtol=0, atol=1e-6)
         assert text(np.ravel(outputs["flag"])[index]) == right["malignancy"]["flag"]
         assert text(np.ravel(outputs["label"])[index]) == right["prediction"]["label"]
     assert np.size(outputs["label"]) == count
