@@ -88,7 +88,7 @@ class Measured:
         requests: number of answers in the measurement, right or wrong.
         failed: number of answers that are not 200 with a probability for each class.
         throughput: right answers per second.
-        p50, p95: seconds of latency; each is the latency of a request, not a value between two.
+        p50, p95, p99: seconds of latency; each is the latency of a request, not a value between two.
         server_cpu, load_cpu: seconds of processor time per request, of the server and of this process.
         reasons: the most frequent reasons of failed answers, with their numbers.
     """
@@ -98,6 +98,7 @@ class Measured:
     throughput: float
     p50: float
     p95: float
+    p99: float
     server_cpu: float
     load_cpu: float
     reasons: dict[str, int] = field(default_factory=dict)
@@ -129,13 +130,14 @@ class _Window:
             rate = clients / float(latencies.mean())
         else:
             rate = len(sent) / (max(one.done for one in sent) - self.start)
-        p50, p95 = np.quantile(latencies, (0.5, 0.95), method="inverted_cdf").tolist()
+        p50, p95, p99 = np.quantile(latencies, (0.5, 0.95, 0.99), method="inverted_cdf").tolist()
         return Measured(
             requests=len(sent),
             failed=failed,
             throughput=rate * (1 - failed / len(sent)),
             p50=p50,
             p95=p95,
+            p99=p99,
             server_cpu=server / len(sent),
             load_cpu=own / len(sent),
             reasons=dict(Counter(one.wrong for one in sent if one.wrong).most_common(5)),

@@ -49,12 +49,12 @@ class Results:
                 found.setdefault(entry.repetition, []).append(entry.values[value])
         return {repetition: statistics.mean(values) for repetition, values in found.items()}
 
-    def limit(self, value: str = "throughput") -> dict[int, float]:
-        """A figure of the limit, for images of 600 x 450, at the batch size with the highest median.
+    def limit(self, value: str = "throughput", size: str = "600x450") -> dict[int, float]:
+        """A figure of the limit, for images of a size, at the batch size with the highest median.
 
         The batch size is the same for all repetitions: the best of each would be the luckiest.
         """
-        cells = {e.cell for e in self.entries if e.subject == "limit" and e.cell.startswith("600x450, ")}
+        cells = {e.cell for e in self.entries if e.subject == "limit" and e.cell.startswith(f"{size}, ")}
         rates = {cell: self.of("limit", cell, "throughput") for cell in sorted(cells)}
         rates = {cell: found for cell, found in rates.items() if found}
         best = max(rates, key=lambda cell: statistics.median(rates[cell].values()), default="")
@@ -74,4 +74,9 @@ class Results:
 
 def ratio(above: Mapping[int, float], below: Mapping[int, float]) -> list[float]:
     """``above`` over ``below`` in each repetition that has both."""
-    return [above[repetition] / below[repetition] for repetition in sorted(above.keys() & below.keys())]
+    return list(ratios(above, below).values())
+
+
+def ratios(above: Mapping[int, float], below: Mapping[int, float]) -> dict[int, float]:
+    """``above`` over ``below`` by repetition, for those that have both."""
+    return {at: above[at] / below[at] for at in sorted(above.keys() & below.keys())}

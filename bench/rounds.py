@@ -32,7 +32,7 @@ from models.errors import DermaserveError
 OURS = "dermaserve"
 CLIENTS = (1, 4, 16, 64)
 _AT = 16  # clients of what is measured with one number of clients
-_OPEN_LOOP = 5  # times the seconds of a closed loop, for the 200 answers that a p95 needs
+_OPEN_LOOP = 5  # times the seconds of a closed loop, for the hundreds of answers that a p99 needs
 _IDLE_SECONDS = 5.0  # at least: Linux counts processor time in hundredths
 _CHILD_TIMEOUT = 1800  # seconds
 _TOLERANCE = 1e-4  # of a probability

@@ -91,6 +91,9 @@ PEERS = (
         "/-/healthz",
         environment={
             "RAY_USAGE_STATS_ENABLED": "0",
+            # Its documentation calls both the way to high throughput.
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             # Replicas that compute on all cores answer the router late; its default is 0.1 s.
             "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "1",
         },
