@@ -126,15 +126,14 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=256,
-        description="inferences that run at the same time; on a CPU, 1 gives the lowest latency for a single "
-        "image; default: usable cores on a CPU, 1 on a GPU",
+        description="inferences that run at the same time; default: usable cores on a CPU, 1 on a GPU",
     )
     intra_op_threads: int | None = Field(
         default=None,
         ge=1,
         le=1024,
         description="threads of one inference; default: 1, or usable cores / INFERENCE_WORKERS where that is "
-        "set",
+        "set, and up to 4 for an image that is alone",
     )
     max_batch_size: int | None = Field(
         default=None, ge=1, le=1024, description="images in one inference; default: 2 on a CPU, 32 on a GPU"

@@ -31,7 +31,8 @@ class Lesions:
 def main() -> None:
     """Serve until SIGTERM."""
     options = Options.read()
-    ray.init(include_dashboard=False, object_store_memory=_OBJECT_STORE)
+    # Not a cluster that runs or ran on this machine.
+    ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE)
     serve.start(http_options={"host": "127.0.0.1", "port": options.port})
     lesions = serve.deployment(
         Lesions, num_replicas=options.workers, logging_config={"enable_access_log": False}

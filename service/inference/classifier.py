@@ -98,6 +98,26 @@ class Classification(NamedTuple):
     ended: float
 
 
+class _InProgress:
+    """Counts the images that are being decoded, classified or drawn. Only the event loop changes it.
+
+    Attributes:
+        images: how many.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    @contextmanager
+    def image(self) -> Iterator[None]:
+        """Count one image while the block runs."""
+        self.images += 1
+        try:
+            yield
+        finally:
+            self.images -= 1
+
+
 class Classifier:
     """Decodes and classifies images with one loaded bundle.
 
@@ -136,13 +156,14 @@ class Classifier:
         self.provider = session.provider
         self.max_images_in_inference = loaded.inference_workers * loaded.max_batch_size
         self.batch_images = FairSemaphore(self.max_images_in_inference + settings.decode_workers)
+        self._in_progress = _InProgress()
         self._overlays = FairSemaphore(settings.decode_workers)
         self.drift = Drift(manifest.drift_reference, window=settings.drift_window)
         self._workers = workers
         self._metrics = metrics
         self._decoder = decoder
         self._batcher: Batcher[Item, Row] = Batcher(
-            partial(_run, session),
+            partial(_run, session, self._in_progress),
             workers=loaded.inference_workers,
             max_batch_size=loaded.max_batch_size,
             batch_timeout=loaded.batch_timeout,
@@ -171,7 +192,7 @@ class Classifier:
             DeadlinePassed: decoding did not start in time.
         """
         spec = self.manifest.input
-        with self._memory_errors():
+        with self._in_progress.image(), self._memory_errors():
             return await self._decoder.decode(
                 data, height=spec.height, width=spec.width, color=spec.color, rank=rank, deadline=deadline
             )
@@ -202,7 +223,7 @@ class Classifier:
         spec = self.manifest.metadata
         used = Metadata() if spec is None else spec.known(metadata)
         item = Item(image.pixels, np.zeros(0, np.float32) if spec is None else spec.encode(used))
-        with self._memory_errors():
+        with self._in_progress.image(), self._memory_errors():
             row = await asyncio.wrap_future(self._batcher.submit(item, rank=rank, deadline=deadline))
         decision = decide(self.manifest, row.probabilities, with_metadata=bool(used))
         uncertainty = measure_uncertainty(decision.probabilities.values(), row.disagreement, row.ood_score)
@@ -233,7 +254,7 @@ class Classifier:
         heatmap = classification.cams[self.manifest.codes.index(code)]
         # The calls of ``Workers`` wait in the order of their arrival, whosever they are.
         async with self._overlays.place(rank):
-            with self._memory_errors():
+            with self._in_progress.image(), self._memory_errors():
                 overlay = await self._workers.run(self._timed_overlay, classification.pixels, heatmap)
         if overlay.empty:
             self._metrics.warnings.labels(EMPTY_HEATMAP.code).inc()
@@ -257,12 +278,14 @@ class Classifier:
             return draw_overlay(pixels, heatmap)
 
 
-def _run(session: "OnnxSession", items: Sequence[Item]) -> list[Row]:
+def _run(session: "OnnxSession", in_progress: _InProgress, items: Sequence[Item]) -> list[Row]:
     """Run the model on one batch."""
     started = time.monotonic()
     try:
         outputs = session.run(
-            np.stack([item.pixels for item in items]), np.stack([item.metadata for item in items])
+            np.stack([item.pixels for item in items]),
+            np.stack([item.metadata for item in items]),
+            in_progress.images == 1,
         )
     except MemoryError:
         raise  # the batcher tries a smaller batch

@@ -6,9 +6,14 @@ from models.bundle import MANIFEST_NAME, Bundle, load_bundle
 from models.errors import BundleError
 from service.settings import PREFIX, Settings
 from service.system.cpus import usable_cpus
+from service.system.memory import return_free_pages
 
 if TYPE_CHECKING:
     from service.inference.onnx_session import OnnxSession
+
+
+_LONE_THREADS = 4
+"""Most threads for an image that is alone, so that on many cores the next image has cores, too."""
 
 
 class LoadedModel(NamedTuple):
@@ -18,7 +23,7 @@ class LoadedModel(NamedTuple):
         bundle: verified.
         session: loaded and warmed up.
         inference_workers: number of threads that run the graph.
-        intra_op_threads: number of threads that one run uses.
+        intra_op_threads: number of threads that one run uses, unless it is alone.
         max_batch_size: largest number of images in one run.
         batch_timeout: seconds that the first image of a batch waits for others.
     """
@@ -62,10 +67,13 @@ def load(bundle: Bundle, settings: Settings) -> LoadedModel:
     # (tests.long.fairness). A GPU is fastest with few large batches.
     cores = usable_cpus()
     threads = settings.intra_op_threads or max(1, cores // (settings.inference_workers or cores))
-    session = OnnxSession(bundle, device=settings.device, intra_op_threads=threads)
+    # An image that is alone uses more cores: docs/performance.md, "Cores".
+    lone_threads = 0 if settings.intra_op_threads else min(cores, _LONE_THREADS)
+    session = OnnxSession(bundle, device=settings.device, intra_op_threads=threads, lone_threads=lone_threads)
     workers = settings.inference_workers or (1 if session.on_gpu else cores)
     max_batch_size = settings.max_batch_size or (32 if session.on_gpu else 2)
     session.warm_up(max_batch_size)
+    return_free_pages()
     timeout = settings.batch_timeout
     if timeout is None:
         timeout = 0.005 if session.on_gpu else 0.0

@@ -53,13 +53,17 @@ class OnnxSession:
         on_gpu: whether the provider uses a GPU.
     """
 
-    def __init__(self, bundle: Bundle, *, device: Device, intra_op_threads: int) -> None:
+    def __init__(
+        self, bundle: Bundle, *, device: Device, intra_op_threads: int, lone_threads: int = 0
+    ) -> None:
         """Load the graph and compare its inputs and outputs with the manifest.
 
         Args:
             bundle: verified.
             device: ``"auto"`` uses a GPU if one works.
             intra_op_threads: number of threads that one run uses.
+            lone_threads: the same for a run that is alone on a CPU, if it is larger. Such runs have a session
+                of their own, because a session has one number of threads.
 
         Raises:
             BundleError: the graph cannot be loaded, or does not match the manifest.
@@ -73,6 +77,10 @@ class OnnxSession:
             raise DeviceError("the device cuda is required, but ONNX Runtime could not start it")
         if device == "auto" and not self.on_gpu:
             logger.info("No working GPU was found. The model runs on the CPU.")
+        self._lone_session = self._session
+        if lone_threads > intra_op_threads and not self.on_gpu:
+            self._lone_session = _open(bundle, "cpu", lone_threads, spin=True)
+        _verify_digest(bundle)
         self._verify()
 
     def warm_up(self, max_batch_size: int) -> None:
@@ -81,7 +89,12 @@ class OnnxSession:
         for size in _buckets(max_batch_size) if self.on_gpu else [1]:
             self.run(np.zeros((size, spec.height, spec.width, spec.channels), np.uint8))
 
-    def run(self, batch: NDArray[np.uint8], metadata: NDArray[np.float32] | None = None) -> Outputs:
+    def run(
+        self,
+        batch: NDArray[np.uint8],
+        metadata: NDArray[np.float32] | None = None,
+        alone: bool = False,
+    ) -> Outputs:
         """Run the graph on a batch of n images.
 
         On a GPU the batch is padded to a power of two, so that only a few shapes occur.
@@ -90,6 +103,7 @@ class OnnxSession:
             batch: uint8 ``[n, height, width, channels]``.
             metadata: float32 ``[n, columns]``, rows of ``MetadataInput.encode``. Not used if the graph has
                 no such input. None means that nothing is known.
+            alone: whether no other work needs the cores.
 
         Raises:
             MemoryError: there is not enough memory for this batch. A smaller one may succeed.
@@ -107,8 +121,9 @@ class OnnxSession:
                 name: np.pad(values, [(0, padding), *[(0, 0)] * (values.ndim - 1)])
                 for name, values in inputs.items()
             }
+        session = self._lone_session if alone else self._session
         try:
-            outputs = self._session.run(list(Outputs._fields), inputs)
+            outputs = session.run(list(Outputs._fields), inputs)
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
             if _OUT_OF_MEMORY.search(str(error)):
                 raise MemoryError("ONNX Runtime has no memory for this batch") from error
@@ -150,8 +165,13 @@ class OnnxSession:
             if isinstance(inputs[name].shape[0], int):
                 raise BundleError(f"{where}: {name}: the batch size must be free")
         # Declared shapes may be symbolic: check the shapes and values of real outputs.
+        for alone in (False, True):
+            self._verify_outputs(shapes, alone)
+
+    def _verify_outputs(self, shapes: dict[str, list[int | None]], alone: bool) -> None:
+        spec, where = self._bundle.manifest.input, self._bundle.model_path.name
         images = np.zeros((2, spec.height, spec.width, spec.channels), np.uint8)
-        measured = self.run(images, self._sample_metadata())
+        measured = self.run(images, self._sample_metadata(), alone)
         for name, output in measured._asdict().items():
             if not _fits(list(output.shape), [2, *shapes[name][1:]]):
                 raise BundleError(f"{where}: {name}: a batch of 2 gave {output.shape}")
@@ -171,31 +191,39 @@ class OnnxSession:
         return np.stack([spec.encode(Metadata()), spec.encode(everything)])
 
 
-def _open(bundle: Bundle, device: Device, intra_op_threads: int) -> Any:
+def _open(bundle: Bundle, device: Device, intra_op_threads: int, *, spin: bool = False) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # fatal only: ONNX Runtime raises each error, and would also print it
-    # Spinning threads burn whole cores while the server idles.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads of one run are faster if they spin while they wait for each other. After the run, they would
+    # burn whole cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     providers: list[Any] = [CPU]
     if device != "cpu" and CUDA in onnxruntime.get_available_providers():
         # Loads NVIDIA's libraries from site-packages, so that no CUDA image is needed.
         onnxruntime.preload_dlls()
         providers.insert(0, (CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}))
-    # Verify the bytes that are loaded: the file may have changed since the bundle was verified.
-    graph = bundle.model_path.read_bytes()
-    if hashlib.sha256(graph).hexdigest() != bundle.manifest.files[bundle.model_path.name]:
-        raise BundleError(f"{bundle.model_path.name}: changed while it was being loaded")
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=providers)
+        # By its path: a session that is given the bytes keeps them.
+        return onnxruntime.InferenceSession(bundle.model_path, options, providers=providers)
     except MemoryError:
         raise  # not an error of the bundle
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
+        _verify_digest(bundle)
         name = bundle.model_path.name
         raise BundleError(
             f"{name}: ONNX Runtime cannot load it ({error})", public=f"{name}: cannot be loaded as a graph"
         ) from error
+
+
+def _verify_digest(bundle: Bundle) -> None:
+    """Verify the graph again, because its file may have changed between verification and loading."""
+    with bundle.model_path.open("rb") as graph:
+        digest = hashlib.file_digest(graph, "sha256").hexdigest()
+    if digest != bundle.manifest.files[bundle.model_path.name]:
+        raise BundleError(f"{bundle.model_path.name}: changed while it was being loaded")
 
 
 def _buckets(largest: int) -> list[int]:

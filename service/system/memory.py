@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def return_free_pages() -> None:
-    """Return the free pages of the heaps to the system, such as those of a closed model.
+    """Return the free pages of the heaps to the system, such as those of a loaded file or a closed model.
 
     The weights of a model are in many blocks below the threshold. Without this call, a server that had
     reloaded the shipped model 20 times took 870 MB instead of 250.

@@ -18,17 +18,19 @@ class BlockedInference:
         self.released = threading.Event()
         self.started = threading.Event()
         self.sizes: list[int] = []
+        self.alone: list[bool] = []
         self.fail_on: set[int] = set()
         self.error: Exception = RuntimeError("/secret/path: a library's words")
         real = OnnxSession.run
 
-        def run(predictor: OnnxSession, batch: NDArray[np.uint8], *metadata: Any) -> Outputs:
+        def run(predictor: OnnxSession, batch: NDArray[np.uint8], metadata: Any, alone: bool) -> Outputs:
             self.sizes.append(len(batch))
+            self.alone.append(alone)
             self.started.set()
             assert self.released.wait(20)
             if len(batch) in self.fail_on:
                 raise self.error
-            return real(predictor, batch, *metadata)
+            return real(predictor, batch, metadata, alone)
 
         self._run = run
         self._monkeypatch = monkeypatch

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.data.dataset import CODES
-from training.data.split import SplitBy
 from training.recipe import Recipe
+
+if TYPE_CHECKING:  # imports scipy, which networks without training do not need
+    from training.data.split import SplitBy
 
 Estimate = tuple[float, float, float]
 """A metric, and the lower and the upper bound of its 95 % interval."""
@@ -62,7 +64,7 @@ class Measured:
 
     command: str
     schedule: str
-    split_by: SplitBy
+    split_by: "SplitBy"
     images: int
     accuracy: Estimate
     macro_f1: Estimate | None = None

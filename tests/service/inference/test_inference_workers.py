@@ -28,6 +28,39 @@ def test_the_cores_are_divided_among_the_workers(
     assert (loaded.max_batch_size, loaded.batch_timeout) == (2, 0.0)
 
 
+@pytest.mark.parametrize("threads", [None, 1])
+def test_an_image_that_is_alone_uses_more_threads(
+    threads: int | None,
+    tiny: Path,
+    blocked: BlockedInference,
+    jpeg: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.inference.loader.usable_cpus", lambda: 2)
+    blocked.released.set()
+    with running(tiny, intra_op_threads=threads, inference_workers=2) as client:
+        blocked.patch()
+        alone = client.post("/predict", content=jpeg, headers=JPEG).json()["probabilities"]
+        blocked.released.clear()
+        futures = [client.begin("POST", "/predict", content=jpeg, headers=JPEG) for _ in range(2)]
+        wait_for(lambda: len(blocked.sizes) == 3)
+        blocked.released.set()
+        together = [future.result(20).json()["probabilities"] for future in futures]
+        assert together == [pytest.approx(alone, abs=1e-6)] * 2
+    # The second of three may have begun before the third arrived.
+    assert (blocked.alone[0], blocked.alone[2]) == (True, False)
+
+
+def test_an_image_that_is_alone_has_its_own_session_unless_a_setting_says_how_many_threads(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.inference.loader.usable_cpus", lambda: 2)
+    for threads, workers, expected in ((None, None, True), (None, 1, False), (1, None, False)):
+        settings = settings_for(tiny, intra_op_threads=threads, inference_workers=workers)
+        session = load(verify(settings), settings).session
+        assert (session._lone_session is not session._session) == expected
+
+
 def test_each_worker_runs_its_own_image(tiny: Path, blocked: BlockedInference, jpeg: bytes) -> None:
     with running(tiny, inference_workers=3) as client:
         blocked.patch()
