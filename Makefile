@@ -95,7 +95,7 @@ pages: $(DEV_ENV)/.installed ## write the files that others generate: settings, 
 	{ sed '/^spec:$$/q' $(RULE) && sed 's/^./  &/' deploy/prometheus/rules.yml; } > $(RULE).new && mv $(RULE).new $(RULE)
 
 # The documents and the files that they link to, in their own folders, so that links work as they do on a forge.
-DOCUMENTS = '*.md' 'docs/*' 'models/*/report/*' LICENSE 'models/*/LICENSE' CITATION.cff openapi deploy/prometheus/rules.yml \
+DOCUMENTS = '*.md' 'docs/*' 'bench/results/*' 'models/*/report/*' LICENSE 'models/*/LICENSE' CITATION.cff openapi deploy/prometheus/rules.yml \
 	deploy/grafana/dashboards deploy/haproxy deploy/kubernetes service/bridge/codes.csv tests/deploy/rules_test.yml tests/test_imports.py training/export/graph.py
 docs: $(DOCS_ENV)/.installed ## build the documents as a site in build/site, strictly
 	rm -rf build/docs build/site
