@@ -23,7 +23,9 @@ class BlockedInference:
         self.error: Exception = RuntimeError("/secret/path: a library's words")
         real = OnnxSession.run
 
-        def run(predictor: OnnxSession, batch: NDArray[np.uint8], metadata: Any, alone: bool) -> Outputs:
+        def run(
+            predictor: OnnxSession, batch: NDArray[np.uint8], metadata: Any = None, alone: bool = False
+        ) -> Outputs:
             self.sizes.append(len(batch))
             self.alone.append(alone)
             self.started.set()
