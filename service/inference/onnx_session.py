@@ -70,7 +70,8 @@ class OnnxSession:
             DeviceError: ``device`` is ``"cuda"`` and no GPU works.
         """
         self._bundle = bundle
-        self._session = _open(bundle, device, intra_op_threads)
+        graph = _read_graph(bundle)  # once, because sessions keep it
+        self._session = _open(bundle, graph, device, intra_op_threads)
         self.provider: str = self._session.get_providers()[0]
         self.on_gpu = self.provider != CPU
         if device == "cuda" and not self.on_gpu:
@@ -79,8 +80,7 @@ class OnnxSession:
             logger.info("No working GPU was found. The model runs on the CPU.")
         self._lone_session = self._session
         if lone_threads > intra_op_threads and not self.on_gpu:
-            self._lone_session = _open(bundle, "cpu", lone_threads, spin=True)
-        _verify_digest(bundle)
+            self._lone_session = _open(bundle, graph, "cpu", lone_threads, spin=True)
         self._verify()
 
     def warm_up(self, max_batch_size: int) -> None:
@@ -191,7 +191,7 @@ class OnnxSession:
         return np.stack([spec.encode(Metadata()), spec.encode(everything)])
 
 
-def _open(bundle: Bundle, device: Device, intra_op_threads: int, *, spin: bool = False) -> Any:
+def _open(bundle: Bundle, graph: bytes, device: Device, intra_op_threads: int, *, spin: bool = False) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1
@@ -206,24 +206,26 @@ def _open(bundle: Bundle, device: Device, intra_op_threads: int, *, spin: bool =
         onnxruntime.preload_dlls()
         providers.insert(0, (CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}))
     try:
-        # By its path: a session that is given the bytes keeps them.
-        return onnxruntime.InferenceSession(bundle.model_path, options, providers=providers)
+        return onnxruntime.InferenceSession(graph, options, providers=providers)
     except MemoryError:
         raise  # not an error of the bundle
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
-        _verify_digest(bundle)
         name = bundle.model_path.name
         raise BundleError(
             f"{name}: ONNX Runtime cannot load it ({error})", public=f"{name}: cannot be loaded as a graph"
         ) from error
 
 
-def _verify_digest(bundle: Bundle) -> None:
-    """Verify the graph again, because its file may have changed between verification and loading."""
-    with bundle.model_path.open("rb") as graph:
-        digest = hashlib.file_digest(graph, "sha256").hexdigest()
-    if digest != bundle.manifest.files[bundle.model_path.name]:
+def _read_graph(bundle: Bundle) -> bytes:
+    """Read the graph and verify it again, because its file may have changed since the bundle was verified.
+
+    ONNX Runtime gets these bytes and no path, with which it would load weights from files beside the graph
+    that the manifest does not list.
+    """
+    graph = bundle.model_path.read_bytes()
+    if hashlib.sha256(graph).hexdigest() != bundle.manifest.files[bundle.model_path.name]:
         raise BundleError(f"{bundle.model_path.name}: changed while it was being loaded")
+    return graph
 
 
 def _buckets(largest: int) -> list[int]:

@@ -149,6 +149,18 @@ def test_a_file_that_is_not_a_graph_is_refused(tmp_path: Path) -> None:
         OnnxSession(bundle, device="cpu", intra_op_threads=1)
 
 
+def test_weights_in_a_file_that_the_manifest_does_not_list_are_refused(tmp_path: Path) -> None:
+    bundle, weights = write_tiny_bundle(tmp_path), tmp_path / "weights.bin"
+    graph = onnx.load(bundle.model_path)
+    onnx.save(graph, bundle.model_path, save_as_external_data=True, location=weights.name, size_threshold=100)
+    data = weights.read_bytes()
+    weights.unlink()
+    bundle = save_bundle(tmp_path, bundle.manifest)
+    weights.write_bytes(data)
+    with pytest.raises(BundleError, match=r"model\.onnx: ONNX Runtime cannot load it"):
+        OnnxSession(bundle, device="cpu", intra_op_threads=1)
+
+
 def test_a_graph_that_changed_after_verification_is_refused(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path)
     onnx.save(tiny_graph(), bundle.model_path)
